@@ -1,0 +1,322 @@
+//! The cleaner: removes what nobody may use any more, one sweep after the other, in batches.
+//!
+//! `jobs/cleaner.toml` says which sweeps there are and how long things are kept.
+
+use std::{path::Path, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::{FutureExt, StreamExt, future::BoxFuture};
+use serde::Deserialize;
+use tokio::time::Instant;
+
+use crate::{
+    error::{Error, Result},
+    file_request::{Status, store},
+    queue,
+    toolbox::Toolbox,
+};
+
+/// Rows looked at together.
+const BATCH: i64 = 100;
+
+/// When one run of the cleaner ends. (dj-bgfiles passed `sleep` and `timeout` swapped, for want of
+/// names.)
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Limits {
+    /// Pause between two removals.
+    pub sleep: Duration,
+    /// End after this long; at least one removal is made.
+    pub timeout: Option<Duration>,
+    /// End after this many removals.
+    pub items: Option<u64>,
+}
+
+/// How a sweep ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// Nothing is left.
+    Processed,
+    /// As many as asked for.
+    MaxItems,
+    /// The time was up.
+    Timeout,
+}
+
+impl Ended {
+    /// In dj-bgfiles's words.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Ended::Processed => "processed",
+            Ended::MaxItems => "max_items",
+            Ended::Timeout => "timeout",
+        }
+    }
+}
+
+/// What a sweep did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Swept {
+    /// The sweep.
+    pub name: &'static str,
+    /// How it ended.
+    pub ended: Ended,
+    /// Removed.
+    pub removed: u64,
+    /// Removable when it began, when that is known.
+    pub total: Option<u64>,
+    /// Tried in vain; they are tried again next time.
+    pub failed: u64,
+}
+
+/// The sweeps with what they keep: `jobs/cleaner.toml`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sweeps {
+    /// Requests past their expiry.
+    pub expired_requests: Keep,
+    /// Objects that no request refers to.
+    pub orphan_objects: Keep,
+    /// Jobs of the queue that ended, and workers that are gone.
+    pub queue: Keep,
+    /// Idempotency keys.
+    pub idempotency_keys: Keep,
+}
+
+/// One sweep's setting.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// Whether it runs.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+    /// Seconds that things are kept (for expired requests: the leeway).
+    pub keep: u32,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl Keep {
+    const fn seconds(keep: u32) -> Self {
+        Keep { enabled: true, keep }
+    }
+
+    fn before(self, now: DateTime<Utc>) -> DateTime<Utc> {
+        now - TimeDelta::seconds(self.keep.into())
+    }
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Keep::seconds(3600)
+    }
+}
+
+impl Default for Sweeps {
+    fn default() -> Self {
+        Sweeps {
+            expired_requests: Keep::seconds(3600),
+            orphan_objects: Keep::seconds(6 * 3600),
+            queue: Keep::seconds(3600),
+            idempotency_keys: Keep::seconds(24 * 3600),
+        }
+    }
+}
+
+impl Sweeps {
+    /// Reads `cleaner.toml` in the folder of declared jobs; the defaults when there is none.
+    ///
+    /// # Errors
+    /// [`Error::Config`] with file and line.
+    pub fn load(jobs_dir: &Path) -> Result<Sweeps> {
+        let path = jobs_dir.join("cleaner.toml");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Sweeps::default()),
+            Err(e) => return Err(Error::io(path.display().to_string())(e)),
+        };
+        toml::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+    }
+}
+
+/// Runs every sweep once.
+///
+/// # Errors
+/// The database's; what a single object or row does is counted and tried again next time.
+pub async fn clean(toolbox: &Toolbox, sweeps: &Sweeps, limits: Limits) -> Result<Vec<Swept>> {
+    let mut swept = Vec::new();
+    if sweeps.expired_requests.enabled {
+        swept.push(expired_requests(toolbox, sweeps.expired_requests, limits).await?);
+    }
+    if sweeps.orphan_objects.enabled {
+        swept.push(orphan_objects(toolbox, sweeps.orphan_objects, limits).await?);
+    }
+    if sweeps.queue.enabled {
+        swept.push(queue_rows(toolbox, sweeps.queue, limits).await?);
+    }
+    if sweeps.idempotency_keys.enabled {
+        swept.push(idempotency_keys(toolbox, sweeps.idempotency_keys, limits).await?);
+    }
+    for s in &swept {
+        metrics::counter!("bgfiles_swept_total", "sweep" => s.name).increment(s.removed);
+    }
+    Ok(swept)
+}
+
+/// Counts removals against the limits.
+struct Run {
+    limits: Limits,
+    deadline: Option<Instant>,
+    removed: u64,
+    failed: u64,
+}
+
+impl Run {
+    fn new(limits: Limits) -> Self {
+        let deadline = limits.timeout.map(|timeout| Instant::now() + timeout);
+        Run { limits, deadline, removed: 0, failed: 0 }
+    }
+
+    /// Whether to stop now. The number of items wins over the time, and at least one removal is
+    /// made.
+    fn ended(&self) -> Option<Ended> {
+        if self.limits.items.is_some_and(|items| self.removed + self.failed >= items) {
+            return Some(Ended::MaxItems);
+        }
+        let late = self.deadline.is_some_and(|deadline| Instant::now() >= deadline);
+        (late && self.removed + self.failed > 0).then_some(Ended::Timeout)
+    }
+
+    async fn pause(&self) {
+        if !self.limits.sleep.is_zero() {
+            tokio::time::sleep(self.limits.sleep).await;
+        }
+    }
+
+    fn swept(self, name: &'static str, ended: Ended, total: Option<u64>) -> Swept {
+        Swept { name, ended, removed: self.removed, total, failed: self.failed }
+    }
+}
+
+/// Soonest expired first. The object goes first, then the row: a crash in between leaves a row to
+/// try again with, never an object that nobody knows.
+async fn expired_requests(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+    const NAME: &str = "expired_requests";
+    let threshold = keep.before(toolbox.clock.now());
+    let mut tx = toolbox.db.read().await?;
+    let total = u64::try_from(store::count_expired(&mut tx, threshold).await?).ok();
+    drop(tx);
+    let mut run = Run::new(limits);
+    loop {
+        let mut tx = toolbox.db.read().await?;
+        let skip = i64::try_from(run.failed).unwrap_or(i64::MAX - BATCH);
+        let ids = store::expired(&mut tx, threshold, BATCH + skip).await?;
+        drop(tx);
+        // Those that failed are still there, at the front.
+        let ids: Vec<_> = ids.into_iter().skip(usize::try_from(skip).unwrap_or(0)).collect();
+        if ids.is_empty() {
+            return Ok(run.swept(NAME, Ended::Processed, total));
+        }
+        for id in ids {
+            if let Some(ended) = run.ended() {
+                return Ok(run.swept(NAME, ended, total));
+            }
+            if run.removed + run.failed > 0 {
+                run.pause().await;
+            }
+            let mut tx = toolbox.db.begin().await?;
+            let row = store::begin_removal(&mut tx, id, threshold).await?;
+            tx.commit().await?;
+            let Some(row) = row else { continue };
+            match toolbox.remove(&row).await {
+                Ok(()) => run.removed += 1,
+                Err(error) => {
+                    tracing::warn!(request = %id, %error, "could not remove; trying again next time");
+                    run.failed += 1;
+                }
+            }
+        }
+    }
+}
+
+/// Objects that no row refers to: of crashed workers, lost leases and interrupted removals.
+/// Young ones may be about to be published and are left alone.
+async fn orphan_objects(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+    const NAME: &str = "orphan_objects";
+    let before = keep.before(toolbox.clock.now());
+    let mut run = Run::new(limits);
+    run.removed += toolbox.storage.sweep_partial(before).await?;
+    let mut objects = toolbox.storage.list();
+    while let Some(object) = objects.next().await {
+        let object = object?;
+        if object.modified >= before {
+            continue;
+        }
+        let mut tx = toolbox.db.read().await?;
+        let state = store::object_state(&mut tx, object.key.request).await?;
+        drop(tx);
+        let wanted = state.is_some_and(|state| {
+            let made = state.storage_key.as_deref() == Some(object.key.to_string().as_str());
+            let being_made =
+                state.status == Status::Running && state.generation == object.key.generation;
+            made || being_made
+        });
+        if wanted {
+            continue;
+        }
+        if let Some(ended) = run.ended() {
+            return Ok(run.swept(NAME, ended, None));
+        }
+        match toolbox.storage.delete(object.key).await {
+            Ok(()) => run.removed += 1,
+            Err(error) => {
+                tracing::warn!(object = %object.key, %error, "could not remove an orphan object");
+                run.failed += 1;
+            }
+        }
+        run.pause().await;
+    }
+    Ok(run.swept(NAME, Ended::Processed, None))
+}
+
+async fn queue_rows(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+    let before = keep.before(toolbox.clock.now());
+    let batch = || async move {
+        let mut tx = toolbox.db.begin().await?;
+        let removed = queue::purge(tx.conn(), before, BATCH * 10).await?;
+        tx.commit().await?;
+        Ok(removed)
+    };
+    batches("queue", limits, || batch().boxed()).await
+}
+
+async fn idempotency_keys(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+    let before = keep.before(toolbox.clock.now());
+    let batch = || async move {
+        let mut tx = toolbox.db.begin().await?;
+        let removed = store::delete_keys(&mut tx, before, BATCH * 10).await?;
+        tx.commit().await?;
+        Ok(removed)
+    };
+    batches("idempotency_keys", limits, || batch().boxed()).await
+}
+
+/// Removes batch after batch until one comes back empty.
+async fn batches<'a>(
+    name: &'static str,
+    limits: Limits,
+    mut remove: impl FnMut() -> BoxFuture<'a, Result<u64>>,
+) -> Result<Swept> {
+    let mut run = Run::new(limits);
+    loop {
+        match remove().await? {
+            0 => return Ok(run.swept(name, Ended::Processed, None)),
+            removed => run.removed += removed,
+        }
+        if let Some(ended) = run.ended() {
+            return Ok(run.swept(name, ended, None));
+        }
+        run.pause().await;
+    }
+}

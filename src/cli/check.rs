@@ -1,0 +1,126 @@
+//! `bgfiles check`
+
+use std::process::ExitCode;
+
+use serde_json::json;
+
+use super::{
+    output::{note, say},
+    setup,
+};
+use crate::{
+    cleaner::Sweeps,
+    config::{Config, Flags},
+    db::Db,
+    error::{Error, Result},
+    export,
+    registry::Registry,
+    storage::Storage,
+    templates::Templates,
+};
+
+/// Prints every setting in force and where it came from, secrets hidden; then checks the
+/// definitions in `jobs/` (against their databases, where these answer), the templates, the
+/// storage and the schema. Exit 1 when something is wrong.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  bgfiles check --jobs-dir jobs")]
+pub(super) struct Check {
+    /// Print settings, file types and problems as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Default)]
+struct Report {
+    types: Vec<serde_json::Value>,
+    problems: Vec<String>,
+}
+
+impl Check {
+    pub(super) async fn run(self, flags: &Flags, registry: Registry) -> Result<ExitCode> {
+        let settings = Config::explain(flags)?;
+        let config = setup::config(flags)?;
+        let mut report = Report::default();
+        report.parts(&config).await;
+        for handler in registry.iter() {
+            report.types.push(json!({"name": handler.file_type(), "formats": handler.formats()}));
+        }
+        report.definitions(&config).await;
+        if self.json {
+            let settings: Vec<_> = settings
+                .iter()
+                .map(|(s, value, from)| json!({"key": s.key, "env": s.env, "value": value, "from": from}))
+                .collect();
+            say(json!({
+                "settings": settings,
+                "file_types": report.types,
+                "problems": report.problems,
+            }));
+        } else {
+            for (setting, value, from) in settings {
+                say(format_args!("{:<16} {value}  ({from})", setting.key));
+            }
+            for file_type in &report.types {
+                let columns = file_type["columns"].as_array().map_or(0, Vec::len);
+                say(format_args!(
+                    "file type {} {} ({columns} columns)",
+                    file_type["name"], file_type["formats"]
+                ));
+            }
+            for problem in &report.problems {
+                note(problem);
+            }
+            say(match report.problems.len() {
+                0 => "All is well.".to_owned(),
+                n => format!("{n} problem(s)."),
+            });
+        }
+        Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+impl Report {
+    fn found<T>(&mut self, result: Result<T>) -> Option<T> {
+        result.map_err(|e| self.problems.push(e.to_string())).ok()
+    }
+
+    async fn parts(&mut self, config: &Config) {
+        self.found(crate::signer::Signer::configured(config));
+        let templates = Templates::new(config.templates_dir.clone());
+        self.found(templates.check(config.templates_dir.as_ref()));
+        self.found(crate::mail::Mailer::open(config.mail.expose(), &config.mail_from));
+        self.found(Sweeps::load(&config.jobs_dir));
+        if let Some(storage) = self.found(Storage::open(&config.storage, &config.storage_options)) {
+            self.found(storage.ping().await);
+        }
+        if let Some(db) = self.found(Db::open(&config.database_url)) {
+            self.found(db.require_current().await);
+        }
+    }
+
+    async fn definitions(&mut self, config: &Config) {
+        let definitions = match setup::definitions(config) {
+            Ok(definitions) => definitions,
+            Err(errors) => {
+                self.problems.extend(errors.iter().map(Error::to_string));
+                return;
+            }
+        };
+        let urls = setup::source_urls(config);
+        let sources = self.found(export::Sources::open(&config.database_url, urls));
+        let Some(sources) = sources else { return };
+        for definition in definitions {
+            let Some(export) = self.found(setup::open(definition, &sources)) else { continue };
+            let name = crate::Handler::file_type(&export).to_owned();
+            let columns = match export.check().await {
+                Ok(columns) => columns.into_iter().map(|column| column.name).collect(),
+                Err(e) => {
+                    self.problems.push(format!("{name}: {e}"));
+                    Vec::new()
+                }
+            };
+            let formats = crate::Handler::formats(&export);
+            self.types.push(json!({"name": name, "formats": formats, "columns": columns}));
+        }
+    }
+}

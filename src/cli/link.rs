@@ -1,0 +1,53 @@
+//! `bgfiles link`
+
+use std::{process::ExitCode, time::Duration};
+
+use super::{output::say, setup};
+use crate::{
+    config::Flags,
+    error::{Error, Result},
+    file_request::store,
+    registry::Registry,
+    toolbox::LinkOptions,
+};
+
+/// Makes a download link that can be listed and revoked, and prints its URL.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  bgfiles link 2f1c… --max-age 1h")]
+pub(super) struct Link {
+    /// The request's id
+    request_id: String,
+    /// How long the link works: `90s`, `5m`, `1h`, `1d`
+    #[arg(long, value_name = "AGE", value_parser = crate::export::parse_duration)]
+    max_age: Option<Duration>,
+    /// Only the requester may use it
+    #[arg(long)]
+    requester_only: bool,
+    /// Print the link's row as JSON, with its URL
+    #[arg(long)]
+    json: bool,
+}
+
+impl Link {
+    pub(super) async fn run(self, flags: &Flags, registry: Registry) -> Result<ExitCode> {
+        let config = setup::config(flags)?;
+        let toolbox = setup::toolbox(&config, registry).await?;
+        let id = self.request_id.parse();
+        let id = id.map_err(|_| Error::invalid("REQUEST_ID", "is not an id"))?;
+        let mut tx = toolbox.db.begin().await?;
+        let row = store::find(&mut tx, id).await?.ok_or(Error::NotFound("request"))?;
+        let options = LinkOptions {
+            requester_only: self.requester_only.then_some(true),
+            max_age: self.max_age,
+            created_by: "cli".into(),
+            ..Default::default()
+        };
+        let (link, url) = toolbox.create_link(&mut tx, &row, options).await?;
+        tx.commit().await?;
+        match self.json {
+            true => say(link.to_json(Some(&url))),
+            false => say(url),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,37 @@
+//! Words to people and programs.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where output goes out")]
+
+use std::{
+    fmt::Display,
+    io::{IsTerminal, Write},
+};
+
+/// A line of result. A reader that went away (`| head`) is no error.
+pub(super) fn say(line: impl Display) {
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
+/// A line to the person at the terminal.
+pub(super) fn note(line: impl Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
+}
+
+/// What went wrong.
+pub(super) fn complain(error: &dyn Display) {
+    note(format_args!("bgfiles: {error}"));
+}
+
+/// A line that the next one replaces; only where a person watches.
+pub(super) fn progress(line: impl Display) {
+    let mut err = std::io::stderr().lock();
+    if err.is_terminal() {
+        let _ = write!(err, "\r\x1b[K{line}");
+        let _ = err.flush();
+    }
+}
+
+/// Ends a line of [`progress`].
+pub(super) fn progress_done() {
+    progress("");
+}

@@ -1,0 +1,103 @@
+//! `bgfiles process`
+
+use std::{collections::HashSet, process::ExitCode, time::Duration};
+
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{clean::seconds, output::say, setup};
+use crate::{
+    config::Flags,
+    error::Result,
+    file_request::{notice, store},
+    ids::RequestId,
+    registry::Registry,
+    toolbox::{Dispatched, Toolbox},
+};
+
+/// Makes the files that are due, sends the notices that are due, and exits. For people with cron
+/// and without a worker process; both may also run at the same time.
+#[derive(clap::Args)]
+#[command(after_help = "Example:\n  * * * * *  bgfiles process --timeout 50")]
+pub(super) struct Process {
+    /// Pause between two requests, in seconds
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    sleep: Duration,
+    /// Begin no further request after this many seconds
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    timeout: Option<Duration>,
+    /// Handle at most this many requests
+    #[arg(long, value_name = "N")]
+    items: Option<usize>,
+}
+
+/// Requests looked up together.
+const BATCH: i64 = 50;
+
+impl Process {
+    pub(super) async fn run(self, flags: &Flags, registry: Registry) -> Result<ExitCode> {
+        let config = setup::config(flags)?;
+        let stop = setup::shutdown()?;
+        let toolbox = setup::toolbox(&config, registry).await?;
+        let failed = self.requests(&toolbox, &stop).await?;
+        notices(&toolbox, &stop).await?;
+        Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    }
+
+    /// One after the other, oldest first. Trouble with one keeps no other from its turn.
+    async fn requests(&self, toolbox: &Toolbox, stop: &CancellationToken) -> Result<bool> {
+        let deadline = self.timeout.map(|timeout| Instant::now() + timeout);
+        let worker = format!("bgfiles-process-{}", Uuid::new_v4().simple());
+        let (mut seen, mut failed) = (HashSet::new(), false);
+        while let Some(id) = next(toolbox, &seen).await? {
+            let late = deadline.is_some_and(|deadline| Instant::now() >= deadline);
+            if stop.is_cancelled() || late || self.items.is_some_and(|most| seen.len() >= most) {
+                break;
+            }
+            if !seen.is_empty() {
+                tokio::time::sleep(self.sleep).await;
+            }
+            seen.insert(id);
+            let outcome = toolbox.dispatch(id, &worker, stop).await?;
+            failed |= outcome == Dispatched::Failed;
+            say(format_args!("{} {id}", word(&outcome)));
+        }
+        Ok(failed)
+    }
+}
+
+/// The oldest request that is due and was not looked at in this run.
+async fn next(toolbox: &Toolbox, seen: &HashSet<RequestId>) -> Result<Option<RequestId>> {
+    let mut tx = toolbox.db.read().await?;
+    let most = BATCH + i64::try_from(seen.len()).unwrap_or(i64::MAX - BATCH);
+    let due = store::to_handle(&mut tx, toolbox.clock.now(), most).await?;
+    Ok(due.into_iter().map(|row| row.id).find(|id| !seen.contains(id)))
+}
+
+/// In dj-bgfiles's words, where it had one.
+fn word(outcome: &Dispatched) -> &'static str {
+    match outcome {
+        Dispatched::Handled => "Handled",
+        Dispatched::Ignored => "Ignored",
+        Dispatched::Retrying => "Failed for now",
+        Dispatched::Failed => "Failed",
+        Dispatched::Cancelled => "Cancelled",
+        Dispatched::Released => "Given back",
+        Dispatched::Lost => "Taken over",
+    }
+}
+
+async fn notices(toolbox: &Toolbox, stop: &CancellationToken) -> Result<()> {
+    loop {
+        let mut tx = toolbox.db.read().await?;
+        let due = notice::store::due(&mut tx, toolbox.clock.now(), BATCH).await?;
+        drop(tx);
+        if due.is_empty() || stop.is_cancelled() {
+            return Ok(());
+        }
+        for id in due {
+            toolbox.deliver_notice(id).await?;
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! `bgfiles request`
+
+use std::process::ExitCode;
+
+use sha2::{Digest, Sha256};
+
+use super::{output::say, setup};
+use crate::{
+    config::Flags,
+    error::{Error, Result},
+    file_request::{NewFileRequest, Requester},
+    registry::Registry,
+    storage::hex,
+    toolbox::IdempotencyKey,
+};
+
+/// Records a file request for a worker, and prints its id.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  bgfiles request flights --criteria origin=JFK --format xlsx --email amy@example.com"
+)]
+pub(super) struct Request {
+    /// Which kind of file
+    file_type: String,
+    /// What to put in it; repeat as needed
+    #[arg(long, value_name = "NAME=VALUE")]
+    criteria: Vec<String>,
+    /// One of the file type's formats
+    #[arg(long)]
+    format: Option<String>,
+    /// The requester's id in your application
+    #[arg(long, value_name = "ID")]
+    requester: Option<String>,
+    /// Where to mail the link
+    #[arg(long, value_name = "ADDRESS", default_value = "")]
+    email: String,
+    /// Name of the file
+    #[arg(long)]
+    filename: Option<String>,
+    /// For people
+    #[arg(long)]
+    description: Option<String>,
+    /// The requester's language, e.g. `nl`
+    #[arg(long)]
+    language: Option<String>,
+    /// The requester's time zone, e.g. `Europe/Amsterdam`
+    #[arg(long)]
+    timezone: Option<String>,
+    /// Only the requester may use the link
+    #[arg(long)]
+    requester_only: bool,
+    /// Send no mail
+    #[arg(long)]
+    no_notify: bool,
+    /// Makes a repeat of this command harmless
+    #[arg(long, value_name = "KEY")]
+    idempotency_key: Option<String>,
+    /// Print the whole request as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Request {
+    pub(super) async fn run(self, flags: &Flags, registry: Registry) -> Result<ExitCode> {
+        let config = setup::config(flags)?;
+        let toolbox = setup::toolbox(&config, registry).await?;
+        let new = NewFileRequest {
+            criteria: setup::criteria(&self.criteria)?,
+            format: self.format,
+            requester: Requester { id: self.requester, email: self.email },
+            filename: self.filename,
+            description: self.description,
+            language: self.language,
+            timezone: self.timezone,
+            requester_only: self.requester_only.then_some(true),
+            notify: Some(!self.no_notify),
+            ..NewFileRequest::new(Error::parse_file_type(&self.file_type)?)
+        };
+        let mut tx = toolbox.db.begin().await?;
+        let row = match &self.idempotency_key {
+            Some(key) => {
+                let fingerprint = hex(&Sha256::digest(format!("{new:?}")));
+                let key = IdempotencyKey { caller: "cli", key, fingerprint: &fingerprint };
+                toolbox.add_request_once(&mut tx, new, key).await?
+            }
+            None => toolbox.add_request(&mut tx, new).await?,
+        };
+        tx.commit().await?;
+        match self.json {
+            true => say(row.to_json(None)),
+            false => say(row.id),
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,50 @@
+//! `bgfiles web`
+
+use std::process::ExitCode;
+
+use super::setup;
+use crate::{
+    config::Flags,
+    error::Result,
+    registry::Registry,
+    web::{WebState, router, server},
+};
+
+/// Serves the API, downloads, `/healthz`, `/readyz` and `/metrics`. SIGTERM lets answers under way
+/// end.
+#[derive(clap::Args)]
+#[command(
+    after_help = "Example:\n  bgfiles web --bind 0.0.0.0:8000 --base-url https://files.example.com"
+)]
+pub(super) struct Web {
+    /// Address to listen on [env: BGFILES_BIND]
+    #[arg(long, value_name = "ADDRESS")]
+    bind: Option<String>,
+    /// Where people reach this process [env: BGFILES_BASE_URL]
+    #[arg(long, value_name = "URL")]
+    base_url: Option<String>,
+}
+
+impl Web {
+    pub(super) async fn run(self, mut flags: Flags, registry: Registry) -> Result<ExitCode> {
+        flags.extend(self.bind.map(|bind| ("bind", bind)));
+        flags.extend(self.base_url.map(|url| ("base_url", url)));
+        let config = setup::config(&flags)?;
+        let shutdown = setup::shutdown()?;
+        let metrics = setup::metrics()?;
+        let toolbox = setup::toolbox_when_ready(&config, registry, &shutdown).await?;
+        let state = WebState {
+            serve: config.serve.clone(),
+            body_limit: config.body_limit,
+            shutdown: shutdown.clone(),
+            metrics: Some(metrics),
+            ..WebState::new(toolbox.clone())
+        };
+        let listener = server::listen(config.bind).await?;
+        tracing::info!(address = %config.bind, database = toolbox.db.kind(), "serving");
+        let limits = server::Limits { drain: config.drain, ..Default::default() };
+        server::serve(listener, router(state), limits, shutdown).await;
+        toolbox.db.close().await;
+        Ok(ExitCode::SUCCESS)
+    }
+}

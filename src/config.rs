@@ -1,0 +1,513 @@
+//! Settings, and the only reader of the environment.
+//!
+//! Flags win over the environment, the environment over `bgfiles.toml`, the file over the
+//! defaults. [`SETTINGS`] is the one list: name, default and meaning; the README's table and
+//! `bgfiles check` are made from it.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+
+use figment::{
+    Figment, Profile,
+    providers::{Format, Serialized, Toml},
+    value::{Dict, Map, Value},
+};
+use serde::{Deserialize, Deserializer, de};
+
+use crate::error::{Error, Result};
+
+/// Shortest secret key accepted, in bytes.
+pub const MIN_SECRET: usize = 32;
+
+/// One setting.
+#[derive(Debug)]
+pub struct Setting {
+    /// Its key in `bgfiles.toml`.
+    pub key: &'static str,
+    /// Its environment variable.
+    pub env: &'static str,
+    /// Its default, as text; empty for none.
+    pub default: &'static str,
+    /// What it is.
+    pub help: &'static str,
+    /// Whether it is shown.
+    pub secret: bool,
+}
+
+const fn setting(
+    key: &'static str,
+    env: &'static str,
+    default: &'static str,
+    help: &'static str,
+) -> Setting {
+    Setting { key, env, default, help, secret: false }
+}
+
+const fn secret(key: &'static str, env: &'static str, help: &'static str) -> Setting {
+    Setting { key, env, default: "", help, secret: true }
+}
+
+/// Every setting.
+pub const SETTINGS: &[Setting] = &[
+    setting("database_url", "DATABASE_URL", "sqlite:bgfiles.db", "`sqlite:PATH` or `postgres://…`"),
+    secret(
+        "secret_key",
+        "BGFILES_SECRET_KEY",
+        "signs links; 32 characters or more; several with commas: the first signs, all verify",
+    ),
+    setting("salt", "BGFILES_SALT", "bgfiles", "salt of the link signer"),
+    setting(
+        "max_age",
+        "BGFILES_MAX_AGE",
+        "86400",
+        "seconds a link works, and a file stays unless its type says otherwise",
+    ),
+    setting(
+        "storage",
+        "BGFILES_STORAGE",
+        "file:bgfiles-storage",
+        "`file:FOLDER`, `s3://bucket/prefix`, `gs://…`, `az://…` or `memory:`; credentials by the usual `AWS_…`, `GOOGLE_…`, `AZURE_…`",
+    ),
+    setting(
+        "serve",
+        "BGFILES_SERVE",
+        "stream",
+        "`stream`, `x-accel:/internal/`, `x-sendfile` or `presigned`: who sends the bytes of a download",
+    ),
+    setting(
+        "mail",
+        "BGFILES_MAIL",
+        "file:bgfiles-mail",
+        "`smtp://user:password@host:587` (STARTTLS), `smtps://…`, `smtp://…?tls=none`, `file:FOLDER` or `memory:`",
+    ),
+    setting(
+        "mail_from",
+        "BGFILES_MAIL_FROM",
+        "bgfiles@localhost",
+        "sender of notices, `Name <address>` or an address",
+    ),
+    setting(
+        "base_url",
+        "BGFILES_BASE_URL",
+        "http://localhost:8000",
+        "where people reach the web process; the beginning of every link",
+    ),
+    setting("bind", "BGFILES_BIND", "127.0.0.1:8000", "address the web process listens on"),
+    setting(
+        "metrics_bind",
+        "BGFILES_METRICS_BIND",
+        "",
+        "address on which `worker` and `clean --every` answer `/metrics` and `/healthz`; none when empty (`web` answers on its own)",
+    ),
+    setting(
+        "jobs_dir",
+        "BGFILES_JOBS_DIR",
+        "jobs",
+        "folder of declared file types and `cleaner.toml`",
+    ),
+    setting(
+        "templates_dir",
+        "BGFILES_TEMPLATES_DIR",
+        "",
+        "folder whose templates win over the built-in ones",
+    ),
+    setting("workers", "BGFILES_WORKERS", "2", "files a worker process makes at the same time"),
+    setting(
+        "lease",
+        "BGFILES_LEASE",
+        "10",
+        "seconds after which a silent worker's request is taken over",
+    ),
+    setting("drain", "BGFILES_DRAIN", "30", "seconds that running work gets to end after SIGTERM"),
+    setting("body_limit", "BGFILES_BODY_LIMIT", "1048576", "bytes of a request body"),
+    setting(
+        "log",
+        "BGFILES_LOG",
+        "info",
+        "what is logged: `info`, `debug`, `bgfiles=debug,info` …",
+    ),
+    setting("log_format", "BGFILES_LOG_FORMAT", "text", "`text` or `json`"),
+];
+
+/// What is in force.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// `sqlite:…` or `postgres:…`.
+    pub database_url: String,
+    /// Signing secrets; the first signs.
+    #[serde(deserialize_with = "list")]
+    pub secret_key: Vec<Secret>,
+    /// Salt of download tokens.
+    pub salt: String,
+    /// Age up to which download tokens are good.
+    #[serde(deserialize_with = "seconds")]
+    pub max_age: Duration,
+    /// URL of the storage.
+    pub storage: String,
+    /// Who sends the bytes of a download.
+    #[serde(deserialize_with = "parsed")]
+    pub serve: Serve,
+    /// URL of the mail transport.
+    pub mail: Secret,
+    /// Sender of notices.
+    pub mail_from: String,
+    /// Beginning of every link, without a slash at the end.
+    #[serde(deserialize_with = "parsed")]
+    pub base_url: BaseUrl,
+    /// Where the web process listens.
+    #[serde(deserialize_with = "parsed")]
+    pub bind: SocketAddr,
+    /// Where worker and cleaner answer monitors.
+    #[serde(deserialize_with = "optional")]
+    pub metrics_bind: Option<SocketAddr>,
+    /// Declared file types.
+    pub jobs_dir: PathBuf,
+    /// Templates that win over the built-in ones.
+    #[serde(deserialize_with = "optional_path")]
+    pub templates_dir: Option<PathBuf>,
+    /// Files made at the same time.
+    #[serde(deserialize_with = "parsed")]
+    pub workers: std::num::NonZeroUsize,
+    /// How long a claim holds without a heartbeat.
+    #[serde(deserialize_with = "seconds")]
+    pub lease: Duration,
+    /// How long running work may go on after SIGTERM.
+    #[serde(deserialize_with = "seconds")]
+    pub drain: Duration,
+    /// Most bytes of a request body.
+    #[serde(deserialize_with = "parsed")]
+    pub body_limit: usize,
+    /// Filter of the log.
+    pub log: String,
+    /// Text or JSON.
+    #[serde(deserialize_with = "parsed")]
+    pub log_format: LogFormat,
+    /// Databases that declared file types read, by name, besides `default`.
+    #[serde(default)]
+    pub sources: BTreeMap<String, Secret>,
+    /// `AWS_…`, `GOOGLE_…`, `AZURE_…` as found in the environment.
+    #[serde(skip)]
+    pub storage_options: Vec<(String, String)>,
+}
+
+/// Text that is never printed.
+#[derive(Clone, Deserialize, PartialEq, Eq)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Wraps text.
+    pub fn new(text: impl Into<String>) -> Self {
+        Secret(text.into())
+    }
+
+    /// The text itself.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("…")
+    }
+}
+
+/// Who sends the bytes of a download.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Serve {
+    /// The web process.
+    Stream,
+    /// nginx, told by `X-Accel-Redirect` with this prefix.
+    XAccel(String),
+    /// Apache or lighttpd, told by `X-Sendfile`.
+    XSendfile,
+    /// The object store, by a redirect to a presigned URL.
+    Presigned,
+}
+
+impl std::str::FromStr for Serve {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "stream" => Ok(Serve::Stream),
+            "x-sendfile" => Ok(Serve::XSendfile),
+            "presigned" => Ok(Serve::Presigned),
+            _ => match text.strip_prefix("x-accel:") {
+                Some(prefix) if prefix.starts_with('/') && prefix.ends_with('/') => {
+                    Ok(Serve::XAccel(prefix.to_owned()))
+                }
+                _ => Err("must be stream, x-accel:/prefix/, x-sendfile or presigned".into()),
+            },
+        }
+    }
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line.
+    Json,
+}
+
+impl std::str::FromStr for LogFormat {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err("must be text or json".into()),
+        }
+    }
+}
+
+/// An `http(s)` URL without a slash at the end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BaseUrl(String);
+
+impl BaseUrl {
+    /// The URL of a path that begins with a slash.
+    pub fn join(&self, path: &str) -> String {
+        format!("{}{path}", self.0)
+    }
+
+    /// The host, for `Message-ID`s.
+    pub fn host(&self) -> String {
+        let url = url::Url::parse(&self.0).ok();
+        url.and_then(|u| u.host_str().map(str::to_owned)).unwrap_or_else(|| "localhost".into())
+    }
+}
+
+impl std::str::FromStr for BaseUrl {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match url::Url::parse(text) {
+            Ok(url) if matches!(url.scheme(), "http" | "https") && url.query().is_none() => {
+                Ok(BaseUrl(text.trim_end_matches('/').to_owned()))
+            }
+            _ => Err("must be an http:// or https:// URL".into()),
+        }
+    }
+}
+
+/// Settings given on the command line: key and value.
+pub type Flags = Vec<(&'static str, String)>;
+
+impl Config {
+    /// Reads everything: flags, environment, file, defaults.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the setting and where it came from.
+    pub fn load(flags: &Flags) -> Result<Config> {
+        Self::load_from(flags, &environment())
+    }
+
+    /// As [`Config::load`] with an environment of one's own.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn load_from(flags: &Flags, env: &BTreeMap<String, String>) -> Result<Config> {
+        let figment = figment(flags, env)?;
+        let mut config: Config = figment.extract().map_err(|e| describe(&e))?;
+        config.storage_options = env
+            .iter()
+            .filter(|(name, _)| ["AWS_", "GOOGLE_", "AZURE_"].iter().any(|p| name.starts_with(p)))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        config.storage = absolute(&config.storage)?;
+        config.mail = Secret(absolute(&config.mail.0)?);
+        if config.lease < Duration::from_secs(1) {
+            return Err(Error::Config("lease (BGFILES_LEASE): must be a second or more".into()));
+        }
+        Ok(config)
+    }
+
+    /// The signing secrets, once they were checked.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when there is none or one is too short.
+    pub fn secrets(&self) -> Result<impl Iterator<Item = &str>> {
+        if self.secret_key.is_empty() || self.secret_key.iter().any(|k| k.0.len() < MIN_SECRET) {
+            return Err(Error::Config(format!(
+                "BGFILES_SECRET_KEY: needs {MIN_SECRET} characters or more; make one with `openssl rand -base64 48`"
+            )));
+        }
+        Ok(self.secret_key.iter().map(Secret::expose))
+    }
+
+    /// Every setting with its value in force and where that came from; secrets are hidden.
+    ///
+    /// # Errors
+    /// As [`Config::load`].
+    pub fn explain(flags: &Flags) -> Result<Vec<(&'static Setting, String, String)>> {
+        let figment = figment(flags, &environment())?;
+        let rows = SETTINGS.iter().map(|setting| {
+            let value = figment.find_value(setting.key).ok();
+            let from = value.as_ref().and_then(|v| figment.get_metadata(v.tag()));
+            let from = from.map_or("default".into(), |m| m.name.to_string());
+            let text = value.and_then(text_of).unwrap_or_default();
+            let shown =
+                if setting.secret && !text.is_empty() { "(set)".into() } else { hide(&text) };
+            (setting, shown, from)
+        });
+        Ok(rows.collect())
+    }
+}
+
+/// `file:relative` becomes `file:///absolute`, so that it means the same wherever it is used.
+fn absolute(url: &str) -> Result<String> {
+    let Some(path) = url.strip_prefix("file:").filter(|path| !path.starts_with("//")) else {
+        return Ok(url.to_owned());
+    };
+    let path = std::path::absolute(path).map_err(Error::io(format!("file:{path}")))?;
+    url::Url::from_file_path(&path)
+        .map(String::from)
+        .map_err(|()| Error::Config(format!("file:{}: is not a path", path.display())))
+}
+
+/// Passwords in URLs are not for eyes.
+fn hide(text: &str) -> String {
+    match url::Url::parse(text) {
+        Ok(mut url) if url.password().is_some() => {
+            // Only URLs without a host refuse, and those have no password.
+            let _ = url.set_password(Some("***"));
+            url.to_string()
+        }
+        _ => text.to_owned(),
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this module is where the environment is read")]
+fn environment() -> BTreeMap<String, String> {
+    std::env::vars_os()
+        .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+        .collect()
+}
+
+fn figment(flags: &Flags, env: &BTreeMap<String, String>) -> Result<Figment> {
+    let file = env.get("BGFILES_CONFIG").map_or("bgfiles.toml", String::as_str);
+    if env.contains_key("BGFILES_CONFIG") && !std::path::Path::new(file).is_file() {
+        return Err(Error::Config(format!("BGFILES_CONFIG: there is no file {file}")));
+    }
+    let mut figment = Figment::new();
+    for setting in SETTINGS {
+        figment = figment.merge(Named("default", setting.key, setting.default.to_owned()));
+    }
+    figment = figment.merge(Toml::file(file));
+    for setting in SETTINGS {
+        if let Some(value) = env.get(setting.env) {
+            figment = figment.merge(Named(setting.env, setting.key, value.clone()));
+        }
+    }
+    let mut sources = Dict::new();
+    for (name, value) in env {
+        if let Some(source) = name.strip_prefix("BGFILES_SOURCE_") {
+            sources.insert(source.to_ascii_lowercase(), Value::from(value.as_str()));
+        }
+    }
+    if !sources.is_empty() {
+        figment = figment.merge(Serialized::default("sources", sources));
+    }
+    for (key, value) in flags {
+        figment = figment.merge(Named("command line", key, value.clone()));
+    }
+    Ok(figment)
+}
+
+/// One value, with where it came from for error messages.
+struct Named<'a>(&'a str, &'a str, String);
+
+impl figment::Provider for Named<'_> {
+    fn metadata(&self) -> figment::Metadata {
+        figment::Metadata::named(self.0.to_owned())
+    }
+
+    fn data(&self) -> figment::error::Result<Map<Profile, Dict>> {
+        let value = Value::from(self.2.as_str());
+        Ok(Map::from([(Profile::Default, Dict::from([(self.1.to_owned(), value)]))]))
+    }
+}
+
+fn describe(error: &figment::Error) -> Error {
+    let lines: Vec<String> = error
+        .clone()
+        .into_iter()
+        .map(|e| {
+            let key = e.path.join(".");
+            let env = SETTINGS.iter().find(|s| s.key == key).map_or("", |s| s.env);
+            let from = e.metadata.as_ref().map_or(String::new(), |m| {
+                let source = m.source.as_ref().map_or(String::new(), |s| format!(" {s}"));
+                format!(" (from {}{source})", m.name)
+            });
+            let name = if env.is_empty() { key } else { format!("{key} ({env})") };
+            match name.as_str() {
+                "" => format!("{}{from}", e.kind),
+                _ => format!("{name}: {}{from}", e.kind),
+            }
+        })
+        .collect();
+    Error::Config(lines.join("\n"))
+}
+
+/// Values are text in the environment and may be numbers in the file.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Scalar {
+    Text(String),
+    Integer(i64),
+    Boolean(bool),
+}
+
+impl Scalar {
+    fn text(self) -> String {
+        match self {
+            Scalar::Text(text) => text,
+            Scalar::Integer(number) => number.to_string(),
+            Scalar::Boolean(flag) => flag.to_string(),
+        }
+    }
+}
+
+fn text_of(value: Value) -> Option<String> {
+    value.deserialize::<Scalar>().ok().map(Scalar::text)
+}
+
+fn parsed<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<T, D::Error>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    let text = Scalar::deserialize(deserializer)?.text();
+    text.parse().map_err(|e| de::Error::custom(format!("{text:?}: {e}")))
+}
+
+fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parsed::<D, u32>(deserializer).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Secret>, D::Error> {
+    let text = Scalar::deserialize(deserializer)?.text();
+    let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty());
+    Ok(keys.map(Secret::new).collect())
+}
+
+fn optional<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<Option<T>, D::Error>
+where
+    T: std::str::FromStr,
+    T::Err: std::fmt::Display,
+{
+    let text = Scalar::deserialize(deserializer)?.text();
+    let parse =
+        |text: String| text.parse().map_err(|e| de::Error::custom(format!("{text:?}: {e}")));
+    (!text.is_empty()).then_some(text).map(parse).transpose()
+}
+
+fn optional_path<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<PathBuf>, D::Error> {
+    let text = Scalar::deserialize(deserializer)?.text();
+    Ok((!text.is_empty()).then(|| text.into()))
+}

@@ -1,0 +1,209 @@
+//! SQLite and PostgreSQL behind one text of SQL.
+//!
+//! [`Db`] and [`Tx`] are enums over sqlx's native pools and transactions. A store function takes
+//! [`Conn`], a borrowed connection: of our own transaction, or of one that the host application
+//! opened on the same database. The macro `on!` expands one body for both drivers.
+
+mod migrations;
+
+use std::{str::FromStr, time::Duration};
+
+use sqlx::{
+    PgConnection, PgPool, SqliteConnection, SqlitePool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::error::{Error, Result};
+
+/// Runs one body against whichever database is at hand. In the body, `$c` is a `&mut` connection
+/// of that driver.
+macro_rules! on {
+    ($conn:expr, $c:ident => $body:expr) => {
+        match $conn {
+            $crate::db::Conn::Postgres($c) => $body,
+            $crate::db::Conn::Sqlite($c) => $body,
+        }
+    };
+}
+pub(crate) use on;
+
+/// A pool of connections.
+#[derive(Clone, Debug)]
+pub enum Db {
+    /// PostgreSQL.
+    Postgres(PgPool),
+    /// SQLite.
+    Sqlite(SqlitePool),
+}
+
+/// A transaction; rolled back when dropped.
+#[derive(Debug)]
+pub enum Tx {
+    /// PostgreSQL.
+    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    /// SQLite, begun IMMEDIATE.
+    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+}
+
+/// A borrowed connection.
+#[derive(Debug)]
+pub enum Conn<'c> {
+    /// PostgreSQL.
+    Postgres(&'c mut PgConnection),
+    /// SQLite.
+    Sqlite(&'c mut SqliteConnection),
+}
+
+impl Conn<'_> {
+    /// Lends the connection on, for a caller that needs it again afterwards.
+    pub fn reborrow(&mut self) -> Conn<'_> {
+        match self {
+            Conn::Postgres(c) => Conn::Postgres(c),
+            Conn::Sqlite(c) => Conn::Sqlite(c),
+        }
+    }
+}
+
+impl<'c> From<&'c mut Tx> for Conn<'c> {
+    fn from(tx: &'c mut Tx) -> Self {
+        match tx {
+            Tx::Postgres(tx) => Conn::Postgres(tx),
+            Tx::Sqlite(tx) => Conn::Sqlite(tx),
+        }
+    }
+}
+
+impl<'c> From<&'c mut PgConnection> for Conn<'c> {
+    fn from(c: &'c mut PgConnection) -> Self {
+        Conn::Postgres(c)
+    }
+}
+
+impl<'c> From<&'c mut SqliteConnection> for Conn<'c> {
+    fn from(c: &'c mut SqliteConnection) -> Self {
+        Conn::Sqlite(c)
+    }
+}
+
+impl<'c> From<&'c mut sqlx::Transaction<'_, sqlx::Postgres>> for Conn<'c> {
+    fn from(tx: &'c mut sqlx::Transaction<'_, sqlx::Postgres>) -> Self {
+        Conn::Postgres(&mut *tx)
+    }
+}
+
+impl<'c> From<&'c mut sqlx::Transaction<'_, sqlx::Sqlite>> for Conn<'c> {
+    fn from(tx: &'c mut sqlx::Transaction<'_, sqlx::Sqlite>) -> Self {
+        Conn::Sqlite(&mut *tx)
+    }
+}
+
+impl Tx {
+    /// The connection, borrowed.
+    pub fn conn(&mut self) -> Conn<'_> {
+        self.into()
+    }
+
+    /// Makes everything since [`Db::begin`] last.
+    ///
+    /// # Errors
+    /// When the database refuses or is gone; it may then hold or not.
+    pub async fn commit(self) -> Result<()> {
+        match self {
+            Tx::Postgres(tx) => tx.commit().await?,
+            Tx::Sqlite(tx) => tx.commit().await?,
+        }
+        Ok(())
+    }
+}
+
+impl Db {
+    /// Opens a pool on `sqlite:PATH` (made when missing) or `postgres://…`. Connects on first use,
+    /// so that a process may start before its database does.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the URL is neither.
+    pub fn open(url: &str) -> Result<Db> {
+        if url.starts_with("postgres:") || url.starts_with("postgresql:") {
+            let options = PgConnectOptions::from_str(url)
+                .map_err(|_| Error::Config("DATABASE_URL: not a PostgreSQL URL".into()))?
+                .application_name("bgfiles");
+            let pool = PgPoolOptions::new()
+                .max_connections(20)
+                .acquire_timeout(Duration::from_secs(10))
+                .connect_lazy_with(options);
+            Ok(Db::Postgres(pool))
+        } else if url.starts_with("sqlite:") {
+            let options = SqliteConnectOptions::from_str(url)
+                .map_err(|e| Error::Config(format!("DATABASE_URL: {e}")))?
+                .create_if_missing(true)
+                .journal_mode(SqliteJournalMode::Wal)
+                // A commit that is acknowledged (202) must survive a power cut.
+                .synchronous(SqliteSynchronous::Full)
+                .foreign_keys(true)
+                .busy_timeout(Duration::from_secs(10));
+            let pool = SqlitePoolOptions::new()
+                .max_connections(8)
+                .acquire_timeout(Duration::from_secs(20))
+                .connect_lazy_with(options);
+            Ok(Db::Sqlite(pool))
+        } else {
+            Err(Error::Config(
+                "DATABASE_URL: must begin with sqlite: or postgres: (for example sqlite:bgfiles.db)"
+                    .into(),
+            ))
+        }
+    }
+
+    /// Begins a transaction that may write.
+    ///
+    /// # Errors
+    /// When no connection is to be had.
+    pub async fn begin(&self) -> Result<Tx> {
+        Ok(match self {
+            Db::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            // IMMEDIATE: a transaction that reads first and writes later could not be retried by
+            // the busy handler.
+            Db::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+        })
+    }
+
+    /// Begins a transaction that only reads: on SQLite it waits for no writer.
+    ///
+    /// # Errors
+    /// When no connection is to be had.
+    pub async fn read(&self) -> Result<Tx> {
+        Ok(match self {
+            Db::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Db::Sqlite(pool) => Tx::Sqlite(pool.begin().await?),
+        })
+    }
+
+    /// Whether the database answers.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub async fn ping(&self) -> Result<()> {
+        match self {
+            Db::Postgres(pool) => sqlx::query("SELECT 1").execute(pool).await.map(drop)?,
+            Db::Sqlite(pool) => sqlx::query("SELECT 1").execute(pool).await.map(drop)?,
+        }
+        Ok(())
+    }
+
+    /// `postgres` or `sqlite`.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Db::Postgres(_) => "postgres",
+            Db::Sqlite(_) => "sqlite",
+        }
+    }
+
+    /// Closes the pool.
+    pub async fn close(&self) {
+        match self {
+            Db::Postgres(pool) => pool.close().await,
+            Db::Sqlite(pool) => pool.close().await,
+        }
+    }
+}

@@ -1,0 +1,246 @@
+//! One error for the crate. `web/problem.rs` reads it as HTTP, the worker as "again or never".
+
+use std::borrow::Cow;
+
+use crate::ids::{FileType, RequestId};
+
+/// What functions of this crate return.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// One thing that is wrong with what was given, with the name of the field it is about.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct FieldError {
+    /// Where: `criteria.origin`, `requester.email`.
+    pub field: String,
+    /// What, and what to do.
+    pub message: String,
+}
+
+/// Everything that can go wrong.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The input is not acceptable; every fault is named.
+    #[error("{}", describe(.0))]
+    Invalid(Vec<FieldError>),
+    /// The thing asked for is not there, or not for this caller.
+    #[error("{0} not found")]
+    NotFound(&'static str),
+    /// No handler is registered under this name.
+    #[error("file type {0:?} is not registered here")]
+    UnknownFileType(String),
+    /// A download token that is not ours, or was altered.
+    #[error("the link is not valid: {0}")]
+    BadToken(&'static str),
+    /// A genuine download token past its age.
+    #[error("the link has expired")]
+    LinkExpired,
+    /// A genuine download token that somebody took back.
+    #[error("the link was revoked")]
+    LinkRevoked,
+    /// The file's own time is over.
+    #[error("the file has expired")]
+    FileExpired,
+    /// The file is not there (yet).
+    #[error("the file is not ready: the request is {0}")]
+    NotReady(&'static str),
+    /// Somebody else's file.
+    #[error("only the requester may download this file")]
+    NotRequester,
+    /// No or wrong credentials.
+    #[error("{0}")]
+    Unauthenticated(&'static str),
+    /// The caller may not do this.
+    #[error("{0}")]
+    Forbidden(&'static str),
+    /// What is asked contradicts the state things are in.
+    #[error("{message}")]
+    Conflict {
+        /// Stable name of the conflict.
+        code: &'static str,
+        /// What contradicts what.
+        message: String,
+    },
+    /// Trying again is of no use.
+    #[error("{message}")]
+    Permanent {
+        /// Stable name of the trouble.
+        code: Cow<'static, str>,
+        /// For the requester; no secrets, no internals.
+        message: String,
+    },
+    /// It may work later.
+    #[error("{message}")]
+    Temporary {
+        /// Stable name of the trouble.
+        code: Cow<'static, str>,
+        /// For the requester; no secrets, no internals.
+        message: String,
+    },
+    /// Another worker has taken this request over: nothing that is done now may count.
+    #[error("the lease on request {0} was lost")]
+    LeaseLost(RequestId),
+    /// The request was cancelled while it was being worked on.
+    #[error("the request was cancelled")]
+    Cancelled,
+    /// Nobody reads what is written any more.
+    #[error("the reader of this output is gone")]
+    OutputClosed,
+    /// A setting, a definition or a template is wrong; the text names file, line and field.
+    #[error("{0}")]
+    Config(String),
+    /// The database's schema does not fit this program.
+    #[error("{0}")]
+    Schema(String),
+    /// The database.
+    #[error("database: {0}")]
+    Database(#[from] sqlx::Error),
+    /// A migration.
+    #[error("migration: {0}")]
+    Migrate(#[from] sqlx::migrate::MigrateError),
+    /// The object store.
+    #[error("storage: {0}")]
+    Storage(#[from] object_store::Error),
+    /// Mail could not be built or sent.
+    #[error("mail: {message}")]
+    Mail {
+        /// Whether a later try may work.
+        temporary: bool,
+        /// What the server or the library said.
+        message: String,
+    },
+    /// A template.
+    #[error("template: {0:#}")]
+    Template(#[from] minijinja::Error),
+    /// A file or a socket.
+    #[error("{context}: {source}")]
+    Io {
+        /// What was being done.
+        context: String,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// A bug of ours: the invariant that does not hold.
+    #[error("internal: {0}")]
+    Internal(String),
+}
+
+fn describe(errors: &[FieldError]) -> String {
+    let lines: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
+    lines.join("; ")
+}
+
+impl Error {
+    /// A single wrong field.
+    pub fn invalid(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Error::Invalid(vec![FieldError { field: field.into(), message: message.into() }])
+    }
+
+    /// A failure that no later try can mend.
+    pub fn permanent(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Error::Permanent { code: code.into(), message: message.into() }
+    }
+
+    /// A failure that a later try may mend.
+    pub fn temporary(code: impl Into<Cow<'static, str>>, message: impl Into<String>) -> Self {
+        Error::Temporary { code: code.into(), message: message.into() }
+    }
+
+    /// An I/O error together with what was being done.
+    pub fn io(context: impl Into<String>) -> impl FnOnce(std::io::Error) -> Self {
+        let context = context.into();
+        move |source| Error::Io { context, source }
+    }
+
+    /// The stable name of this error, for programs.
+    pub fn code(&self) -> &str {
+        match self {
+            Error::Invalid(_) => "invalid",
+            Error::NotFound(_) => "not_found",
+            Error::UnknownFileType(_) => "unknown_file_type",
+            Error::BadToken(_) => "bad_token",
+            Error::LinkExpired => "link_expired",
+            Error::LinkRevoked => "link_revoked",
+            Error::FileExpired => "file_expired",
+            Error::NotReady(_) => "file_not_ready",
+            Error::NotRequester => "not_requester",
+            Error::Unauthenticated(_) => "unauthenticated",
+            Error::Forbidden(_) => "forbidden",
+            Error::Conflict { code, .. } => code,
+            Error::Permanent { code, .. } | Error::Temporary { code, .. } => code,
+            Error::LeaseLost(_) => "lease_lost",
+            Error::Cancelled => "cancelled",
+            Error::OutputClosed => "output_closed",
+            Error::Config(_) => "configuration",
+            Error::Schema(_) => "schema",
+            Error::Database(_) | Error::Migrate(_) => "database",
+            Error::Storage(_) => "storage",
+            Error::Mail { .. } => "mail",
+            Error::Template(_) => "template",
+            Error::Io { .. } => "io",
+            Error::Internal(_) => "internal",
+        }
+    }
+
+    /// Whether the worker should try the same work again later.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Error::Temporary { .. } | Error::Io { .. } | Error::Internal(_) => true,
+            Error::Database(e) => !is_permanent_sql(e),
+            Error::Storage(e) => !matches!(
+                e,
+                object_store::Error::NotImplemented { .. }
+                    | object_store::Error::NotSupported { .. }
+                    | object_store::Error::InvalidPath { .. }
+            ),
+            Error::Mail { temporary, .. } => *temporary,
+            _ => false,
+        }
+    }
+
+    /// Whether what failed is below the request: the database, the store, a disk.
+    pub fn is_infrastructure(&self) -> bool {
+        matches!(self, Error::Database(_) | Error::Storage(_) | Error::Io { .. })
+    }
+
+    /// What the requester may read of this error. Text of databases, disks and servers stays in
+    /// the log: it can hold host names, paths and data.
+    pub fn public_message(&self) -> String {
+        match self {
+            Error::Database(_)
+            | Error::Migrate(_)
+            | Error::Storage(_)
+            | Error::Mail { .. }
+            | Error::Template(_)
+            | Error::Io { .. }
+            | Error::Schema(_)
+            | Error::Config(_)
+            | Error::Internal(_) => "something went wrong on our side".into(),
+            other => other.to_string(),
+        }
+    }
+}
+
+/// SQLSTATE classes that say "this statement is wrong", not "try later": 0A not supported, 22 data,
+/// 23 constraint, 25 (read-only transaction), 42 syntax or access rule.
+fn is_permanent_sql(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Database(e) => match e.code() {
+            Some(code) if code.len() == 5 => {
+                ["0A", "22", "23", "25", "42"].iter().any(|class| code.starts_with(class))
+            }
+            // SQLite: primary result code 1 (SQL error), 8 (read-only), 19 (constraint).
+            Some(code) => matches!(code.parse::<u32>().map(|c| c & 0xff), Ok(1 | 8 | 19)),
+            None => false,
+        },
+        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => true,
+        _ => false,
+    }
+}
+
+impl Error {
+    /// Parses the name of a file type, naming the field on failure.
+    pub fn parse_file_type(text: &str) -> Result<FileType> {
+        text.parse().map_err(|message: String| Error::invalid("file_type", message))
+    }
+}

@@ -1,0 +1,148 @@
+//! The shape of `jobs/NAME.toml`, before its parts are held against each other.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Deserializer, de::Error as _};
+use toml::Spanned;
+
+use super::{ColumnType, duration::Length};
+use crate::export::{criteria::Type, format::Format, localized::Localized};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub title: Option<Localized>,
+    pub formats: Spanned<Vec<Spanned<FormatName>>>,
+    pub filename: Option<Spanned<String>>,
+    pub source: Option<String>,
+    pub delay_over: Option<u64>,
+    pub expires_after: Option<Length>,
+    #[serde(default)]
+    pub requester_only: bool,
+    pub max_rows: Option<u64>,
+    pub timeout: Option<Length>,
+    pub max_attempts: Option<Spanned<i32>>,
+    pub query: Option<Spanned<String>>,
+    #[serde(default)]
+    pub criteria: BTreeMap<Spanned<String>, Criterion>,
+    #[serde(default)]
+    pub columns: BTreeMap<Spanned<String>, Column>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Criterion {
+    pub r#type: Spanned<CriterionType>,
+    pub of: Option<Spanned<ItemType>>,
+    #[serde(default)]
+    pub required: bool,
+    pub label: Option<Localized>,
+    pub choices: Option<Spanned<Vec<Spanned<Scalar>>>>,
+    pub default: Option<Spanned<ScalarOrList>>,
+    pub min: Option<Spanned<Scalar>>,
+    pub max: Option<Spanned<Scalar>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Column {
+    pub label: Option<Localized>,
+    pub format: Option<String>,
+    pub r#type: Option<ColumnType>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct FormatName(pub Format);
+
+impl<'de> Deserialize<'de> for FormatName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        Format::parse(&name).map(FormatName).ok_or_else(|| {
+            let known = Format::ALL.map(Format::name).join(", ");
+            D::Error::custom(match name.as_str() {
+                "parquet" => {
+                    format!("format \"parquet\" is not available in this version; use {known}")
+                }
+                _ => format!("{name:?} is not a format; use {known}"),
+            })
+        })
+    }
+}
+
+/// `text`, `list of text`, or `list` (with `of`).
+#[derive(Clone, Copy)]
+pub(super) enum CriterionType {
+    One(Type),
+    ListOf(Type),
+    List,
+}
+
+impl<'de> Deserialize<'de> for CriterionType {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        let found = match name.strip_prefix("list of ") {
+            Some(item) => Type::from_name(item.trim()).map(CriterionType::ListOf),
+            None if name == "list" => Some(CriterionType::List),
+            None => Type::from_name(&name).map(CriterionType::One),
+        };
+        found.ok_or_else(|| D::Error::custom(unknown_type(&name, "list of …")))
+    }
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct ItemType(pub Type);
+
+impl<'de> Deserialize<'de> for ItemType {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        Type::from_name(&name)
+            .map(ItemType)
+            .ok_or_else(|| D::Error::custom(unknown_type(&name, "")))
+    }
+}
+
+fn unknown_type(name: &str, more: &str) -> String {
+    let mut known = Type::ALL.map(|(name, _)| name).join(", ");
+    if !more.is_empty() {
+        known = format!("{known}, {more}");
+    }
+    format!("{name:?} is not a type; use {known}")
+}
+
+/// A number, a date, a text or a truth value, as the text that a caller would give.
+pub(super) struct Scalar(pub String);
+
+impl Scalar {
+    fn new(value: &toml::Value) -> Option<Self> {
+        Some(Scalar(match value {
+            toml::Value::String(text) => text.clone(),
+            toml::Value::Integer(number) => number.to_string(),
+            toml::Value::Float(number) => number.to_string(),
+            toml::Value::Boolean(flag) => flag.to_string(),
+            toml::Value::Datetime(at) => at.to_string(),
+            toml::Value::Array(_) | toml::Value::Table(_) => return None,
+        }))
+    }
+}
+
+impl<'de> Deserialize<'de> for Scalar {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Scalar::new(&toml::Value::deserialize(from)?)
+            .ok_or_else(|| D::Error::custom("must be a single value"))
+    }
+}
+
+pub(super) struct ScalarOrList(pub Vec<Scalar>);
+
+impl<'de> Deserialize<'de> for ScalarOrList {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = toml::Value::deserialize(from)?;
+        let values = match &value {
+            toml::Value::Array(values) => values.iter().map(Scalar::new).collect(),
+            single => Scalar::new(single).map(|one| vec![one]),
+        };
+        values
+            .map(ScalarOrList)
+            .ok_or_else(|| D::Error::custom("must be a single value or a list of them"))
+    }
+}

@@ -1,0 +1,173 @@
+//! Declared file types, and tables for everybody.
+//!
+//! `jobs/flights.toml` declares file type `flights`: SQL, criteria, formats. [`Definition`] is the
+//! file, [`DeclaredExport`] the [`Handler`] made of it and of a database ([`Source`]), and
+//! [`TableWriter`] what writes its rows as CSV, XLSX or JSON Lines; handlers written in Rust use it
+//! as well.
+//!
+//! ```text
+//! definition  NAME.toml and NAME.sql, checked
+//! criteria    from text to typed values
+//! sql         where the parameters are
+//! query       rows out of PostgreSQL or SQLite
+//! value       one cell
+//! table       rows in, a file out
+//! format      one file a format
+//! ```
+
+pub mod criteria;
+pub mod definition;
+mod format;
+mod localized;
+mod query;
+mod sources;
+pub mod sql;
+mod table;
+mod value;
+
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+pub use definition::Definition;
+pub use definition::duration::parse_duration;
+pub use format::Format;
+pub use localized::Localized;
+pub use query::Source;
+pub use sources::Sources;
+pub use table::TableWriter;
+pub use value::{Column, Kind, Value};
+
+use crate::{
+    error::{Error, Result},
+    file_request::Criteria,
+    registry::{Delivery, Handler, Job, Output},
+};
+
+/// How long a caller may be kept waiting for the decision between now and later.
+const EVALUATE: Duration = Duration::from_secs(5);
+
+/// A declared file type with the database that it reads: a [`Handler`].
+#[derive(Clone, Debug)]
+pub struct DeclaredExport {
+    definition: Definition,
+    source: Source,
+    formats: Vec<&'static str>,
+}
+
+impl DeclaredExport {
+    /// A handler for a definition. `source` is what the configuration has under the name
+    /// `definition.source`.
+    pub fn new(definition: Definition, source: Source) -> Self {
+        let formats = definition.formats.iter().map(|format| format.name()).collect();
+        DeclaredExport { definition, source, formats }
+    }
+
+    /// What it was made of.
+    pub fn definition(&self) -> &Definition {
+        &self.definition
+    }
+
+    /// Asks the database about the query: whether it runs, whether it only reads, and which
+    /// columns it has. Nothing is executed.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the file, and the column where it is about one;
+    /// [`Error::Database`] when the database is not to be reached.
+    pub async fn check(&self) -> Result<Vec<Column>> {
+        let definition = &self.definition;
+        let described = self.source.describe(definition, "en").await;
+        let columns = described.map_err(|error| match error {
+            Error::Database(sqlx::Error::Database(why)) => {
+                Error::Config(format!("{}: query: {}", definition.path.display(), why.message()))
+            }
+            other => other,
+        })?;
+        for (name, settings) in &definition.columns {
+            if !columns.iter().any(|column| column.name == *name) {
+                let known: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();
+                return Err(Error::Config(format!(
+                    "{}: the query has no column {name:?}; it has {}",
+                    settings.place,
+                    known.join(", ")
+                )));
+            }
+        }
+        Ok(columns)
+    }
+}
+
+#[async_trait]
+impl Handler for DeclaredExport {
+    fn file_type(&self) -> &str {
+        self.definition.file_type.as_str()
+    }
+
+    async fn write(&self, job: &Job, out: Output) -> Result<()> {
+        let given = self.definition.criteria.parse(&job.criteria, job.timezone)?;
+        tokio::select! {
+            biased;
+            // Dropping the other branch stops the query and the encoder.
+            () = job.cancelled.cancelled() => Err(Error::Cancelled),
+            done = self.source.write(&self.definition, &given, job, out) => done,
+        }
+    }
+
+    fn title(&self, language: &str) -> String {
+        self.definition.title.get(language).to_owned()
+    }
+
+    fn formats(&self) -> &[&'static str] {
+        &self.formats
+    }
+
+    fn criteria_schema(&self) -> serde_json::Value {
+        self.definition.criteria.json_schema()
+    }
+
+    fn parse_criteria(&self, criteria: &Criteria) -> Result<Criteria> {
+        self.definition.criteria.normalise(criteria)
+    }
+
+    async fn evaluate(&self, job: &Job) -> Result<Delivery> {
+        let given = self.definition.criteria.parse(&job.criteria, job.timezone)?;
+        let limit = self.definition.delay_over;
+        let timeout = self.definition.timeout.min(EVALUATE);
+        match self.source.count_up_to(&self.definition, &given, limit, timeout).await {
+            Ok(count) if count <= limit => Ok(Delivery::Now),
+            Ok(_) => Ok(Delivery::Later),
+            // What takes long to count takes longer to write.
+            Err(Error::Permanent { code, .. }) if code == "timeout" => Ok(Delivery::Later),
+            Err(other) => Err(other),
+        }
+    }
+
+    fn filename(&self, job: &Job) -> String {
+        let definition = &self.definition;
+        // Criteria that no longer fit the definition leave their places empty.
+        let given = definition.criteria.parse(&job.criteria, job.timezone).unwrap_or_default();
+        let date = job.request.requested_at.with_timezone(&job.timezone).date_naive();
+        definition.filename.render(&given, &job.request.format, date)
+    }
+
+    fn content_type(&self, job: &Job) -> String {
+        let format = Format::parse(&job.request.format);
+        format.map_or("application/octet-stream", Format::content_type).to_owned()
+    }
+
+    fn requester_only(&self) -> bool {
+        self.definition.requester_only
+    }
+
+    fn expires_after(&self) -> Option<Duration> {
+        self.definition.expires_after
+    }
+
+    fn timeout(&self) -> Duration {
+        self.definition.timeout
+    }
+
+    fn max_attempts(&self) -> i32 {
+        self.definition.max_attempts
+    }
+}

@@ -1,0 +1,198 @@
+//! Reading the rows of a declared file type.
+//!
+//! Nothing written here changes a database: PostgreSQL reads in a READ ONLY transaction with a
+//! statement timeout, SQLite through connections that cannot write, with a progress handler that
+//! ends what takes too long. Criteria reach both as bound parameters, never as SQL. The SQL itself
+//! is the operator's, from `jobs/`; this is the one place where it is asserted to be safe.
+
+mod postgres;
+mod sqlite;
+
+use std::{
+    collections::HashSet,
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use sqlx::{
+    ConnectOptions, PgPool, SqlitePool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+};
+
+use super::{
+    criteria::Given,
+    definition::{Definition, Short},
+    value::{Column, Kind},
+};
+use crate::{
+    error::{Error, Result},
+    registry::{Job, Output},
+};
+
+/// Connections of a pool that is made here.
+const CONNECTIONS: u32 = 8;
+/// How long to wait for one of them.
+const ACQUIRE: Duration = Duration::from_secs(20);
+
+/// A database that exports read.
+#[derive(Clone, Debug)]
+pub enum Source {
+    /// PostgreSQL. Any pool will do: transactions are begun READ ONLY.
+    Postgres(PgPool),
+    /// SQLite. The connections must be unable to write: use [`Source::sqlite_read_only`].
+    Sqlite(SqlitePool),
+}
+
+impl Source {
+    /// Opens a pool on `postgres://…` or `sqlite:PATH`. Connects on first use.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the URL is neither, or SQLite in memory.
+    pub fn open(url: &str) -> Result<Source> {
+        if url.starts_with("sqlite:") {
+            return Source::sqlite_read_only(url);
+        }
+        if !url.starts_with("postgres:") && !url.starts_with("postgresql:") {
+            let message = "the URL of a source must begin with sqlite: or postgres:";
+            return Err(Error::Config(message.into()));
+        }
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|_| Error::Config("not a PostgreSQL URL".into()))?
+            .application_name("bgfiles export")
+            .log_slow_statements(log::LevelFilter::Off, Duration::ZERO);
+        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
+        Ok(Source::Postgres(pool.connect_lazy_with(options)))
+    }
+
+    /// Opens a pool of connections to a SQLite file that can only read. The file must exist by
+    /// the first use. Connects on first use.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when it is no SQLite URL, or one of a database in memory, which each
+    /// connection would have for itself.
+    pub fn sqlite_read_only(url: &str) -> Result<Source> {
+        if url.contains(":memory:") || url.contains("mode=memory") {
+            return Err(Error::Config("exports cannot read a SQLite database in memory".into()));
+        }
+        let options = SqliteConnectOptions::from_str(url)
+            .map_err(|e| Error::Config(format!("not a SQLite URL: {e}")))?
+            .create_if_missing(false)
+            .read_only(true)
+            .log_slow_statements(log::LevelFilter::Off, Duration::ZERO)
+            // Also holds what a statement might attach.
+            .pragma("query_only", "ON")
+            .busy_timeout(Duration::from_secs(10));
+        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
+        Ok(Source::Sqlite(pool.connect_lazy_with(options)))
+    }
+
+    /// The columns that a definition's query has here, with labels in that language.
+    ///
+    /// # Errors
+    /// When the database refuses the query; [`Error::Config`] when a column has no name, the name
+    /// of another, or a type that no format can show.
+    pub async fn describe(&self, definition: &Definition, language: &str) -> Result<Vec<Column>> {
+        match self {
+            Source::Postgres(pool) => postgres::describe(pool, definition, language).await,
+            Source::Sqlite(pool) => sqlite::describe(pool, definition, language).await,
+        }
+    }
+
+    /// How many rows there are, counted no further than one past `limit`.
+    pub(super) async fn count_up_to(
+        &self,
+        definition: &Definition,
+        given: &[Given],
+        limit: u64,
+        timeout: Duration,
+    ) -> Result<u64> {
+        let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
+        let count = match self {
+            Source::Postgres(pool) => {
+                postgres::count(pool, definition, given, most, timeout).await?
+            }
+            Source::Sqlite(pool) => sqlite::count(pool, definition, given, most, timeout).await?,
+        };
+        Ok(u64::try_from(count).unwrap_or_default())
+    }
+
+    /// Streams the rows into a file. Dropping the future ends the query, too.
+    pub(super) async fn write(
+        &self,
+        definition: &Definition,
+        given: &[Given],
+        job: &Job,
+        out: Output,
+    ) -> Result<()> {
+        match self {
+            Source::Postgres(pool) => postgres::write(pool, definition, given, job, out).await,
+            Source::Sqlite(pool) => sqlite::write(pool, definition, given, job, out).await,
+        }
+    }
+}
+
+/// When a query has to be done.
+#[derive(Clone, Copy, Debug)]
+struct Deadline {
+    started: Instant,
+    timeout: Duration,
+}
+
+impl Deadline {
+    fn new(timeout: Duration) -> Self {
+        Deadline { started: Instant::now(), timeout }
+    }
+
+    fn has_passed(&self) -> bool {
+        self.started.elapsed() >= self.timeout
+    }
+
+    /// What it means that the database stopped the query.
+    fn explain_interruption(&self) -> Error {
+        // The database's clock may be a little ahead of ours.
+        if self.started.elapsed() + Duration::from_millis(100) < self.timeout {
+            return Error::temporary("query_interrupted", "the query was interrupted");
+        }
+        let message = format!(
+            "the query took longer than {} and was stopped; narrow the criteria",
+            Short(self.timeout)
+        );
+        Error::permanent("timeout", message)
+    }
+}
+
+/// A column with the looks that the definition gives it.
+fn column(definition: &Definition, language: &str, name: &str, kind: Option<Kind>) -> Column {
+    let settings = definition.columns.get(name);
+    let label = settings.and_then(|s| s.label.as_ref()).map_or(name, |label| label.get(language));
+    Column {
+        name: name.to_owned(),
+        label: label.to_owned(),
+        kind,
+        format: settings.and_then(|s| s.format.clone()),
+    }
+}
+
+/// A fault of a query that the operator has to mend.
+fn fault(definition: &Definition, message: impl std::fmt::Display) -> Error {
+    Error::Config(format!("{}: query: {message}", definition.path.display()))
+}
+
+/// JSON objects cannot have two of a name, and people cannot tell two apart.
+fn check_names<'n>(definition: &Definition, names: impl Iterator<Item = &'n str>) -> Result<()> {
+    let mut seen = HashSet::new();
+    for (at, name) in (1..).zip(names) {
+        // What PostgreSQL calls an expression without AS.
+        if name.is_empty() || name == "?column?" {
+            return Err(fault(definition, format!("column {at} has no name; add AS name")));
+        }
+        if !seen.insert(name) {
+            return Err(fault(definition, format!("two columns are named {name:?}; add AS name")));
+        }
+    }
+    if seen.is_empty() {
+        return Err(fault(definition, "there are no columns"));
+    }
+    Ok(())
+}

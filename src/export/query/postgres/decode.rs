@@ -1,0 +1,163 @@
+//! PostgreSQL's values on the wire.
+//!
+//! Read by hand, as sqlx's own readers panic on or refuse what a database may well hold: infinite
+//! and far-off dates, `24:00:00`, numbers of a hundred digits.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
+use sqlx::{
+    ValueRef,
+    postgres::{PgValueFormat, PgValueRef},
+};
+use uuid::Uuid;
+
+use super::numeric;
+use crate::export::value::Value;
+
+const MICROS_OF_DAY: i64 = 86_400_000_000;
+/// Days from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
+const EPOCH: i64 = 10_957;
+
+/// How the bytes of a column are read.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Read {
+    Bool,
+    Bytes,
+    Int2,
+    Int4,
+    Int8,
+    Float4,
+    Float8,
+    Numeric,
+    Text,
+    Uuid,
+    Date,
+    Time,
+    Timestamp,
+    Timestamptz,
+    Json,
+    Jsonb,
+}
+
+impl Read {
+    /// The value, or why it cannot be read.
+    pub(super) fn value(self, raw: PgValueRef<'_>) -> Result<Value, String> {
+        if raw.is_null() {
+            return Ok(Value::Null);
+        }
+        if raw.format() != PgValueFormat::Binary {
+            return Err("the server sent text where binary was asked for".into());
+        }
+        let bytes = raw.as_bytes().map_err(|e| e.to_string())?;
+        self.parse(bytes).ok_or_else(|| format!("these bytes are no {self:?}"))
+    }
+
+    fn parse(self, bytes: &[u8]) -> Option<Value> {
+        Some(match self {
+            Read::Bool => Value::Bool(*bytes.first()? != 0),
+            Read::Bytes => Value::Bytes(bytes.to_vec()),
+            Read::Int2 => Value::Int(i16::from_be_bytes(bytes.try_into().ok()?).into()),
+            Read::Int4 => Value::Int(i32::from_be_bytes(bytes.try_into().ok()?).into()),
+            Read::Int8 => Value::Int(i64::from_be_bytes(bytes.try_into().ok()?)),
+            Read::Float4 => Value::Float(widen(f32::from_be_bytes(bytes.try_into().ok()?))),
+            Read::Float8 => Value::Float(f64::from_be_bytes(bytes.try_into().ok()?)),
+            Read::Numeric => numeric::read(bytes)?,
+            Read::Text => Value::Text(std::str::from_utf8(bytes).ok()?.to_owned()),
+            Read::Uuid => Value::Uuid(Uuid::from_slice(bytes).ok()?),
+            Read::Date => date(i32::from_be_bytes(bytes.try_into().ok()?)),
+            Read::Time => time(i64::from_be_bytes(bytes.try_into().ok()?)),
+            Read::Timestamp => timestamp(i64::from_be_bytes(bytes.try_into().ok()?), false),
+            Read::Timestamptz => timestamp(i64::from_be_bytes(bytes.try_into().ok()?), true),
+            Read::Json => Value::Json(std::str::from_utf8(bytes).ok()?.to_owned()),
+            // One byte of version first.
+            Read::Jsonb => Value::Json(std::str::from_utf8(bytes.get(1..)?).ok()?.to_owned()),
+        })
+    }
+}
+
+/// The double that is written with the same digits: 0.1, not 0.10000000149011612.
+fn widen(number: f32) -> f64 {
+    number.to_string().parse().unwrap_or_else(|_| number.into())
+}
+
+fn date(days: i32) -> Value {
+    match days {
+        i32::MAX => return Value::Text("infinity".into()),
+        i32::MIN => return Value::Text("-infinity".into()),
+        _ => {}
+    }
+    let days = i64::from(days) + EPOCH;
+    match plain_date(days) {
+        Some(day) => Value::Date(day),
+        None => Value::Text(far_date(days, "")),
+    }
+}
+
+fn time(micros: i64) -> Value {
+    match plain_time(micros) {
+        Some(time) => Value::Time(time),
+        // PostgreSQL has 24:00:00.
+        None => Value::Text(clock(micros)),
+    }
+}
+
+fn timestamp(micros: i64, zoned: bool) -> Value {
+    match micros {
+        i64::MAX => return Value::Text("infinity".into()),
+        i64::MIN => return Value::Text("-infinity".into()),
+        _ => {}
+    }
+    let days = micros.div_euclid(MICROS_OF_DAY) + EPOCH;
+    let rest = micros.rem_euclid(MICROS_OF_DAY);
+    match (plain_date(days), plain_time(rest)) {
+        (Some(day), Some(time)) => {
+            let at = NaiveDateTime::new(day, time);
+            if zoned { Value::DateTime(at.and_utc()) } else { Value::NaiveDateTime(at) }
+        }
+        _ => {
+            let zone = if zoned { "+00" } else { "" };
+            Value::Text(far_date(days, &format!(" {}{zone}", clock(rest))))
+        }
+    }
+}
+
+/// Years 1 to 9999: what RFC 3339 and every reader know.
+fn plain_date(days: i64) -> Option<NaiveDate> {
+    DateTime::UNIX_EPOCH
+        .date_naive()
+        .checked_add_signed(TimeDelta::try_days(days)?)
+        .filter(|day| (1..=9999).contains(&day.year()))
+}
+
+fn plain_time(micros: i64) -> Option<NaiveTime> {
+    let seconds = u32::try_from(micros.div_euclid(1_000_000)).ok()?;
+    let nanos = u32::try_from(micros.rem_euclid(1_000_000) * 1_000).ok()?;
+    NaiveTime::from_num_seconds_from_midnight_opt(seconds, nanos)
+}
+
+fn clock(micros: i64) -> String {
+    let (seconds, fraction) = (micros.div_euclid(1_000_000), micros.rem_euclid(1_000_000));
+    let mut text = format!("{:02}:{:02}:{:02}", seconds / 3_600, seconds / 60 % 60, seconds % 60);
+    if fraction > 0 {
+        // Writing to a string cannot fail.
+        let _ = write!(text, ".{}", format!("{fraction:06}").trim_end_matches('0'));
+    }
+    text
+}
+
+/// As PostgreSQL writes it, `0044-03-15 BC`. From days since 1970-01-01 in the proleptic
+/// Gregorian calendar, by H. Hinnant's `civil_from_days`.
+fn far_date(days: i64, rest: &str) -> String {
+    let days = days + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days.rem_euclid(146_097);
+    let year_of_era = (of_era - of_era / 1_460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    let (year, suffix) = if year > 0 { (year, "") } else { (1 - year, " BC") };
+    format!("{year:04}-{month:02}-{day:02}{rest}{suffix}")
+}

@@ -1,0 +1,162 @@
+//! How each column of a query is fetched and read.
+
+use std::fmt::Write;
+
+use sqlx::{AssertSqlSafe, Column as _, Row, postgres::PgTypeInfo};
+
+use super::{decode::Read, session::Session};
+use crate::{
+    error::Result,
+    export::{
+        definition::Definition,
+        query::{check_names, column, fault},
+        value::{Column, Kind},
+    },
+};
+
+pub(super) struct Plan {
+    pub columns: Vec<Column>,
+    pub names: Vec<String>,
+    pub reads: Vec<Read>,
+    fetches: Vec<Fetch>,
+}
+
+/// The form in which a column is asked for.
+#[derive(Clone, Copy)]
+enum Fetch {
+    /// As it is.
+    Plain,
+    /// Through `to_json`.
+    Json,
+    /// As PostgreSQL's own text.
+    Text,
+}
+
+impl Plan {
+    pub(super) async fn make(
+        session: &mut Session,
+        definition: &Definition,
+        language: &str,
+    ) -> Result<Plan> {
+        let found = columns(session, definition).await?;
+        check_names(definition, found.iter().map(|(name, _)| name.as_str()))?;
+        let unknown = found.iter().map(|(_, oid)| *oid).filter(|oid| built_in(*oid).is_none());
+        let types = types(session, unknown.collect()).await?;
+        let mut plan =
+            Plan { columns: Vec::new(), names: Vec::new(), reads: Vec::new(), fetches: Vec::new() };
+        for (name, oid) in found {
+            let looked_up = || types.iter().find(|one| one.oid == oid).and_then(Type::how);
+            let Some((fetch, read, kind)) = built_in(oid).or_else(looked_up) else {
+                let type_name = types.iter().find(|one| one.oid == oid).map(|one| &one.name);
+                let message = format!(
+                    "column {name:?} has type {}, which no file can show; leave it out or cast it",
+                    type_name.map_or("unknown", String::as_str)
+                );
+                return Err(fault(definition, message));
+            };
+            plan.columns.push(column(definition, language, &name, Some(kind)));
+            plan.names.push(name);
+            plan.reads.push(read);
+            plan.fetches.push(fetch);
+        }
+        Ok(plan)
+    }
+
+    /// The query that fetches every column in the form in which it is read.
+    pub(super) fn wrap(&self, inner: &str) -> String {
+        let mut sql = String::from("SELECT ");
+        for (i, (name, fetch)) in self.names.iter().zip(&self.fetches).enumerate() {
+            let name = format!("q.\"{}\"", name.replace('"', "\"\""));
+            let comma = if i == 0 { "" } else { ", " };
+            // Writing to a string cannot fail.
+            let _ = match fetch {
+                Fetch::Plain => write!(sql, "{comma}{name}"),
+                Fetch::Json => write!(sql, "{comma}to_json({name})::text"),
+                Fetch::Text => write!(sql, "{comma}{name}::text"),
+            };
+        }
+        sql + "\nFROM (\n" + inner + "\n) AS q"
+    }
+}
+
+/// The names and types of the query's columns, without running it: the one row of a left join
+/// with none of its rows. Not by preparing it, as sqlx then looks up every type for itself and
+/// fails on those that it has never heard of (multiranges).
+async fn columns(session: &mut Session, definition: &Definition) -> Result<Vec<(String, u32)>> {
+    let (inner, _) = super::rewritten(definition, |_| "NULL".to_owned());
+    let sql = format!(
+        "SELECT q.* FROM (SELECT 1) AS one \
+         LEFT JOIN (SELECT * FROM (\n{inner}\n) AS i LIMIT 0) AS q ON true"
+    );
+    let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(session.conn()?).await;
+    let row = row.map_err(|e| session.explain(e))?;
+    let oid = |info: &PgTypeInfo| info.oid().map_or(0, |oid| oid.0);
+    Ok(row.columns().iter().map(|c| (c.name().to_owned(), oid(c.type_info()))).collect())
+}
+
+/// A type that somebody has added, or that is rare.
+#[derive(sqlx::FromRow)]
+struct Type {
+    #[sqlx(try_from = "i64")]
+    oid: u32,
+    name: String,
+    /// `typtype`: base, composite, domain, enum, pseudo, range, multirange.
+    class: String,
+    /// `typcategory`, of which `A` is for arrays.
+    category: String,
+}
+
+async fn types(session: &mut Session, oids: Vec<u32>) -> Result<Vec<Type>> {
+    if oids.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT oid::bigint AS oid, format_type(oid, NULL) AS name, \
+               typtype::text AS class, typcategory::text AS category \
+               FROM pg_catalog.pg_type WHERE oid::bigint = ANY($1)";
+    let oids: Vec<i64> = oids.into_iter().map(i64::from).collect();
+    let types = sqlx::query_as(sql).bind(oids).fetch_all(session.conn()?).await;
+    types.map_err(|e| session.explain(e))
+}
+
+impl Type {
+    fn how(&self) -> Option<How> {
+        let json = (Fetch::Json, Read::Json, Kind::Json);
+        let text = (Fetch::Text, Read::Text, Kind::Text);
+        match (self.class.as_str(), self.category.as_str()) {
+            // Called a pseudo-type, but it has values; so has its array.
+            ("p", _) if matches!(self.name.as_str(), "record" | "record[]") => Some(json),
+            ("p", _) => None,
+            ("c", _) | (_, "A") => Some(json),
+            // It brings a cast to JSON.
+            _ if self.name == "hstore" || self.name.ends_with(".hstore") => Some(json),
+            _ => Some(text),
+        }
+    }
+}
+
+type How = (Fetch, Read, Kind);
+
+/// By the number of a built-in type (`pg_type.dat`), which never changes.
+fn built_in(oid: u32) -> Option<How> {
+    let (read, kind) = match oid {
+        16 => (Read::Bool, Kind::Bool),
+        17 => (Read::Bytes, Kind::Bytes),
+        20 => (Read::Int8, Kind::Integer),
+        21 => (Read::Int2, Kind::Integer),
+        23 => (Read::Int4, Kind::Integer),
+        // name, text, bpchar, varchar.
+        19 | 25 | 1042 | 1043 => (Read::Text, Kind::Text),
+        114 => (Read::Json, Kind::Json),
+        700 => (Read::Float4, Kind::Float),
+        701 => (Read::Float8, Kind::Float),
+        1082 => (Read::Date, Kind::Date),
+        1083 => (Read::Time, Kind::Time),
+        1114 => (Read::Timestamp, Kind::NaiveDateTime),
+        1184 => (Read::Timestamptz, Kind::DateTime),
+        1700 => (Read::Numeric, Kind::Decimal),
+        2950 => (Read::Uuid, Kind::Uuid),
+        3802 => (Read::Jsonb, Kind::Json),
+        _ => return None,
+    };
+    Some((Fetch::Plain, read, kind))
+}

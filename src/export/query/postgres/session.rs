@@ -1,0 +1,91 @@
+//! A borrowed connection inside a READ ONLY transaction.
+
+use std::time::Duration;
+
+use sqlx::{PgConnection, PgPool, Postgres, Row, pool::PoolConnection};
+
+use super::super::Deadline;
+use crate::error::{Error, Result};
+
+/// How long to try to stop a query that nobody waits for any more.
+const CANCEL: Duration = Duration::from_secs(5);
+/// SQLSTATE: somebody or something stopped the statement.
+const QUERY_CANCELED: &str = "57014";
+
+/// The transaction. Unless it is ended, its connection does not go back to the pool (which would
+/// have to read all remaining rows first): the query is stopped and the connection closed.
+pub(super) struct Session {
+    conn: Option<PoolConnection<Postgres>>,
+    pool: PgPool,
+    /// The server process, for stopping it.
+    pid: Option<i32>,
+    deadline: Deadline,
+}
+
+impl Session {
+    pub(super) async fn begin(pool: &PgPool, timeout: Duration) -> Result<Self> {
+        let conn = pool.acquire().await?;
+        let deadline = Deadline::new(timeout);
+        let mut session = Session { conn: Some(conn), pool: pool.clone(), pid: None, deadline };
+        sqlx::query("BEGIN TRANSACTION READ ONLY").execute(session.conn()?).await?;
+        // What we show must not depend on how the server happens to be configured.
+        let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let row = sqlx::query(
+            "SELECT pg_backend_pid(), set_config('statement_timeout', $1, true), \
+             set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true), \
+             set_config('IntervalStyle', 'postgres', true), \
+             set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true)",
+        )
+        .bind(milliseconds.to_string())
+        .fetch_one(session.conn()?)
+        .await?;
+        session.pid = Some(row.try_get(0)?);
+        Ok(session)
+    }
+
+    pub(super) fn conn(&mut self) -> Result<&mut PgConnection> {
+        self.conn.as_deref_mut().ok_or_else(|| Error::Internal("the session is over".into()))
+    }
+
+    /// Ends the transaction and gives the connection back.
+    pub(super) async fn end(mut self) -> Result<()> {
+        sqlx::query("COMMIT").execute(self.conn()?).await?;
+        drop(self.conn.take());
+        Ok(())
+    }
+
+    pub(super) fn explain(&self, error: sqlx::Error) -> Error {
+        self.explainer()(error)
+    }
+
+    /// What an error of the database means, for when the session is lent out.
+    pub(super) fn explainer(&self) -> impl Fn(sqlx::Error) -> Error + use<> {
+        let deadline = self.deadline;
+        move |error| {
+            let code = error.as_database_error().and_then(|e| e.code());
+            if code.as_deref() == Some(QUERY_CANCELED) {
+                deadline.explain_interruption()
+            } else {
+                error.into()
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Some(conn) = self.conn.take() else { return };
+        let conn = conn.detach();
+        if let (Some(pid), Ok(runtime)) = (self.pid, tokio::runtime::Handle::try_current()) {
+            let pool = self.pool.clone();
+            runtime.spawn(async move {
+                // As long as the connection is open, the process is ours.
+                let cancel = sqlx::query("SELECT pg_cancel_backend($1)").bind(pid).execute(&pool);
+                if !matches!(tokio::time::timeout(CANCEL, cancel).await, Ok(Ok(_))) {
+                    tracing::debug!(pid, "a query could not be stopped; it runs into its timeout");
+                }
+                drop(conn);
+            });
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! File requests: who wants which file, with which criteria, and what became of it.
+//!
+//! The row is the truth. The queue only wakes workers; every step that matters is one
+//! conditional statement in [`store`].
+
+pub mod criteria;
+pub mod filename;
+pub mod links;
+pub mod model;
+pub mod notice;
+pub mod status;
+pub mod store;
+
+pub use criteria::Criteria;
+pub use model::{FileRequest, NewFileRequest, Requester};
+pub use status::Status;

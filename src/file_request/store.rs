@@ -1,0 +1,592 @@
+//! The SQL of file requests. Each race is decided by one conditional statement; a function that
+//! may lose a race returns `None` or `false`.
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{FileRequest, Status};
+use crate::{
+    db::{Conn, on},
+    error::Result,
+    ids::RequestId,
+};
+
+/// Inserts a row built by [`super::NewFileRequest::into_row`].
+///
+/// # Errors
+/// The database's.
+pub async fn insert(conn: impl Into<Conn<'_>>, row: &FileRequest) -> Result<()> {
+    let sql = "INSERT INTO bgfiles_file_requests (id, file_type, criteria, format, filename, \
+        description, content_type, size, sha256, rows, storage_key, requester, requester_email, \
+        requester_language, requester_timezone, requester_only, notify, status, generation, \
+        attempts, run_at, woken_at, requested_at, started_at, finished_at, expires_at) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
+        $19, $20, $21, $22, $23, $24, $25, $26)";
+    on!(conn.into(), c => sqlx::query(sql)
+        .bind(row.id)
+        .bind(row.file_type.as_str())
+        .bind(&row.criteria)
+        .bind(&row.format)
+        .bind(&row.filename)
+        .bind(&row.description)
+        .bind(&row.content_type)
+        .bind(row.size)
+        .bind(&row.sha256)
+        .bind(row.rows)
+        .bind(&row.storage_key)
+        .bind(&row.requester)
+        .bind(&row.requester_email)
+        .bind(&row.requester_language)
+        .bind(&row.requester_timezone)
+        .bind(row.requester_only)
+        .bind(row.notify)
+        .bind(row.status.as_str())
+        .bind(row.generation)
+        .bind(row.attempts)
+        .bind(row.run_at)
+        .bind(row.woken_at)
+        .bind(row.requested_at)
+        .bind(row.started_at)
+        .bind(row.finished_at)
+        .bind(row.expires_at)
+        .execute(c)
+        .await
+        .map(drop)?);
+    Ok(())
+}
+
+/// Takes back a row that was inserted in the same transaction.
+///
+/// # Errors
+/// The database's.
+pub async fn discard(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<()> {
+    let sql = "DELETE FROM bgfiles_file_requests WHERE id = $1";
+    on!(conn.into(), c => sqlx::query(sql).bind(id).execute(c).await.map(drop)?);
+    Ok(())
+}
+
+/// The request with this id.
+///
+/// # Errors
+/// The database's.
+pub async fn find(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<Option<FileRequest>> {
+    let sql = "SELECT * FROM bgfiles_file_requests WHERE id = $1";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).fetch_optional(c).await?))
+}
+
+/// What to list.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only in this state.
+    pub status: Option<Status>,
+    /// Only of this type.
+    pub file_type: Option<String>,
+    /// Only of this requester.
+    pub requester: Option<String>,
+    /// Only older than this row (time of request and id): the cursor.
+    pub before: Option<(DateTime<Utc>, RequestId)>,
+}
+
+/// The newest requests that pass the filter, at most `limit`.
+///
+/// # Errors
+/// The database's.
+pub async fn list(
+    conn: impl Into<Conn<'_>>,
+    filter: &Filter,
+    limit: i64,
+) -> Result<Vec<FileRequest>> {
+    let sql = "SELECT * FROM bgfiles_file_requests \
+        WHERE ($1 IS NULL OR status = $1) AND ($2 IS NULL OR file_type = $2) \
+        AND ($3 IS NULL OR requester = $3) \
+        AND ($4 IS NULL OR requested_at < $4 OR (requested_at = $4 AND id < $5)) \
+        ORDER BY requested_at DESC, id DESC LIMIT $6";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(filter.status.map(Status::as_str))
+        .bind(&filter.file_type)
+        .bind(&filter.requester)
+        .bind(filter.before.map(|b| b.0))
+        .bind(filter.before.map(|b| b.1))
+        .bind(limit)
+        .fetch_all(c)
+        .await?))
+}
+
+/// Requests a worker may claim now, oldest first: dj-bgfiles's `to_handle`, and those whose
+/// worker has gone silent.
+///
+/// # Errors
+/// The database's.
+pub async fn to_handle(
+    conn: impl Into<Conn<'_>>,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<FileRequest>> {
+    let sql = "SELECT * FROM bgfiles_file_requests \
+        WHERE (status = 'pending' AND run_at <= $1) OR (status = 'running' AND lease_until < $1) \
+        ORDER BY requested_at, id LIMIT $2";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(now).bind(limit).fetch_all(c).await?))
+}
+
+/// Takes the lease on a request that is due or whose worker has gone silent. `None`: somebody
+/// else has it, or there is nothing to do.
+///
+/// # Errors
+/// The database's.
+pub async fn claim(
+    conn: impl Into<Conn<'_>>,
+    id: RequestId,
+    worker: &str,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<Option<FileRequest>> {
+    let sql = "UPDATE bgfiles_file_requests SET status = 'running', generation = generation + 1, \
+        attempts = attempts + 1, \
+        crashes = crashes + CASE WHEN status = 'running' THEN 1 ELSE 0 END, lease_until = $2, leased_by = $3, \
+        started_at = COALESCE(started_at, $4), progress_done = 0, progress_total = NULL \
+        WHERE id = $1 AND ((status = 'pending' AND run_at <= $4) \
+        OR (status = 'running' AND lease_until < $4)) RETURNING *";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(id)
+        .bind(lease_until)
+        .bind(worker)
+        .bind(now)
+        .fetch_optional(c)
+        .await?))
+}
+
+/// How far the holder of a lease is.
+#[derive(Clone, Copy, Debug)]
+pub struct Beat {
+    /// Units done.
+    pub done: i64,
+    /// Units in all, when known.
+    pub total: Option<i64>,
+    /// The lease's new end.
+    pub lease_until: DateTime<Utc>,
+}
+
+/// Renews the lease and writes progress. `Some(cancel_requested)`, or `None` when the lease is
+/// no longer ours.
+///
+/// # Errors
+/// The database's.
+pub async fn heartbeat(
+    conn: impl Into<Conn<'_>>,
+    id: RequestId,
+    generation: i64,
+    beat: Beat,
+) -> Result<Option<bool>> {
+    let sql = "UPDATE bgfiles_file_requests SET lease_until = $3, progress_done = $4, \
+        progress_total = $5 WHERE id = $1 AND generation = $2 AND status = 'running' \
+        RETURNING cancel_requested";
+    on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
+        .bind(id)
+        .bind(generation)
+        .bind(beat.lease_until)
+        .bind(beat.done)
+        .bind(beat.total)
+        .fetch_optional(c)
+        .await?))
+}
+
+/// What is known of a file once it is stored.
+#[derive(Clone, Debug)]
+pub struct Published {
+    /// Where it is.
+    pub storage_key: String,
+    /// As offered for download.
+    pub filename: String,
+    /// Media type.
+    pub content_type: String,
+    /// `csv`, `xlsx` …; empty when the handler knows no formats.
+    pub format: String,
+    /// For people.
+    pub description: String,
+    /// Bytes.
+    pub size: i64,
+    /// Lower-case hex.
+    pub sha256: String,
+    /// Data rows.
+    pub rows: Option<i64>,
+    /// When it became so.
+    pub finished_at: DateTime<Utc>,
+    /// Until when it may be served.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Makes the file visible, if the lease is still ours and nobody cancelled.
+///
+/// # Errors
+/// The database's.
+pub async fn publish(
+    conn: impl Into<Conn<'_>>,
+    id: RequestId,
+    generation: i64,
+    file: &Published,
+) -> Result<Option<FileRequest>> {
+    let sql = "UPDATE bgfiles_file_requests SET status = 'finished', storage_key = $3, \
+        filename = $4, content_type = $5, description = $6, size = $7, sha256 = $8, rows = $9, \
+        finished_at = $10, expires_at = $11, lease_until = NULL, leased_by = NULL, \
+        progress_done = COALESCE($9, progress_done), format = $12, \
+        error_code = NULL, error_message = NULL \
+        WHERE id = $1 AND generation = $2 AND status = 'running' AND NOT cancel_requested \
+        RETURNING *";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(id)
+        .bind(generation)
+        .bind(&file.storage_key)
+        .bind(&file.filename)
+        .bind(&file.content_type)
+        .bind(&file.description)
+        .bind(file.size)
+        .bind(&file.sha256)
+        .bind(file.rows)
+        .bind(file.finished_at)
+        .bind(file.expires_at)
+        .bind(&file.format)
+        .fetch_optional(c)
+        .await?))
+}
+
+/// How a claim ends without a file.
+#[derive(Clone, Debug)]
+pub struct Ending<'a> {
+    /// Pending (again), failed or cancelled.
+    pub status: Status,
+    /// Stable name and words for the requester.
+    pub error: Option<(&'a str, &'a str)>,
+    /// Next attempt, when pending.
+    pub run_at: DateTime<Utc>,
+    /// Attempts to take back: 1 when the worker gave up for reasons of its own.
+    pub attempts_back: i32,
+    /// When it ended, unless pending.
+    pub now: DateTime<Utc>,
+    /// When the row may go, unless pending.
+    pub expires_at: DateTime<Utc>,
+}
+
+/// Ends a claim without a file, if the lease is still ours. Whatever the ending, a request that
+/// somebody cancelled meanwhile is cancelled.
+///
+/// # Errors
+/// The database's.
+pub async fn end(
+    conn: impl Into<Conn<'_>>,
+    id: RequestId,
+    generation: i64,
+    ending: &Ending<'_>,
+) -> Result<Option<FileRequest>> {
+    let sql = "UPDATE bgfiles_file_requests SET \
+        status = CASE WHEN cancel_requested THEN 'cancelled' ELSE $3 END, \
+        error_code = $4, error_message = $5, run_at = $6, woken_at = NULL, \
+        attempts = attempts - $7, \
+        finished_at = CASE WHEN cancel_requested OR $3 <> 'pending' THEN $8 ELSE NULL END, \
+        expires_at = CASE WHEN cancel_requested OR $3 <> 'pending' THEN $9 ELSE NULL END, \
+        lease_until = NULL, leased_by = NULL \
+        WHERE id = $1 AND generation = $2 AND status = 'running' RETURNING *";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(id)
+        .bind(generation)
+        .bind(ending.status.as_str())
+        .bind(ending.error.map(|e| e.0))
+        .bind(ending.error.map(|e| e.1))
+        .bind(ending.run_at)
+        .bind(ending.attempts_back)
+        .bind(ending.now)
+        .bind(ending.expires_at)
+        .fetch_optional(c)
+        .await?))
+}
+
+/// Cancels: a pending request at once, a running one by asking its worker. `None` when it had
+/// already reached an end.
+///
+/// # Errors
+/// The database's.
+pub async fn cancel(
+    conn: impl Into<Conn<'_>>,
+    id: RequestId,
+    now: DateTime<Utc>,
+    expires_at: DateTime<Utc>,
+) -> Result<Option<FileRequest>> {
+    let sql = "UPDATE bgfiles_file_requests SET cancel_requested = true, \
+        finished_at = CASE WHEN status = 'pending' THEN $2 ELSE finished_at END, \
+        expires_at = CASE WHEN status = 'pending' THEN $3 ELSE expires_at END, \
+        status = CASE WHEN status = 'pending' THEN 'cancelled' ELSE status END \
+        WHERE id = $1 AND status IN ('pending', 'running') RETURNING *";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(id)
+        .bind(now)
+        .bind(expires_at)
+        .fetch_optional(c)
+        .await?))
+}
+
+/// Starts a failed or cancelled request anew, with all its attempts. `None` when it is in another
+/// state.
+///
+/// # Errors
+/// The database's.
+pub async fn retry(
+    conn: impl Into<Conn<'_>>,
+    id: RequestId,
+    now: DateTime<Utc>,
+) -> Result<Option<FileRequest>> {
+    let sql = "UPDATE bgfiles_file_requests SET status = 'pending', attempts = 0, crashes = 0, run_at = $2, \
+        woken_at = $2, cancel_requested = false, error_code = NULL, error_message = NULL, \
+        finished_at = NULL, expires_at = NULL, progress_done = 0, progress_total = NULL \
+        WHERE id = $1 AND status IN ('failed', 'cancelled') RETURNING *";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).bind(now).fetch_optional(c).await?))
+}
+
+/// Requests that are due but whose wake-up seems lost; they are marked as woken now, so that two
+/// sweepers do not wake the same ones.
+///
+/// A pending request was last woken before `pending_before`; a silent worker's request before
+/// `silent_before`.
+///
+/// # Errors
+/// The database's.
+pub async fn take_unwoken(
+    conn: impl Into<Conn<'_>>,
+    now: DateTime<Utc>,
+    pending_before: DateTime<Utc>,
+    silent_before: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<RequestId>> {
+    let sql = "UPDATE bgfiles_file_requests SET woken_at = $1 WHERE id IN ( \
+        SELECT id FROM bgfiles_file_requests WHERE \
+        (status = 'pending' AND run_at <= $1 AND (woken_at IS NULL OR woken_at < $2)) OR \
+        (status = 'running' AND lease_until < $1 AND (woken_at IS NULL OR woken_at < $3)) \
+        ORDER BY requested_at LIMIT $4) \
+        AND (woken_at IS NULL OR woken_at < $3 OR woken_at < $2) RETURNING id";
+    on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
+        .bind(now)
+        .bind(pending_before)
+        .bind(silent_before)
+        .bind(limit)
+        .fetch_all(c)
+        .await?))
+}
+
+/// Lets the next sweep wake a waiting request anew.
+///
+/// # Errors
+/// The database's.
+pub async fn forget_wake(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<()> {
+    let sql =
+        "UPDATE bgfiles_file_requests SET woken_at = NULL WHERE id = $1 AND status = 'pending'";
+    on!(conn.into(), c => sqlx::query(sql).bind(id).execute(c).await.map(drop)?);
+    Ok(())
+}
+
+/// Removable requests: `expires_at` not after `threshold`, soonest first, whatever their end.
+///
+/// # Errors
+/// The database's.
+pub async fn expired(
+    conn: impl Into<Conn<'_>>,
+    threshold: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<RequestId>> {
+    let sql = "SELECT id FROM bgfiles_file_requests \
+        WHERE expires_at <= $1 AND status <> 'running' ORDER BY expires_at, id LIMIT $2";
+    on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
+        .bind(threshold)
+        .bind(limit)
+        .fetch_all(c)
+        .await?))
+}
+
+/// How many requests [`expired`] would name without a limit.
+///
+/// # Errors
+/// The database's.
+pub async fn count_expired(conn: impl Into<Conn<'_>>, threshold: DateTime<Utc>) -> Result<i64> {
+    let sql = "SELECT count(*) FROM bgfiles_file_requests \
+        WHERE expires_at <= $1 AND status <> 'running'";
+    on!(conn.into(), c => Ok(sqlx::query_scalar(sql).bind(threshold).fetch_one(c).await?))
+}
+
+/// First half of a removal: nobody may use the row from here on. Holds only while the row is
+/// still removable, so that an extension that came in between wins.
+///
+/// # Errors
+/// The database's.
+pub async fn begin_removal(
+    conn: impl Into<Conn<'_>>,
+    id: RequestId,
+    threshold: DateTime<Utc>,
+) -> Result<Option<FileRequest>> {
+    let sql = "UPDATE bgfiles_file_requests SET status = 'expired' \
+        WHERE id = $1 AND expires_at <= $2 AND status <> 'running' RETURNING *";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(id)
+        .bind(threshold)
+        .fetch_optional(c)
+        .await?))
+}
+
+/// As [`begin_removal`], for a request that somebody deletes; running ones must be cancelled
+/// first.
+///
+/// # Errors
+/// The database's.
+pub async fn begin_deletion(
+    conn: impl Into<Conn<'_>>,
+    id: RequestId,
+    now: DateTime<Utc>,
+) -> Result<Option<FileRequest>> {
+    let sql = "UPDATE bgfiles_file_requests SET status = 'expired', expires_at = $2 \
+        WHERE id = $1 AND status <> 'running' RETURNING *";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).bind(now).fetch_optional(c).await?))
+}
+
+/// Second half of a removal, once the object is gone.
+///
+/// # Errors
+/// The database's.
+pub async fn finish_removal(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<bool> {
+    let sql = "DELETE FROM bgfiles_file_requests WHERE id = $1 AND status = 'expired'";
+    let affected =
+        on!(conn.into(), c => sqlx::query(sql).bind(id).execute(c).await?.rows_affected());
+    Ok(affected == 1)
+}
+
+/// Which object a request refers to, and which generation is being made.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct ObjectState {
+    /// Where it stands.
+    #[sqlx(try_from = "String")]
+    pub status: Status,
+    /// Its generation.
+    pub generation: i64,
+    /// The object that counts.
+    pub storage_key: Option<String>,
+}
+
+/// What the sweep of orphan objects must know of a request.
+///
+/// # Errors
+/// The database's.
+pub async fn object_state(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<Option<ObjectState>> {
+    let sql = "SELECT status, generation, storage_key FROM bgfiles_file_requests WHERE id = $1";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).fetch_optional(c).await?))
+}
+
+/// Takes the next generation for a file that comes from outside a worker: whoever holds a lease
+/// loses it, and nobody else writes under that generation. `None`: there is no such request, or it
+/// is being removed.
+///
+/// # Errors
+/// The database's.
+pub async fn seize(
+    conn: impl Into<Conn<'_>>,
+    id: RequestId,
+    worker: &str,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<Option<FileRequest>> {
+    let sql = "UPDATE bgfiles_file_requests SET status = 'running', generation = generation + 1, \
+        lease_until = $2, leased_by = $3, started_at = COALESCE(started_at, $4), \
+        cancel_requested = false WHERE id = $1 AND status <> 'expired' RETURNING *";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(id)
+        .bind(lease_until)
+        .bind(worker)
+        .bind(now)
+        .fetch_optional(c)
+        .await?))
+}
+
+/// What an earlier call with the same idempotency key made.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct KeyedRequest {
+    /// Digest of that call's body.
+    pub fingerprint: String,
+    /// What it made.
+    pub request_id: RequestId,
+}
+
+/// Claims an idempotency key for a request that is inserted in the same transaction. `false`: the
+/// key is taken; see [`keyed`].
+///
+/// # Errors
+/// The database's.
+pub async fn insert_key(
+    conn: impl Into<Conn<'_>>,
+    caller: &str,
+    key: &str,
+    keyed: &KeyedRequest,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let sql = "INSERT INTO bgfiles_idempotency_keys (caller, key, fingerprint, request_id, created_at) \
+        VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING";
+    let affected = on!(conn.into(), c => sqlx::query(sql)
+        .bind(caller)
+        .bind(key)
+        .bind(&keyed.fingerprint)
+        .bind(keyed.request_id)
+        .bind(now)
+        .execute(c)
+        .await?
+        .rows_affected());
+    Ok(affected == 1)
+}
+
+/// What a caller's key stands for.
+///
+/// # Errors
+/// The database's.
+pub async fn keyed(
+    conn: impl Into<Conn<'_>>,
+    caller: &str,
+    key: &str,
+) -> Result<Option<KeyedRequest>> {
+    let sql = "SELECT fingerprint, request_id FROM bgfiles_idempotency_keys \
+        WHERE caller = $1 AND key = $2";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(caller).bind(key).fetch_optional(c).await?))
+}
+
+/// Forgets idempotency keys made before `before`; at most `limit`. Answers how many.
+///
+/// # Errors
+/// The database's.
+pub async fn delete_keys(
+    conn: impl Into<Conn<'_>>,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<u64> {
+    let sql = "DELETE FROM bgfiles_idempotency_keys WHERE (caller, key) IN ( \
+        SELECT caller, key FROM bgfiles_idempotency_keys WHERE created_at < $1 LIMIT $2)";
+    Ok(on!(conn.into(), c => sqlx::query(sql)
+        .bind(before)
+        .bind(limit)
+        .execute(c)
+        .await?
+        .rows_affected()))
+}
+
+/// How many requests are in each state.
+///
+/// # Errors
+/// The database's.
+pub async fn counts(conn: impl Into<Conn<'_>>) -> Result<Vec<(String, i64)>> {
+    let sql = "SELECT status, count(*) FROM bgfiles_file_requests GROUP BY status";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).fetch_all(c).await?))
+}
+
+/// How long ago the oldest due request was due; `None` when nothing is due.
+///
+/// # Errors
+/// The database's.
+pub async fn oldest_due(
+    conn: impl Into<Conn<'_>>,
+    now: DateTime<Utc>,
+) -> Result<Option<TimeDelta>> {
+    let sql = "SELECT min(run_at) FROM bgfiles_file_requests \
+        WHERE status = 'pending' AND run_at <= $1";
+    let oldest: Option<DateTime<Utc>> =
+        on!(conn.into(), c => sqlx::query_scalar(sql).bind(now).fetch_one(c).await?);
+    Ok(oldest.map(|at| now - at))
+}

@@ -1,0 +1,399 @@
+//! The wake-up: apalis over PostgreSQL or SQLite. The only place that names a backend.
+//!
+//! What a queue job carries is an id. Losing one delays, and never loses: the worker's sweeper
+//! wakes rows that were forgotten. A job that comes twice finds nothing to claim.
+//!
+//! apalis 1.0's own promises are not relied on; `ARCHITECTURE.md` lists why, one by one.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use apalis::prelude::{
+    BackendExt, BoxDynError, Data, PollSnapshot, PollStrategy, Task, TaskBuilder, WorkerBuilder,
+    WorkerBuilderExt,
+};
+use apalis_postgres::PostgresStorage;
+use apalis_sqlite::SqliteStorage;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use sqlx::{
+    PgPool,
+    postgres::{PgListener, PgPoolOptions},
+    sqlite::SqlitePoolOptions,
+};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, Sleep},
+};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::{
+    db::{Conn, Db, on},
+    error::{Error, Result},
+    ids::RequestId,
+};
+
+/// Workers say that they live this often …
+const HEARTBEAT: Duration = Duration::from_secs(5);
+/// … and their jobs are given to others after this many silences (the default is 300 s in all).
+const MISSED: usize = 2;
+/// PostgreSQL announces inserts; the tick is for announcements that got lost.
+const TICK_POSTGRES: Duration = Duration::from_secs(1);
+/// SQLite announces nothing to other processes.
+const TICK_SQLITE: Duration = Duration::from_millis(25);
+/// The books of apalis's migrations on SQLite; sqlx's default name may be the host application's.
+const BOOKS: &str = "_apalis_migrations";
+
+/// Which of the two queues.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Files to be made: long.
+    Requests,
+    /// Mails to be sent: short.
+    Notices,
+}
+
+impl Kind {
+    /// The queue's name in the database.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Requests => "bgfiles::requests",
+            Kind::Notices => "bgfiles::notices",
+        }
+    }
+}
+
+/// What a queue job says: look at this row.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Wake {
+    /// The row.
+    pub id: Uuid,
+    #[serde(skip, default = "requests")]
+    kind: Kind,
+}
+
+fn requests() -> Kind {
+    Kind::Requests
+}
+
+impl Wake {
+    /// A file is to be made.
+    pub fn request(id: RequestId) -> Self {
+        Wake { id: id.0, kind: Kind::Requests }
+    }
+
+    /// A mail is to be sent.
+    pub fn notice(id: Uuid) -> Self {
+        Wake { id, kind: Kind::Notices }
+    }
+}
+
+/// Wakes a worker once the caller's transaction commits.
+///
+/// # Errors
+/// The database's.
+pub async fn push(conn: Conn<'_>, wake: Wake, now: DateTime<Utc>) -> Result<()> {
+    let args = serde_json::to_vec(&wake).map_err(|e| Error::Internal(e.to_string()))?;
+    // A minute ago: neither a clock ahead of the database's nor one behind it delays the job, and
+    // PostgreSQL announces only what is due.
+    let due = (now - TimeDelta::minutes(1)).timestamp().max(0);
+    let task: Task<Vec<u8>> = TaskBuilder::new(args)
+        .run_at_timestamp(due.unsigned_abs())
+        // Attempts are counted in our row.
+        .max_attempts(1)
+        .build();
+    match conn {
+        Conn::Postgres(c) => apalis_postgres::queries::push_tasks(c, wake.kind.name(), vec![task])
+            .await
+            .map_err(|e| Error::Database(unwrap_postgres(e))),
+        Conn::Sqlite(c) => apalis_sqlite::queries::push_tasks(c, wake.kind.name(), &[task])
+            .await
+            .map_err(|e| Error::Database(unwrap_sqlite(e))),
+    }
+}
+
+fn unwrap_postgres(error: apalis_postgres::Error) -> sqlx::Error {
+    match error {
+        apalis_postgres::Error::Database(e) => e,
+        other => sqlx::Error::Protocol(other.to_string()),
+    }
+}
+
+fn unwrap_sqlite(error: apalis_sqlite::Error) -> sqlx::Error {
+    match error {
+        apalis_sqlite::Error::Database(e) => e,
+        other => sqlx::Error::Protocol(other.to_string()),
+    }
+}
+
+/// Makes apalis's tables.
+///
+/// # Errors
+/// When a migration fails.
+pub async fn migrate(db: &Db) -> Result<()> {
+    match db {
+        Db::Postgres(pool) => {
+            // Its books are in a schema of apalis's own: a host application may use apalis too.
+            let mut migrator = PostgresStorage::<()>::migrations();
+            migrator.set_ignore_missing(true).run(pool).await?;
+        }
+        // Not apalis's `setup`, which also turns `synchronous` off for the connection.
+        Db::Sqlite(pool) => {
+            let mut migrator = SqliteStorage::<()>::migrations();
+            migrator.dangerous_set_table_name(BOOKS);
+            migrator.set_ignore_missing(true).run(pool).await?;
+            // Measured: with these, the cost of an acknowledgement grows with the backlog
+            // (about 200 jobs/s at 20,000 waiting, against 15,000 and more without).
+            for index in ["LIdx", "idx_jobs_status_run_at", "idx_jobs_claimable"] {
+                let sql = match index {
+                    "LIdx" => "DROP INDEX IF EXISTS LIdx",
+                    "idx_jobs_status_run_at" => "DROP INDEX IF EXISTS idx_jobs_status_run_at",
+                    _ => "DROP INDEX IF EXISTS idx_jobs_claimable",
+                };
+                sqlx::query(sql).execute(pool).await?;
+            }
+            // Without any index on `lock_by`, the rescue of orphans reads all jobs once for each
+            // silent worker. This one holds only the few that are being worked on.
+            let sql = "CREATE INDEX IF NOT EXISTS bgfiles_jobs_taken ON Jobs (lock_by) \
+                WHERE status = 'Running' OR status = 'Queued'";
+            sqlx::query(sql).execute(pool).await?;
+        }
+    }
+    Ok(())
+}
+
+/// What is done with each job.
+#[derive(Clone)]
+struct Run(Arc<dyn Fn(Uuid) -> BoxFuture<'static, ()> + Send + Sync>);
+
+async fn run(args: serde_json::Value, job: Data<Run>) -> Result<(), BoxDynError> {
+    let Run(job) = &*job;
+    // Decoded here: a job that apalis cannot decode would end every worker that fetches it.
+    match serde_json::from_value::<Wake>(args) {
+        Ok(wake) => job(wake.id).await,
+        Err(error) => tracing::warn!(%error, "a job in the queue is none of ours"),
+    }
+    Ok(())
+}
+
+/// How a queue is worked off.
+#[derive(Clone, Debug)]
+pub struct Slots {
+    /// A name that no worker ever had: apalis takes a known one for the same worker come back.
+    pub worker: String,
+    /// Jobs at the same time.
+    pub slots: usize,
+}
+
+/// Works a queue off until `stop` fires, which should be once no job runs any more: a stopped worker
+/// of apalis neither says that it lives nor acknowledges, and may hold a transaction open.
+///
+/// It also ends when the backend gives up (a database that is away for long); the caller starts it
+/// again under another name. All jobs share one task of the runtime: `job` spawns what takes long.
+///
+/// # Errors
+/// What made the backend give up.
+pub async fn work(
+    db: &Db,
+    kind: Kind,
+    slots: Slots,
+    job: impl Fn(Uuid) -> BoxFuture<'static, ()> + Send + Sync + 'static,
+    stop: CancellationToken,
+) -> Result<()> {
+    let data = Run(Arc::new(job));
+    let signal = async move {
+        stop.cancelled().await;
+        Ok::<(), std::io::Error>(())
+    };
+    macro_rules! work {
+        ($backend:expr) => {
+            WorkerBuilder::new(slots.worker.as_str())
+                .backend($backend)
+                .concurrency(slots.slots)
+                .data(data)
+                .build(run)
+                .run_until(signal)
+                .await
+        };
+    }
+    let ended = match db {
+        Db::Postgres(pool) => {
+            // A batch above the free slots would stop heartbeats while long jobs run.
+            let config = apalis_postgres::Config::default()
+                .queue(kind.name())
+                .batch_size(1)
+                .heartbeat_interval(HEARTBEAT)
+                .missed_heartbeats(MISSED)
+                // One write less a job; who works on what stands in our row.
+                .lock_tasks(false);
+            let backend =
+                PostgresStorage::<serde_json::Value>::new(&own_pool(pool)).with_config(config);
+            let inserts = listen(pool.clone(), kind);
+            work!(backend.poll_with_strategy(Ticks::new(TICK_POSTGRES, Some(inserts))))
+        }
+        Db::Sqlite(pool) => {
+            let options = (*pool.connect_options()).clone();
+            let pool = SqlitePoolOptions::new().max_connections(OWN).connect_lazy_with(options);
+            let config = apalis_sqlite::Config::default()
+                .queue(kind.name())
+                .batch_size(1)
+                .heartbeat_interval(HEARTBEAT)
+                .missed_heartbeats(MISSED)
+                // One write less a job; who works on what stands in our row.
+                .lock_tasks(false);
+            let backend = SqliteStorage::<serde_json::Value>::new(&pool).with_config(config);
+            let tick = if kind == Kind::Requests { TICK_SQLITE } else { TICK_SQLITE * 8 };
+            work!(backend.poll_with_strategy(Ticks::new(tick, None)))
+        }
+    };
+    ended.map_err(|e| Error::Internal(format!("queue {}: {e}", kind.name())))
+}
+
+/// Connections for the queue alone: a heartbeat that waits for a busy pool looks like death.
+const OWN: u32 = 3;
+
+fn own_pool(pool: &PgPool) -> PgPool {
+    let options = (*pool.connect_options()).clone();
+    PgPoolOptions::new().max_connections(OWN).connect_lazy_with(options)
+}
+
+/// When to look for jobs: at each tick and whenever something comes through the channel.
+///
+/// apalis's own interval loses its timer when a fetch completes within one poll. This one always
+/// leaves a waker behind.
+struct Ticks {
+    every: Duration,
+    sleep: Pin<Box<Sleep>>,
+    inserts: Option<mpsc::Receiver<()>>,
+}
+
+impl Ticks {
+    fn new(every: Duration, inserts: Option<mpsc::Receiver<()>>) -> Self {
+        Ticks { every, sleep: Box::pin(tokio::time::sleep(every)), inserts }
+    }
+}
+
+impl PollStrategy for Ticks {
+    fn poll_drive(&mut self, cx: &mut Context<'_>, _: &PollSnapshot) -> Poll<Option<()>> {
+        let mut due = false;
+        while self.sleep.as_mut().poll(cx).is_ready() {
+            self.sleep.as_mut().reset(Instant::now() + self.every);
+            due = true;
+        }
+        if let Some(inserts) = &mut self.inserts {
+            while let Poll::Ready(Some(())) = inserts.poll_recv(cx) {
+                due = true;
+            }
+        }
+        if due { Poll::Ready(Some(())) } else { Poll::Pending }
+    }
+}
+
+/// PostgreSQL's announcements of new jobs in this queue, for as long as the receiver lives.
+fn listen(pool: PgPool, kind: Kind) -> mpsc::Receiver<()> {
+    #[derive(Deserialize)]
+    struct Insert {
+        job_type: String,
+    }
+    let (to, from) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while !to.is_closed() {
+            let heard: Result<(), sqlx::Error> = async {
+                let mut listener = PgListener::connect_with(&pool).await?;
+                listener.listen("apalis::job::insert").await?;
+                loop {
+                    let notification = tokio::select! {
+                        notification = listener.recv() => notification?,
+                        () = to.closed() => return Ok(()),
+                    };
+                    let insert = serde_json::from_str::<Insert>(notification.payload());
+                    if insert.is_ok_and(|insert| insert.job_type == kind.name()) {
+                        // A full channel says already what this would say.
+                        let _ = to.try_send(());
+                    }
+                }
+            }
+            .await;
+            if let Err(error) = heard {
+                tracing::debug!(%error, "listening for new jobs; the tick goes on meanwhile");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    });
+    from
+}
+
+/// Removes jobs that ended before `before`, jobs that nobody fetched in the day before that (where
+/// only `bgfiles process` runs; the sweeper wakes anew what is left to do), and then workers that are silent since (jobs refer to
+/// them). At most `limit` of each; answers how many jobs.
+///
+/// # Errors
+/// The database's.
+pub async fn purge(conn: Conn<'_>, before: DateTime<Utc>, limit: i64) -> Result<u64> {
+    let seconds = before.timestamp();
+    match conn {
+        Conn::Postgres(c) => {
+            let sql = "DELETE FROM apalis.jobs WHERE id IN (SELECT id FROM apalis.jobs \
+                WHERE job_type LIKE 'bgfiles::%' AND status IN ('Done', 'Failed', 'Killed') \
+                AND done_at < to_timestamp($1) OR job_type LIKE 'bgfiles::%' \
+                AND status = 'Pending' AND run_at < to_timestamp($1 - 86400) LIMIT $2)";
+            let jobs = sqlx::query(sql).bind(seconds as f64).bind(limit).execute(&mut *c).await?;
+            let sql = "DELETE FROM apalis.workers w WHERE w.id IN (SELECT id FROM apalis.workers \
+                WHERE worker_type LIKE 'bgfiles::%' AND last_seen < to_timestamp($1) LIMIT $2) \
+                AND NOT EXISTS (SELECT 1 FROM apalis.jobs j WHERE j.lock_by = w.id)";
+            sqlx::query(sql).bind(seconds as f64).bind(limit).execute(c).await?;
+            Ok(jobs.rows_affected())
+        }
+        Conn::Sqlite(c) => {
+            let sql = "DELETE FROM Jobs WHERE id IN (SELECT id FROM Jobs \
+                WHERE job_type LIKE 'bgfiles::%' AND status IN ('Done', 'Failed', 'Killed') \
+                AND done_at < $1 OR job_type LIKE 'bgfiles::%' AND status = 'Pending' \
+                AND run_at < $1 - 86400 LIMIT $2)";
+            let jobs = sqlx::query(sql).bind(seconds).bind(limit).execute(&mut *c).await?;
+            let sql = "DELETE FROM Workers WHERE id IN (SELECT id FROM Workers \
+                WHERE worker_type LIKE 'bgfiles::%' AND last_seen < $1 LIMIT $2) \
+                AND NOT EXISTS (SELECT 1 FROM Jobs WHERE Jobs.lock_by = Workers.id)";
+            sqlx::query(sql).bind(seconds).bind(limit).execute(c).await?;
+            Ok(jobs.rows_affected())
+        }
+    }
+}
+
+/// Jobs that wait, in both queues.
+///
+/// # Errors
+/// The database's.
+pub async fn depth(conn: Conn<'_>) -> Result<i64> {
+    let sql = match &conn {
+        Conn::Postgres(_) => {
+            "SELECT count(*) FROM apalis.jobs WHERE job_type LIKE 'bgfiles::%' AND status = 'Pending'"
+        }
+        Conn::Sqlite(_) => {
+            "SELECT count(*) FROM Jobs WHERE job_type LIKE 'bgfiles::%' AND status = 'Pending'"
+        }
+    };
+    on!(conn, c => Ok(sqlx::query_scalar(sql).fetch_one(c).await?))
+}
+
+/// How far the database's clock is ahead of `now`. Nothing here relies on the two agreeing, but a
+/// large difference shows in run times and log lines, and is worth a warning.
+///
+/// # Errors
+/// The database's.
+pub async fn clock_ahead(conn: Conn<'_>, now: DateTime<Utc>) -> Result<TimeDelta> {
+    let theirs: i64 = match conn {
+        Conn::Postgres(c) => {
+            let sql = "SELECT (extract(epoch FROM clock_timestamp()) * 1000)::bigint";
+            sqlx::query_scalar(sql).fetch_one(c).await?
+        }
+        // The same machine.
+        Conn::Sqlite(_) => now.timestamp_millis(),
+    };
+    Ok(TimeDelta::milliseconds(theirs - now.timestamp_millis()))
+}

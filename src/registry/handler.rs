@@ -1,0 +1,276 @@
+//! What makes the files of one file type: dj-bgfiles's `FullPattern` as a trait.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use chrono_tz::Tz;
+use serde_json::{Map, Value, json};
+use tokio_util::sync::CancellationToken;
+
+use super::Output;
+use crate::{
+    error::{Error, Result},
+    file_request::{Criteria, FileRequest, notice::MailKind},
+    signer::Signer,
+};
+
+/// When the file is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Delivery {
+    /// In the response to the request that asks for it: it is small.
+    Now,
+    /// By a worker, announced by mail.
+    Later,
+}
+
+/// One piece of work, as a handler sees it.
+#[derive(Clone, Debug)]
+pub struct Job {
+    /// The row. For delivery at once it is a row that was never stored.
+    pub request: FileRequest,
+    /// The criteria as [`Handler::parse_criteria`] returned them.
+    pub criteria: Criteria,
+    /// BCP 47; the requester's, else `en`.
+    pub language: String,
+    /// The requester's, else UTC.
+    pub timezone: Tz,
+    /// How far it is.
+    pub progress: Progress,
+    /// Fires when the work should stop: cancelled, the lease was lost, the time is up, or the
+    /// process ends. Whoever works without writing looks at it.
+    pub cancelled: CancellationToken,
+}
+
+impl Job {
+    /// A job over a row, under its language and time zone.
+    ///
+    /// # Errors
+    /// When the stored criteria are no urlencoded form.
+    pub fn new(request: FileRequest) -> Result<Self> {
+        Ok(Job {
+            criteria: request.criteria()?,
+            language: request.language().to_owned(),
+            timezone: request.timezone(),
+            progress: Progress::default(),
+            cancelled: CancellationToken::new(),
+            request,
+        })
+    }
+}
+
+/// Counters that a handler moves and the worker writes to the row once a second.
+#[derive(Clone, Debug, Default)]
+pub struct Progress(Arc<Counters>);
+
+#[derive(Debug)]
+struct Counters {
+    done: AtomicU64,
+    total: AtomicI64,
+    rows: AtomicU64,
+    has_rows: AtomicBool,
+}
+
+impl Default for Counters {
+    fn default() -> Self {
+        Counters {
+            done: AtomicU64::new(0),
+            total: AtomicI64::new(-1),
+            rows: AtomicU64::new(0),
+            has_rows: AtomicBool::new(false),
+        }
+    }
+}
+
+impl Progress {
+    /// Units in all, once known.
+    pub fn set_total(&self, total: u64) {
+        self.0.total.store(i64::try_from(total).unwrap_or(i64::MAX), Relaxed);
+    }
+
+    /// Units done so far.
+    pub fn set_done(&self, done: u64) {
+        self.0.done.store(done, Relaxed);
+    }
+
+    /// Data rows written so far; also the units done.
+    pub fn set_rows(&self, rows: u64) {
+        self.0.rows.store(rows, Relaxed);
+        self.0.has_rows.store(true, Relaxed);
+        self.set_done(rows);
+    }
+
+    /// Units done.
+    pub fn done(&self) -> u64 {
+        self.0.done.load(Relaxed)
+    }
+
+    /// Units in all, when known.
+    pub fn total(&self) -> Option<u64> {
+        u64::try_from(self.0.total.load(Relaxed)).ok()
+    }
+
+    /// Data rows, when the handler writes rows.
+    pub fn rows(&self) -> Option<u64> {
+        self.0.has_rows.load(Relaxed).then(|| self.0.rows.load(Relaxed))
+    }
+}
+
+/// Makes the files of one file type.
+///
+/// Only [`Handler::file_type`] and [`Handler::write`] must be given; the rest has defaults that
+/// fit an ordinary export.
+#[async_trait]
+pub trait Handler: Send + Sync + 'static {
+    /// The name in the registry.
+    fn file_type(&self) -> &str;
+
+    /// Writes the file. Called by the worker, or by the web process for delivery at once.
+    ///
+    /// The future may wait as it likes. Work that burns CPU goes through
+    /// [`Output::blocking`] or a table writer ([`crate::export::TableWriter`]), which run on
+    /// threads of their own, so that leases go on being renewed.
+    ///
+    /// # Errors
+    /// [`Error::is_retryable`] decides between another attempt and the end.
+    async fn write(&self, job: &Job, out: Output) -> Result<()>;
+
+    /// For people, in their language.
+    fn title(&self, language: &str) -> String {
+        let _ = language;
+        self.file_type().to_owned()
+    }
+
+    /// Names of the formats a caller may choose from; the first is the default. Empty: no choice.
+    fn formats(&self) -> &[&'static str] {
+        &[]
+    }
+
+    /// A JSON Schema of the criteria, for `GET /api/file-types`.
+    fn criteria_schema(&self) -> Value {
+        json!({"type": "object"})
+    }
+
+    /// Checks and normalises the criteria before anything is stored.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with fields `criteria.NAME`.
+    fn parse_criteria(&self, criteria: &Criteria) -> Result<Criteria> {
+        Ok(criteria.clone())
+    }
+
+    /// Decides between now and later when the caller leaves it to us (`deliver=auto`).
+    ///
+    /// # Errors
+    /// Anything: the caller gets it.
+    async fn evaluate(&self, job: &Job) -> Result<Delivery> {
+        let _ = job;
+        Ok(Delivery::Later)
+    }
+
+    /// The name offered for download, when the caller gave none.
+    fn filename(&self, job: &Job) -> String {
+        match job.request.format.as_str() {
+            "" => self.file_type().to_owned(),
+            format => format!("{}.{format}", self.file_type()),
+        }
+    }
+
+    /// The media type.
+    fn content_type(&self, job: &Job) -> String {
+        let filename = match job.request.filename.as_str() {
+            "" => self.filename(job),
+            given => given.to_owned(),
+        };
+        mime_guess::from_path(filename).first_or_octet_stream().to_string()
+    }
+
+    /// Whether browsers save the file (`attachment`) or may show it (`inline`, in a sandbox).
+    fn content_as_attachment(&self) -> bool {
+        true
+    }
+
+    /// For people, when the caller gave none.
+    fn description(&self, job: &Job) -> String {
+        self.title(&job.language)
+    }
+
+    /// Whether links are bound to the requester, when the caller did not say. (dj-bgfiles says
+    /// yes; we say no, as a mailed link is often opened where nobody is logged in.)
+    fn requester_only(&self) -> bool {
+        false
+    }
+
+    /// Further data to sign into links.
+    fn token_data(&self, request: &FileRequest) -> Map<String, Value> {
+        let _ = request;
+        Map::new()
+    }
+
+    /// A signer of its own, with its own keys, salt and age.
+    fn signer(&self) -> Option<Signer> {
+        None
+    }
+
+    /// How long the finished file stays; the configured maximum age of links when `None`.
+    fn expires_after(&self) -> Option<Duration> {
+        None
+    }
+
+    /// How long one attempt may take.
+    fn timeout(&self) -> Duration {
+        Duration::from_secs(60 * 60)
+    }
+
+    /// Attempts before the request fails for good.
+    fn max_attempts(&self) -> i32 {
+        3
+    }
+
+    /// The folder below `templates/mail/` that is looked into before the common one.
+    fn mail_templates(&self) -> &str {
+        self.file_type()
+    }
+
+    /// Who is told. By default the requester.
+    fn recipients(&self, request: &FileRequest, kind: MailKind) -> Vec<String> {
+        let _ = kind;
+        match request.requester_email.as_str() {
+            "" => Vec::new(),
+            email => vec![email.to_owned()],
+        }
+    }
+
+    /// An HTML page instead of the common one that says "it is being made", for browsers.
+    fn delayed_page(&self, request: &FileRequest) -> Option<String> {
+        let _ = request;
+        None
+    }
+}
+
+impl dyn Handler {
+    /// The format to use: the one asked for, else the first.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on `format` when there is no such format, naming those there are.
+    pub fn choose_format(&self, asked: Option<&str>) -> Result<String> {
+        let formats = self.formats();
+        match asked.filter(|f| !f.is_empty()) {
+            None => Ok(formats.first().copied().unwrap_or_default().to_owned()),
+            Some(asked) if formats.contains(&asked) => Ok(asked.to_owned()),
+            Some(asked) if formats.is_empty() => Err(Error::invalid(
+                "format",
+                format!("{:?} offers no choice of format; leave out {asked:?}", self.file_type()),
+            )),
+            Some(asked) => Err(Error::invalid(
+                "format",
+                format!("{asked:?} is not offered; use one of {}", formats.join(", ")),
+            )),
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Request tokens: JWTs as django-request-token makes them.
+
+pub mod jwt;

@@ -1,0 +1,428 @@
+//! One attempt of a worker, from claim to publish.
+//!
+//! Everything that counts is conditional on the generation that the claim gave out: a worker that
+//! was thought dead and comes back changes nothing.
+
+use std::{sync::Arc, time::Duration};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use tokio::time::{Instant, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+
+use super::{KEEP_ENDED, Toolbox};
+use crate::{
+    error::{Error, Result},
+    file_request::{
+        FileRequest, Status, filename,
+        notice::{self, Notice},
+        store,
+    },
+    ids::{RequestId, random_bytes},
+    queue,
+    registry::{Handler, Job, MailKind, Output},
+    storage::{Headers, StorageKey, Uploaded},
+};
+
+/// How often the lease is renewed, progress written and a cancel request looked for.
+const BEAT: Duration = Duration::from_secs(1);
+/// How long a handler gets to notice that it should stop.
+const GRACE: Duration = Duration::from_secs(2);
+/// How long a finished file waits for a database that does not answer.
+const PUBLISH_FOR: Duration = Duration::from_secs(120);
+
+/// Attempts when the database, the store or a disk is in trouble, which is no fault of the request:
+/// with the pauses between them, about three quarters of an hour.
+const INFRASTRUCTURE_ATTEMPTS: i32 = 10;
+
+/// What [`Toolbox::dispatch`] did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Dispatched {
+    /// Nothing to do: somebody else has it, it is not due, or it is done.
+    Ignored,
+    /// The file is there.
+    Handled,
+    /// It failed for now and is due again later.
+    Retrying,
+    /// It failed for good.
+    Failed,
+    /// It was cancelled.
+    Cancelled,
+    /// The process ends; somebody else will do it.
+    Released,
+    /// Another worker took over.
+    Lost,
+}
+
+/// How an attempt ended.
+enum Attempt {
+    Done(Box<store::Published>),
+    Error(Error),
+    CancelRequested,
+    LeaseLost,
+    Stopped,
+}
+
+impl Toolbox {
+    /// Claims the request and makes its file. `stop` ends the work early and gives it back.
+    ///
+    /// # Errors
+    /// Only the database's: whatever happens to the request is told by [`Dispatched`].
+    pub async fn dispatch(
+        &self,
+        id: RequestId,
+        worker: &str,
+        stop: &CancellationToken,
+    ) -> Result<Dispatched> {
+        let now = self.clock.now();
+        let mut tx = self.db.begin().await?;
+        let claimed = store::claim(&mut tx, id, worker, now, self.lease_until(now)).await?;
+        tx.commit().await?;
+        let Some(row) = claimed else { return Ok(Dispatched::Ignored) };
+        tracing::info!(request = %id, file_type = %row.file_type, attempt = row.attempts, "claimed");
+        metrics::histogram!("bgfiles_pickup_seconds").record(seconds(now - row.run_at));
+        let began = Instant::now();
+        let (attempt, max_attempts) = match self.registry.get(row.file_type.as_str()) {
+            Err(e) => (Attempt::Error(e), 1),
+            // So many attempts ended without a word: the process died of them.
+            Ok(handler) if row.crashes >= handler.max_attempts() => {
+                let code = "worker_died";
+                let message = "making the file ended the worker, every time";
+                (Attempt::Error(Error::permanent(code, message)), handler.max_attempts())
+            }
+            Ok(handler) => {
+                let attempt = self.attempt(handler.clone(), &row, stop).await;
+                (attempt, handler.max_attempts())
+            }
+        };
+        let (file_type, outcome) =
+            (row.file_type.clone(), self.conclude(row, attempt, max_attempts));
+        let outcome = outcome.await?;
+        metrics::counter!("bgfiles_dispatched_total", "file_type" => file_type.to_string(),
+            "outcome" => format!("{outcome:?}").to_lowercase())
+        .increment(1);
+        metrics::histogram!("bgfiles_dispatch_seconds", "file_type" => file_type.to_string())
+            .record(began.elapsed().as_secs_f64());
+        Ok(outcome)
+    }
+
+    fn lease_until(&self, now: DateTime<Utc>) -> DateTime<Utc> {
+        now + TimeDelta::from_std(self.lease).unwrap_or(TimeDelta::seconds(10))
+    }
+
+    /// Runs the handler beside the heartbeat; whichever ends first decides.
+    async fn attempt(
+        &self,
+        handler: Arc<dyn Handler>,
+        row: &FileRequest,
+        stop: &CancellationToken,
+    ) -> Attempt {
+        let job = match prepare(&*handler, row) {
+            Ok(job) => job,
+            Err(e) => return Attempt::Error(e),
+        };
+        let cancelled = job.cancelled.clone();
+        let _stop_at_the_end = cancelled.clone().drop_guard();
+        let timeout = handler.timeout();
+        let work = self.make(handler, &job);
+        tokio::pin!(work);
+        let interrupted = tokio::select! {
+            done = &mut work => return match done {
+                Ok(file) => Attempt::Done(Box::new(file)),
+                Err(e) => Attempt::Error(e),
+            },
+            attempt = self.beat(row, &job) => attempt,
+            () = stop.cancelled() => Attempt::Stopped,
+            () = tokio::time::sleep(timeout) => Attempt::Error(Error::permanent(
+                "timeout",
+                format!("making the file took longer than {} seconds", timeout.as_secs()),
+            )),
+        };
+        cancelled.cancel();
+        // Time to clean up after itself; what it does from here on does not count.
+        if let Ok(Ok(file)) = tokio::time::timeout(GRACE, work).await
+            && let Ok(key) = file.storage_key.parse()
+            && let Err(error) = self.storage.delete(key).await
+        {
+            tracing::warn!(request = %row.id, %error, "an unused object is left for the sweep");
+        }
+        interrupted
+    }
+
+    /// The file, stored but not yet visible.
+    async fn make(&self, handler: Arc<dyn Handler>, job: &Job) -> Result<store::Published> {
+        let row = &job.request;
+        let filename = match row.filename.as_str() {
+            "" => handler.filename(job),
+            given => given.to_owned(),
+        };
+        let filename = filename::safe(&filename);
+        let key = StorageKey { request: row.id, generation: row.generation };
+        let headers = Headers {
+            content_type: handler.content_type(job),
+            disposition: filename::content_disposition(&filename, handler.content_as_attachment()),
+        };
+        let Uploaded { size, sha256 } =
+            self.run_and_store(handler.clone(), job, key, &headers).await?;
+        let now = self.clock.now();
+        let keep = handler.expires_after().or(self.signer.max_age());
+        let keep = keep.and_then(|keep| TimeDelta::from_std(keep).ok()).unwrap_or(KEEP_ENDED);
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        Ok(store::Published {
+            storage_key: key.to_string(),
+            filename,
+            content_type: headers.content_type,
+            format: row.format.clone(),
+            description: row.description.clone(),
+            size: signed(size),
+            sha256,
+            rows: job.progress.rows().map(signed),
+            finished_at: now,
+            expires_at: now + keep,
+        })
+    }
+
+    async fn run_and_store(
+        &self,
+        handler: Arc<dyn Handler>,
+        job: &Job,
+        key: StorageKey,
+        headers: &Headers,
+    ) -> Result<Uploaded> {
+        let (out, bytes) = Output::channel();
+        let job = job.clone();
+        let writer = AbortOnDrop(tokio::spawn(async move { handler.write(&job, out).await }));
+        let complete = async {
+            let mut writer = writer;
+            match (&mut writer.0).await {
+                Ok(result) => result,
+                Err(e) if e.is_panic() => Err(Error::temporary(
+                    "handler_panicked",
+                    "the program that makes this file failed",
+                )),
+                Err(_) => Err(Error::OutputClosed),
+            }
+        };
+        self.storage.upload(key, headers, bytes, complete).await
+    }
+
+    /// Renews the lease until there is a reason to stop. A database that does not answer is none:
+    /// whether the lease still holds is decided when the file is published.
+    async fn beat(&self, row: &FileRequest, job: &Job) -> Attempt {
+        let mut ticks = tokio::time::interval(BEAT.min(self.lease / 3));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        ticks.tick().await;
+        loop {
+            ticks.tick().await;
+            match self.beat_once(row, job).await {
+                Ok(Some(false)) => {}
+                Ok(Some(true)) => return Attempt::CancelRequested,
+                Ok(None) => return Attempt::LeaseLost,
+                Err(error) => tracing::warn!(request = %row.id, %error, "heartbeat failed"),
+            }
+        }
+    }
+
+    async fn beat_once(&self, row: &FileRequest, job: &Job) -> Result<Option<bool>> {
+        let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let beat = store::Beat {
+            done: signed(job.progress.done()),
+            total: job.progress.total().map(signed),
+            lease_until: self.lease_until(self.clock.now()),
+        };
+        let mut tx = self.db.begin().await?;
+        let held = store::heartbeat(&mut tx, row.id, row.generation, beat).await?;
+        tx.commit().await?;
+        Ok(held)
+    }
+
+    /// Writes down how the attempt ended.
+    async fn conclude(
+        &self,
+        row: FileRequest,
+        attempt: Attempt,
+        max_attempts: i32,
+    ) -> Result<Dispatched> {
+        let id = row.id;
+        match attempt {
+            Attempt::Done(file) => match self.publish(&row, &file).await? {
+                true => {
+                    tracing::info!(request = %id, size = file.size, rows = file.rows, "finished");
+                    Ok(Dispatched::Handled)
+                }
+                false => self.not_published(&row, &file).await,
+            },
+            Attempt::CancelRequested => self.end_cancelled(&row).await,
+            Attempt::LeaseLost => {
+                tracing::warn!(request = %id, generation = row.generation, "lease lost");
+                Ok(Dispatched::Lost)
+            }
+            Attempt::Stopped => {
+                tracing::info!(request = %id, "given back");
+                let now = self.clock.now();
+                let ending = store::Ending { attempts_back: 1, ..ending(Status::Pending, now) };
+                self.end(&row, &ending).await?;
+                Ok(Dispatched::Released)
+            }
+            Attempt::Error(error) => self.failed(&row, &error, max_attempts).await,
+        }
+    }
+
+    /// Makes the file visible and queues the notice, in one transaction; tries again while the
+    /// database does not answer, as the file is already made.
+    async fn publish(&self, row: &FileRequest, file: &store::Published) -> Result<bool> {
+        let deadline = Instant::now() + PUBLISH_FOR;
+        let mut pause = Duration::from_millis(250);
+        loop {
+            match self.publish_once(row, file).await {
+                Err(e) if e.is_retryable() && Instant::now() < deadline => {
+                    tracing::warn!(request = %row.id, error = %e, "publishing failed; trying again");
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    async fn publish_once(&self, row: &FileRequest, file: &store::Published) -> Result<bool> {
+        let mut tx = self.db.begin().await?;
+        let Some(finished) = store::publish(&mut tx, row.id, row.generation, file).await? else {
+            // A commit whose answer was lost counts all the same.
+            let now = store::find(&mut tx, row.id).await?;
+            return Ok(now.is_some_and(|now| {
+                now.generation == row.generation && now.status == Status::Finished
+            }));
+        };
+        self.announce(&mut tx, &finished, MailKind::Ready).await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    /// The file was made for nothing: cancelled meanwhile, or taken over.
+    async fn not_published(
+        &self,
+        row: &FileRequest,
+        file: &store::Published,
+    ) -> Result<Dispatched> {
+        if let Err(error) = self.storage.delete(file.storage_key.parse()?).await {
+            tracing::warn!(request = %row.id, %error, "could not remove an unused object; it is left for the sweep");
+        }
+        match self.end_cancelled(row).await? {
+            Dispatched::Cancelled => Ok(Dispatched::Cancelled),
+            _ => {
+                tracing::warn!(request = %row.id, generation = row.generation, "lease lost; the file does not count");
+                Ok(Dispatched::Lost)
+            }
+        }
+    }
+
+    async fn end_cancelled(&self, row: &FileRequest) -> Result<Dispatched> {
+        self.end(row, &ending(Status::Cancelled, self.clock.now())).await
+    }
+
+    async fn failed(
+        &self,
+        row: &FileRequest,
+        error: &Error,
+        max_attempts: i32,
+    ) -> Result<Dispatched> {
+        let (now, message) = (self.clock.now(), error.public_message());
+        let told = Some((error.code(), message.as_str()));
+        let budget = match error.is_infrastructure() {
+            true => max_attempts.max(INFRASTRUCTURE_ATTEMPTS),
+            false => max_attempts,
+        };
+        if error.is_retryable() && row.attempts < budget {
+            let run_at = now + backoff(row.attempts);
+            tracing::warn!(request = %row.id, attempt = row.attempts, %error, again_at = %run_at, "attempt failed");
+            let again = store::Ending { error: told, run_at, ..ending(Status::Pending, now) };
+            return self.end(row, &again).await;
+        }
+        tracing::error!(request = %row.id, attempt = row.attempts, %error, "failed for good");
+        self.end(row, &store::Ending { error: told, ..ending(Status::Failed, now) }).await
+    }
+
+    /// Writes an ending and, of a failure, queues the notice, in one transaction.
+    async fn end(&self, row: &FileRequest, ending: &store::Ending<'_>) -> Result<Dispatched> {
+        let mut tx = self.db.begin().await?;
+        let Some(ended) = store::end(&mut tx, row.id, row.generation, ending).await? else {
+            return Ok(Dispatched::Lost);
+        };
+        if ended.status == Status::Failed {
+            self.announce(&mut tx, &ended, MailKind::Failed).await?;
+        }
+        tx.commit().await?;
+        Ok(match ended.status {
+            Status::Failed => Dispatched::Failed,
+            Status::Cancelled => Dispatched::Cancelled,
+            _ => Dispatched::Retrying,
+        })
+    }
+
+    /// Queues a notice, if anybody wants one.
+    async fn announce(
+        &self,
+        tx: &mut crate::db::Tx,
+        row: &FileRequest,
+        kind: MailKind,
+    ) -> Result<()> {
+        let recipients = match self.registry.get(row.file_type.as_str()) {
+            Ok(handler) => handler.recipients(row, kind),
+            // Nobody knows this type here; its requester is told all the same.
+            Err(_) => vec![row.requester_email.clone()],
+        };
+        if !row.notify || recipients.iter().all(String::is_empty) {
+            return Ok(());
+        }
+        let domain = self.base_url.host();
+        let notice = Notice::about(row.id, row.generation, kind, &domain, self.clock.now());
+        notice::store::insert(&mut *tx, &notice).await?;
+        queue::push(tx.conn(), queue::Wake::notice(notice.id), notice.created_at).await
+    }
+}
+
+/// The job of a row, with what a row written by hand may lack.
+fn prepare(handler: &dyn Handler, row: &FileRequest) -> Result<Job> {
+    let mut job = Job::new(row.clone())?;
+    if job.request.format.is_empty() {
+        job.request.format = handler.choose_format(None)?;
+    }
+    if job.request.description.is_empty() {
+        job.request.description = handler.description(&job);
+    }
+    Ok(job)
+}
+
+/// Stops the handler when nobody waits for it any more.
+struct AbortOnDrop(tokio::task::JoinHandle<Result<()>>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+fn ending<'a>(status: Status, now: DateTime<Utc>) -> store::Ending<'a> {
+    store::Ending {
+        status,
+        error: None,
+        run_at: now,
+        attempts_back: 0,
+        now,
+        expires_at: now + KEEP_ENDED,
+    }
+}
+
+fn seconds(delta: TimeDelta) -> f64 {
+    delta.to_std().unwrap_or_default().as_secs_f64()
+}
+
+/// How long to wait after the n-th failed attempt: 5 s, 10 s, 20 s … up to an hour, each between
+/// three quarters and five quarters of that, so that what failed together does not come back
+/// together.
+pub fn backoff(attempts: i32) -> TimeDelta {
+    let doublings = attempts.clamp(1, 20).unsigned_abs() - 1;
+    let base = (5_000_i64 << doublings).min(3_600_000);
+    let jitter = i64::from(u16::from_be_bytes(random_bytes())) * base / (2 * 65_536);
+    TimeDelta::milliseconds(base * 3 / 4 + jitter)
+}

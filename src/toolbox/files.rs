@@ -1,0 +1,193 @@
+//! Finished files: attaching them from outside a worker, and serving them.
+
+use std::path::Path;
+
+use bytes::Bytes;
+use chrono::{DateTime, TimeDelta, Utc};
+use futures::stream::BoxStream;
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+use super::{KEEP_ENDED, Toolbox};
+use crate::{
+    error::{Error, Result},
+    file_request::{FileRequest, Status, filename, store},
+    ids::RequestId,
+    registry::Output,
+    storage::{Headers, Storage, StorageKey},
+};
+
+/// How long an attachment may take before a worker makes the file instead.
+const ATTACH_LEASE: TimeDelta = TimeDelta::minutes(15);
+/// Bytes read at a time from what is attached.
+const CHUNK: usize = 256 * 1024;
+
+/// What [`Toolbox::attach_file`] may change; empty text keeps what the row has.
+#[derive(Clone, Debug, Default)]
+pub struct FileOverrides {
+    /// As offered for download.
+    pub filename: String,
+    /// Media type.
+    pub content_type: String,
+}
+
+/// A file that may be served, and everything a response needs to know of it.
+#[derive(Clone, Debug)]
+pub struct Download {
+    storage: Storage,
+    /// Where it is.
+    pub key: StorageKey,
+    /// Bytes.
+    pub size: u64,
+    /// Media type; `application/octet-stream` when the row has none.
+    pub content_type: String,
+    /// `Content-Disposition`; `None` when the file has no name.
+    pub disposition: Option<String>,
+    /// A strong entity tag, quotes included: the SHA-256 of the bytes.
+    pub etag: String,
+    /// When it was made, to the second.
+    pub last_modified: DateTime<Utc>,
+}
+
+impl Download {
+    /// The bytes `from..to`.
+    ///
+    /// # Errors
+    /// The store's; [`Error::NotFound`] when the object is gone.
+    pub async fn read(&self, from: u64, to: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.storage.read(self.key, from, to).await
+    }
+
+    /// The storage it is in.
+    pub fn storage(&self) -> &Storage {
+        &self.storage
+    }
+}
+
+impl Toolbox {
+    /// Stores `content` as the file of a request and finishes it; a worker
+    /// that is at it loses its lease. Size and SHA-256 are computed;
+    /// empty overrides keep what the row has. No notice is sent.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without the request, [`Error::Conflict`] when a worker took it over or
+    /// somebody cancelled it meanwhile; the store's and the reader's.
+    pub async fn attach_file(
+        &self,
+        id: RequestId,
+        mut content: impl AsyncRead + Unpin + Send,
+        overrides: FileOverrides,
+    ) -> Result<FileRequest> {
+        let now = self.clock.now();
+        let mut tx = self.db.begin().await?;
+        let seized = store::seize(&mut tx, id, "attach", now, now + ATTACH_LEASE).await?;
+        tx.commit().await?;
+        let row = seized.ok_or(Error::NotFound("request"))?;
+        let keep = |new: String, old: &str| if new.is_empty() { old.to_owned() } else { new };
+        let filename = filename::safe(&keep(overrides.filename, &row.filename));
+        let content_type = keep(overrides.content_type, &row.content_type);
+        let key = StorageKey { request: id, generation: row.generation };
+        let headers = Headers {
+            content_type: content_type.clone(),
+            disposition: filename::content_disposition(&filename, true),
+        };
+        let (mut out, bytes) = Output::channel();
+        let (failed, failure) = tokio::sync::oneshot::channel();
+        let copy = async move {
+            let copied = copy(&mut content, &mut out).await;
+            // The receiver goes only with the upload, whose own error is then returned.
+            let _ = failed.send(copied);
+        };
+        let complete = async { failure.await.unwrap_or(Err(Error::OutputClosed)) };
+        let (uploaded, ()) =
+            tokio::join!(self.storage.upload(key, &headers, bytes, complete), copy);
+        let uploaded = uploaded?;
+        let now = self.clock.now();
+        let age = self.signer.max_age().and_then(|age| TimeDelta::from_std(age).ok());
+        let expires_at = row.expires_at.filter(|at| *at > now);
+        let published = store::Published {
+            storage_key: key.to_string(),
+            filename,
+            content_type,
+            format: row.format,
+            description: row.description,
+            size: i64::try_from(uploaded.size).unwrap_or(i64::MAX),
+            sha256: uploaded.sha256,
+            rows: None,
+            finished_at: now,
+            expires_at: expires_at.unwrap_or(now + age.unwrap_or(KEEP_ENDED)),
+        };
+        let mut tx = self.db.begin().await?;
+        let attached = store::publish(&mut tx, id, key.generation, &published).await?;
+        tx.commit().await?;
+        attached.ok_or_else(|| Error::Conflict {
+            code: "lease_lost",
+            message: "a worker took the request over, or it was cancelled, meanwhile".into(),
+        })
+    }
+
+    /// As [`Toolbox::attach_file`], from a file on this machine; its name is used when the row has
+    /// none and no override is given.
+    ///
+    /// # Errors
+    /// As [`Toolbox::attach_file`]; [`Error::Io`] when the file cannot be read.
+    pub async fn attach_local_file(
+        &self,
+        id: RequestId,
+        path: &Path,
+        mut overrides: FileOverrides,
+    ) -> Result<FileRequest> {
+        let context = path.display().to_string();
+        let file = tokio::fs::File::open(path).await.map_err(Error::io(context))?;
+        let mut tx = self.db.read().await?;
+        let row = store::find(&mut tx, id).await?.ok_or(Error::NotFound("request"))?;
+        drop(tx);
+        if overrides.filename.is_empty() && row.filename.is_empty() {
+            let name = path.file_name().map(|name| name.to_string_lossy().into_owned());
+            overrides.filename = name.unwrap_or_default();
+        }
+        self.attach_file(id, file, overrides).await
+    }
+
+    /// What is needed to serve the file of a request.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] when there is no file; [`Error::FileExpired`] when its time is over.
+    pub fn serve(&self, row: &FileRequest) -> Result<Download> {
+        if row.is_expired(self.clock.now()) {
+            return Err(Error::FileExpired);
+        }
+        let (Status::Finished, Some(key), Some(sha256)) =
+            (row.status, &row.storage_key, &row.sha256)
+        else {
+            return Err(Error::NotReady(row.status.as_str()));
+        };
+        let content_type = match row.content_type.as_str() {
+            "" => "application/octet-stream".to_owned(),
+            known => known.to_owned(),
+        };
+        let handler = self.registry.get(row.file_type.as_str());
+        let attachment = handler.map_or(true, |handler| handler.content_as_attachment());
+        Ok(Download {
+            storage: self.storage.clone(),
+            key: key.parse()?,
+            size: row.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+            content_type,
+            disposition: (!row.filename.is_empty())
+                .then(|| filename::content_disposition(&row.filename, attachment)),
+            etag: format!("\"{sha256}\""),
+            last_modified: row.finished_at.unwrap_or(row.requested_at),
+        })
+    }
+}
+
+async fn copy(content: &mut (impl AsyncRead + Unpin), out: &mut Output) -> Result<()> {
+    loop {
+        let mut chunk = bytes::BytesMut::with_capacity(CHUNK);
+        let read =
+            content.read_buf(&mut chunk).await.map_err(Error::io("reading the file to attach"))?;
+        if read == 0 {
+            return Ok(());
+        }
+        out.write(chunk.freeze()).await?;
+    }
+}

@@ -1,0 +1,170 @@
+//! One try to mail a notice.
+
+use std::time::Duration;
+
+use chrono::TimeDelta;
+use minijinja::context;
+use uuid::Uuid;
+
+use super::{Toolbox, dispatch::backoff};
+use crate::{
+    error::{Error, Result},
+    file_request::{
+        FileRequest,
+        model::rfc3339,
+        notice::{self, Notice},
+        store,
+    },
+    mail::Mail,
+    registry::MailKind,
+};
+
+/// Longer than a try takes, so that two workers do not mail the same notice.
+const LEASE: TimeDelta = TimeDelta::seconds(150);
+/// How long one try may take, all steps together.
+const TRY: Duration = Duration::from_secs(120);
+/// Most text of a server's answer that is kept.
+const MAX_ERROR: usize = 500;
+
+impl Toolbox {
+    /// Mails a notice that is due. Trouble is written to the notice and never to the request.
+    /// `false`: there was nothing to do.
+    ///
+    /// # Errors
+    /// Only the database's.
+    pub async fn deliver_notice(&self, id: Uuid) -> Result<bool> {
+        let now = self.clock.now();
+        let mut tx = self.db.begin().await?;
+        let claimed = notice::store::claim(&mut tx, id, now, now + LEASE).await?;
+        let row = match &claimed {
+            Some(notice) => store::find(&mut tx, notice.request_id).await?,
+            None => None,
+        };
+        tx.commit().await?;
+        // A request that is gone took its notices along.
+        let (Some(notice), Some(row)) = (claimed, row) else { return Ok(false) };
+        let sent = match self.compose(&notice, &row) {
+            Ok(mail) => match tokio::time::timeout(TRY, self.mailer.send(&mail, now)).await {
+                Ok(sent) => sent,
+                Err(_) => Err(Error::Mail { temporary: true, message: "took too long".into() }),
+            },
+            Err(e) => Err(e),
+        };
+        self.settle(&notice, sent).await?;
+        Ok(true)
+    }
+
+    async fn settle(&self, notice: &Notice, sent: Result<()>) -> Result<()> {
+        let now = self.clock.now();
+        let (status, error, again) = match sent {
+            Ok(()) => ("sent", None, None),
+            Err(e) => {
+                let again = now + backoff(notice.attempts);
+                // A broken template can be mended within the day.
+                let hope = e.is_retryable() || matches!(e, Error::Template(_));
+                let text: String = e.to_string().chars().take(MAX_ERROR).collect();
+                match hope && again < notice.created_at + notice::KEEP_TRYING {
+                    true => ("pending", Some(text), Some(again)),
+                    false => ("failed", Some(text), None),
+                }
+            }
+        };
+        let (id, request) = (notice.id, notice.request_id);
+        match &error {
+            None => tracing::info!(%request, notice = %id, kind = notice.kind, "notice sent"),
+            Some(error) => {
+                tracing::warn!(%request, notice = %id, status, error, attempt = notice.attempts, "notice not sent");
+            }
+        }
+        metrics::counter!("bgfiles_notices_total", "outcome" => status).increment(1);
+        let mut tx = self.db.begin().await?;
+        notice::store::end(&mut tx, notice, status, error.as_deref(), again, now).await?;
+        tx.commit().await
+    }
+
+    /// The mail of a notice: the handler's templates before the common ones, the requester's
+    /// language before English.
+    fn compose(&self, notice: &Notice, row: &FileRequest) -> Result<Mail> {
+        let kind = notice.mail_kind();
+        let handler = self.registry.get(row.file_type.as_str()).ok();
+        let folder = handler.map_or(row.file_type.as_str(), |h| h.mail_templates());
+        let recipients = match handler {
+            Some(handler) => handler.recipients(row, kind),
+            None => vec![row.requester_email.clone()],
+        };
+        let context = self.mail_context(row, kind);
+        let named = |ending: &str| template_names(folder, kind, row.language(), ending);
+        let text = self
+            .templates
+            .render(&named("txt"), &context)?
+            .ok_or_else(|| Error::Config(format!("there is no template {}", kind.as_str())))?;
+        let (subject, text) = split_subject(&text, kind);
+        Ok(Mail {
+            to: recipients.into_iter().filter(|to| !to.is_empty()).collect(),
+            subject,
+            text,
+            html: self.templates.render(&named("html"), &context)?,
+            message_id: notice.message_id.clone(),
+        })
+    }
+
+    /// What people call it; rows written by hand may say nothing.
+    fn description(&self, row: &FileRequest) -> String {
+        if !row.description.is_empty() {
+            return row.description.clone();
+        }
+        let handler = self.registry.get(row.file_type.as_str());
+        handler.map_or_else(|_| row.file_type.to_string(), |h| h.title(row.language()))
+    }
+
+    fn mail_context(&self, row: &FileRequest, kind: MailKind) -> minijinja::Value {
+        let url = (kind == MailKind::Ready).then(|| self.download_url(row));
+        context! {
+            id => row.id.to_string(),
+            file_type => row.file_type.as_str(),
+            filename => &row.filename,
+            description => self.description(row),
+            content_type => &row.content_type,
+            size => &row.size,
+            rows => &row.rows,
+            requester => &row.requester,
+            requester_email => &row.requester_email,
+            requester_only => &row.requester_only,
+            language => row.language(),
+            timezone => row.timezone().name(),
+            requested_at => rfc3339(Some(row.requested_at)),
+            finished_at => rfc3339(row.finished_at),
+            expires_at => rfc3339(row.expires_at),
+            error_code => &row.error_code,
+            error_message => &row.error_message,
+            download_url => url,
+            base_url => self.base_url.join(""),
+        }
+    }
+}
+
+/// `flights/ready.pt-BR`, `flights/ready.pt`, `flights/ready.en`, then the same without the type.
+fn template_names(folder: &str, kind: MailKind, language: &str, ending: &str) -> Vec<String> {
+    let short = language.split('-').next().unwrap_or(language);
+    let mut names = Vec::new();
+    for folder in [format!("mail/{folder}/"), "mail/".to_owned()] {
+        for language in [language, short, "en"] {
+            let name = format!("{folder}{}.{language}.{ending}", kind.as_str());
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+    }
+    names
+}
+
+/// A text template begins with `Subject: …` and an empty line.
+fn split_subject(text: &str, kind: MailKind) -> (String, String) {
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    match first.strip_prefix("Subject:") {
+        Some(subject) => {
+            (subject.trim().to_owned(), rest.trim_start_matches(['\r', '\n']).to_owned())
+        }
+        None => (format!("Your file: {}", kind.as_str()), text.to_owned()),
+    }
+}

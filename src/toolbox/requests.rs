@@ -1,0 +1,227 @@
+//! Recording requests and changing their course.
+
+use super::{Inline, KEEP_ENDED, Toolbox};
+use crate::{
+    db::Conn,
+    error::{Error, Result},
+    file_request::{FileRequest, NewFileRequest, store},
+    ids::RequestId,
+    queue,
+    registry::{Delivery, Job},
+};
+
+/// When the caller wants the file.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Deliver {
+    /// From a worker, announced by mail.
+    #[default]
+    Later,
+    /// As the handler decides.
+    Auto,
+    /// In the response.
+    Now,
+}
+
+impl std::str::FromStr for Deliver {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "later" => Ok(Deliver::Later),
+            "auto" => Ok(Deliver::Auto),
+            "now" => Ok(Deliver::Now),
+            _ => Err("must be later, auto or now".into()),
+        }
+    }
+}
+
+/// What [`Toolbox::respond_to`] came to.
+#[derive(Debug)]
+pub enum Response {
+    /// It was recorded; a worker makes it.
+    Later(Box<FileRequest>),
+    /// Here it is.
+    Now(Inline),
+}
+
+/// Makes a repeated call harmless: the second one gets what the first one made.
+#[derive(Clone, Copy, Debug)]
+pub struct IdempotencyKey<'a> {
+    /// Whose key: two callers may use the same text.
+    pub caller: &'a str,
+    /// The key.
+    pub key: &'a str,
+    /// Digest of the call, so that the key is not used for something else.
+    pub fingerprint: &'a str,
+}
+
+impl Toolbox {
+    /// Checks a request and fills in what its handler decides.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every wrong field; [`Error::UnknownFileType`].
+    pub fn prepare(&self, mut new: NewFileRequest) -> Result<FileRequest> {
+        new.validate()?;
+        let handler = self.registry.get(new.file_type.as_str())?;
+        new.criteria = handler.parse_criteria(&new.criteria)?;
+        new.format = Some(handler.choose_format(new.format.as_deref())?);
+        let requester_only = *new.requester_only.get_or_insert(handler.requester_only());
+        if requester_only && new.requester.id.is_none() {
+            return Err(Error::invalid(
+                "requester.id",
+                "is needed, as only the requester may download this file",
+            ));
+        }
+        if let Some(name) = &mut new.filename {
+            *name = crate::file_request::filename::safe(name);
+        }
+        let mut row = new.into_row(self.clock.now());
+        if row.description.is_empty() {
+            row.description = handler.description(&Job::new(row.clone())?);
+        }
+        Ok(row)
+    }
+
+    /// Records a request and wakes a worker, both in the caller's transaction: after a rollback
+    /// neither happened.
+    ///
+    /// # Errors
+    /// As [`Toolbox::prepare`], and the database's.
+    pub async fn add_request(
+        &self,
+        conn: impl Into<Conn<'_>>,
+        new: NewFileRequest,
+    ) -> Result<FileRequest> {
+        let row = self.prepare(new)?;
+        let mut conn = conn.into();
+        store::insert(conn.reborrow(), &row).await?;
+        queue::push(conn, queue::Wake::request(row.id), row.requested_at).await?;
+        Ok(row)
+    }
+
+    /// As [`Toolbox::add_request`], once per key: a repeat gets the first one's request.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when the key was used for another call; else as
+    /// [`Toolbox::add_request`].
+    pub async fn add_request_once(
+        &self,
+        conn: impl Into<Conn<'_>>,
+        new: NewFileRequest,
+        key: IdempotencyKey<'_>,
+    ) -> Result<FileRequest> {
+        let (row, mut conn) = (self.prepare(new)?, conn.into());
+        // The row first: the key refers to it. When the key turns out to be taken, the caller's
+        // transaction still holds the row, and takes it back.
+        store::insert(conn.reborrow(), &row).await?;
+        let keyed =
+            store::KeyedRequest { fingerprint: key.fingerprint.to_owned(), request_id: row.id };
+        let now = row.requested_at;
+        if store::insert_key(conn.reborrow(), key.caller, key.key, &keyed, now).await? {
+            queue::push(conn, queue::Wake::request(row.id), row.requested_at).await?;
+            return Ok(row);
+        }
+        store::discard(conn.reborrow(), row.id).await?;
+        let first = store::keyed(conn.reborrow(), key.caller, key.key).await?;
+        let first = first.ok_or(Error::NotFound("the request of this idempotency key"))?;
+        if first.fingerprint != key.fingerprint {
+            return Err(Error::Conflict {
+                code: "idempotency_key_reused",
+                message: "this Idempotency-Key was used for a different request".into(),
+            });
+        }
+        let found = store::find(conn, first.request_id).await?;
+        found.ok_or(Error::NotFound("the request of this idempotency key"))
+    }
+
+    /// Now or later: the whole decision for a route that hands out files. Later is recorded in a
+    /// transaction of its own.
+    ///
+    /// # Errors
+    /// As [`Toolbox::add_request_once`]; for delivery at once also what the handler says before
+    /// its first byte.
+    pub async fn respond_to(
+        &self,
+        new: NewFileRequest,
+        deliver: Deliver,
+        key: Option<IdempotencyKey<'_>>,
+    ) -> Result<Response> {
+        if deliver != Deliver::Later {
+            let row = self.prepare(new.clone())?;
+            let handler = self.registry.get(row.file_type.as_str())?.clone();
+            let job = Job::new(row)?;
+            if deliver == Deliver::Now || handler.evaluate(&job).await? == Delivery::Now {
+                return Ok(Response::Now(Inline::start(handler, job).await?));
+            }
+        }
+        let mut tx = self.db.begin().await?;
+        let row = match key {
+            Some(key) => self.add_request_once(&mut tx, new, key).await?,
+            None => self.add_request(&mut tx, new).await?,
+        };
+        tx.commit().await?;
+        Ok(Response::Later(Box::new(row)))
+    }
+
+    /// Cancels: a waiting request at once, a running one as soon as its worker looks.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] when it has reached its end.
+    pub async fn cancel(&self, conn: impl Into<Conn<'_>>, id: RequestId) -> Result<FileRequest> {
+        let (mut conn, now) = (conn.into(), self.clock.now());
+        match store::cancel(conn.reborrow(), id, now, now + KEEP_ENDED).await? {
+            Some(row) => Ok(row),
+            None => Err(already(conn, id, "cancelled").await?),
+        }
+    }
+
+    /// Starts a failed or cancelled request anew.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] when it neither failed nor was cancelled.
+    pub async fn retry(&self, conn: impl Into<Conn<'_>>, id: RequestId) -> Result<FileRequest> {
+        let mut conn = conn.into();
+        match store::retry(conn.reborrow(), id, self.clock.now()).await? {
+            Some(row) => {
+                queue::push(conn, queue::Wake::request(id), self.clock.now()).await?;
+                Ok(row)
+            }
+            None => Err(already(conn, id, "started anew").await?),
+        }
+    }
+
+    /// Removes a request and its file now.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] while a worker is at it; the store's, after which
+    /// the cleaner finishes the work.
+    pub async fn delete(&self, id: RequestId) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let Some(row) = store::begin_deletion(&mut tx, id, self.clock.now()).await? else {
+            return Err(already(tx.conn(), id, "deleted; cancel it first").await?);
+        };
+        tx.commit().await?;
+        self.remove(&row).await
+    }
+
+    /// The second half of a removal: the object, then the row.
+    pub(crate) async fn remove(&self, row: &FileRequest) -> Result<()> {
+        if let Some(key) = &row.storage_key {
+            self.storage.delete(key.parse()?).await?;
+        }
+        let mut tx = self.db.begin().await?;
+        store::finish_removal(&mut tx, row.id).await?;
+        tx.commit().await
+    }
+}
+
+/// Why a conditional change did not happen.
+async fn already(conn: Conn<'_>, id: RequestId, what: &str) -> Result<Error> {
+    Ok(match store::find(conn, id).await? {
+        None => Error::NotFound("request"),
+        Some(row) => Error::Conflict {
+            code: "wrong_status",
+            message: format!("the request is {} and cannot be {what}", row.status.as_str()),
+        },
+    })
+}

@@ -1,0 +1,71 @@
+//! Reading JSON bodies, with errors that name the field.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request, rejection::BytesRejection},
+    http::{StatusCode, header},
+};
+use serde::de::DeserializeOwned;
+
+use super::Problem;
+use crate::error::Error;
+
+/// A JSON body and its bytes.
+pub(super) struct JsonBody<T> {
+    pub(super) value: T,
+    pub(super) bytes: Bytes,
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        let content_type = content_type.and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+        let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
+        let bytes = Bytes::from_request(request, state).await.map_err(unreadable)?;
+        let is_json = essence == "application/json" || essence.ends_with("+json");
+        let nothing = essence.is_empty() && bytes.is_empty();
+        if !is_json && !nothing {
+            return Err(Problem::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "unsupported_media_type",
+                "This cannot be accepted",
+                "send JSON with Content-Type: application/json",
+            ));
+        }
+        // A body that is left out is an empty object.
+        let text: &[u8] = if bytes.is_empty() { b"{}" } else { &bytes };
+        let json: serde_json::Value = serde_json::from_slice(text).map_err(|e| {
+            Problem::new(
+                StatusCode::BAD_REQUEST,
+                "malformed_json",
+                "This cannot be accepted",
+                format!("the body is no JSON: {e}"),
+            )
+        })?;
+        let value = serde_path_to_error::deserialize(json).map_err(|e| {
+            let path = e.path().to_string();
+            let field = if path == "." { "body".to_owned() } else { path };
+            Problem::from(Error::invalid(field, e.into_inner().to_string()))
+        })?;
+        Ok(JsonBody { value, bytes })
+    }
+}
+
+fn unreadable(rejection: BytesRejection) -> Problem {
+    match rejection.status() {
+        StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
+            StatusCode::PAYLOAD_TOO_LARGE,
+            "body_too_large",
+            "This cannot be accepted",
+            "the body is too large",
+        ),
+        _ => Problem::new(
+            StatusCode::REQUEST_TIMEOUT,
+            "body_incomplete",
+            "This cannot be accepted",
+            "the body did not arrive whole",
+        ),
+    }
+}

@@ -1,0 +1,90 @@
+//! `GET /api/requests/{id}/events`: how a request gets on, as server-sent events.
+//!
+//! `status` carries the whole request, `progress` only `{done, total}`. The stream ends with the
+//! request.
+
+use std::{convert::Infallible, time::Duration};
+
+use axum::{
+    extract::{Path, State},
+    response::sse::{Event, KeepAlive, Sse},
+};
+use futures::Stream;
+use serde_json::json;
+
+use super::{Problem, Shared, requests};
+use crate::{
+    auth_token::Caller,
+    error::Result,
+    file_request::{FileRequest, store},
+    toolbox::Toolbox,
+};
+
+/// Workers write progress once a second.
+const LOOK: Duration = Duration::from_millis(500);
+
+pub(super) async fn events(
+    State(state): Shared,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let row = requests::visible(&state.toolbox, &caller, &id).await?;
+    let (toolbox, shutdown) = (state.toolbox.clone(), state.shutdown.clone());
+    let watch = Watch { toolbox, current: row, sent: None };
+    let stream = futures::stream::unfold(Some(watch), move |watch| {
+        let shutdown = shutdown.clone();
+        async move {
+            tokio::select! {
+                next = async { watch?.next().await } => next.map(|(event, watch)| (Ok(event), watch)),
+                () = shutdown.cancelled() => None,
+            }
+        }
+    });
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}
+
+struct Watch {
+    toolbox: Toolbox,
+    current: FileRequest,
+    sent: Option<FileRequest>,
+}
+
+impl Watch {
+    /// Waits for something new. `None` once the request is gone.
+    async fn next(mut self) -> Option<(Event, Option<Watch>)> {
+        loop {
+            if let Some(event) = self.event() {
+                self.sent = Some(self.current.clone());
+                let over = self.current.status.is_terminal();
+                return Some((event, (!over).then_some(self)));
+            }
+            tokio::time::sleep(LOOK).await;
+            match self.look().await {
+                Ok(Some(row)) => self.current = row,
+                Ok(None) => return None,
+                // The next look may have more luck.
+                Err(error) => tracing::warn!(%error, "could not look at a watched request"),
+            }
+        }
+    }
+
+    async fn look(&self) -> Result<Option<FileRequest>> {
+        let mut tx = self.toolbox.db.read().await?;
+        store::find(&mut tx, self.current.id).await
+    }
+
+    fn event(&self) -> Option<Event> {
+        let row = &self.current;
+        let changed =
+            |f: fn(&FileRequest) -> i64| self.sent.as_ref().is_none_or(|s| f(s) != f(row));
+        if self.sent.as_ref().is_none_or(|sent| sent.status != row.status) {
+            let json = requests::to_json(&self.toolbox, row);
+            return Some(Event::default().event("status").data(json.to_string()));
+        }
+        if changed(|r| r.progress_done) || changed(|r| r.progress_total.unwrap_or(-1)) {
+            let json = json!({ "done": row.progress_done, "total": row.progress_total });
+            return Some(Event::default().event("progress").data(json.to_string()));
+        }
+        None
+    }
+}

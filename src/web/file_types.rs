@@ -1,0 +1,29 @@
+//! `GET /api/file-types`: the registry.
+
+use axum::{Json, extract::State, http::HeaderMap};
+use serde_json::{Value, json};
+
+use crate::{auth_token::Caller, toolbox::Toolbox};
+
+pub(super) async fn list(
+    State(toolbox): State<Toolbox>,
+    _: Caller,
+    headers: HeaderMap,
+) -> Json<Value> {
+    let language = headers.get("accept-language").and_then(|value| value.to_str().ok());
+    let language = language.and_then(|l| l.split([',', ';']).next()).map_or("en", str::trim);
+    let items: Vec<Value> = toolbox
+        .registry
+        .iter()
+        .map(|handler| {
+            json!({
+                "name": handler.file_type(),
+                "title": handler.title(language),
+                "formats": handler.formats(),
+                "requester_only": handler.requester_only(),
+                "criteria": handler.criteria_schema(),
+            })
+        })
+        .collect();
+    Json(json!({ "items": items }))
+}

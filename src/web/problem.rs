@@ -1,0 +1,233 @@
+//! Errors as answers: RFC 9457 for programs, a page for people.
+
+use std::{any::Any, sync::Arc};
+
+use axum::{
+    Json,
+    extract::{Request, State},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    middleware::Next,
+    response::{Html, IntoResponse, Response},
+};
+use minijinja::context;
+use serde_json::json;
+
+use super::WebState;
+use crate::error::{Error, FieldError};
+
+/// An error on its way out.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: String,
+    title: &'static str,
+    detail: String,
+    advice: &'static str,
+    errors: Vec<FieldError>,
+}
+
+impl Problem {
+    pub(super) fn new(
+        status: StatusCode,
+        code: &str,
+        title: &'static str,
+        detail: impl Into<String>,
+    ) -> Self {
+        let detail = detail.into();
+        Problem { status, code: code.into(), title, detail, advice: "", errors: Vec::new() }
+    }
+
+    fn advise(mut self, advice: &'static str) -> Self {
+        self.advice = advice;
+        self
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        use StatusCode as S;
+        let (code, detail) = (error.code().to_owned(), error.public_message());
+        let new = |status, title| Problem::new(status, &code, title, detail);
+        match error {
+            Error::Invalid(errors) => {
+                let problem = new(S::UNPROCESSABLE_ENTITY, "This cannot be accepted");
+                Problem { errors, ..problem }
+            }
+            Error::UnknownFileType(_) => {
+                let errors =
+                    vec![FieldError { field: "file_type".into(), message: detail_of(&error) }];
+                Problem { errors, ..new(S::UNPROCESSABLE_ENTITY, "This cannot be accepted") }
+            }
+            Error::NotFound(_) => new(S::NOT_FOUND, "Not found")
+                .advise("It may have been removed. Ask for the file again."),
+            Error::BadToken(_) => new(S::BAD_REQUEST, "This link is not valid")
+                .advise("Open the link from the mail itself; a copied link may have lost its end."),
+            Error::LinkExpired => new(S::FORBIDDEN, "This link has expired")
+                .advise("Ask for a new link, or for the file again."),
+            Error::LinkRevoked => new(S::FORBIDDEN, "This link no longer works")
+                .advise("Whoever gave it to you took it back. Ask them for a new one."),
+            Error::FileExpired => new(S::GONE, "This file has expired")
+                .advise("Files are kept for a limited time. Ask for it again."),
+            Error::NotReady(_) => new(S::NOT_FOUND, "This file is not ready")
+                .advise("Try again later; a mail is sent when it is ready."),
+            Error::NotRequester => new(S::FORBIDDEN, "This file is for somebody else")
+                .advise("Log in as the person who asked for it."),
+            Error::Unauthenticated(_) => new(S::UNAUTHORIZED, "Who are you?"),
+            Error::Forbidden(_) => new(S::FORBIDDEN, "Not allowed"),
+            Error::Conflict { .. } => new(S::CONFLICT, "That is not possible now"),
+            Error::Permanent { .. } => new(S::UNPROCESSABLE_ENTITY, "The file cannot be made"),
+            Error::Temporary { .. } => new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
+                .advise("Try again in a little while."),
+            Error::Database(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_)) => {
+                tracing::error!(%error, "the database does not answer");
+                new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
+                    .advise("Try again in a little while.")
+            }
+            other => {
+                tracing::error!(error = %other, "request failed");
+                new(S::INTERNAL_SERVER_ERROR, "Something went wrong on our side")
+                    .advise("Try again. If it keeps happening, tell whoever runs this service.")
+            }
+        }
+    }
+}
+
+fn detail_of(error: &Error) -> String {
+    error.public_message()
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "type": "about:blank",
+            "title": self.title,
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+        });
+        if !self.errors.is_empty() {
+            body["errors"] = json!(self.errors);
+        }
+        let mut response = (self.status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        self.headers(headers);
+        response.extensions_mut().insert(self);
+        response
+    }
+}
+
+impl Problem {
+    fn headers(&self, headers: &mut HeaderMap) {
+        let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
+        set(header::CACHE_CONTROL, "no-store");
+        match self.status {
+            StatusCode::UNAUTHORIZED => drop(set(header::WWW_AUTHENTICATE, "Token")),
+            StatusCode::SERVICE_UNAVAILABLE => drop(set(header::RETRY_AFTER, "5")),
+            _ => {}
+        }
+    }
+}
+
+/// Turns problems into pages for those who ask for HTML, and sets the headers every answer has.
+pub(super) async fn pages(
+    State(state): State<Arc<WebState>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let html = wants_html(request.headers());
+    let mut response = next.run(request).await;
+    if let Some(problem) = of_the_framework(&response) {
+        response = problem.into_response();
+    }
+    if let Some(problem) = response.extensions_mut().remove::<Problem>()
+        && html
+    {
+        let page = state.toolbox.templates.render(
+            &["page/problem.html".to_owned()],
+            &context! {
+                title => problem.title,
+                detail => capitalised(&problem.detail),
+                advice => problem.advice,
+                status => problem.status.as_u16(),
+                code => &problem.code,
+            },
+        );
+        match page {
+            Ok(Some(page)) => {
+                response = (problem.status, Html(page)).into_response();
+                problem.headers(response.headers_mut());
+            }
+            Ok(None) => {}
+            Err(error) => tracing::error!(%error, "the error page could not be rendered"),
+        }
+    }
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        ),
+    ] {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    headers.entry(header::VARY).or_insert(HeaderValue::from_static("Accept"));
+    response
+}
+
+/// What axum refuses by itself (a path or a query that is no text, a time-out), in our words.
+fn of_the_framework(response: &Response) -> Option<Problem> {
+    let status = response.status();
+    let refused = status.is_client_error() || status.is_server_error();
+    if !refused || response.extensions().get::<Problem>().is_some() {
+        return None;
+    }
+    let content_type = response.headers().get(header::CONTENT_TYPE);
+    let plain = content_type.is_none_or(|value| value.as_bytes().starts_with(b"text/plain"));
+    let handed_out = response.headers().contains_key(header::ETAG);
+    let title = status.canonical_reason().unwrap_or("Not possible");
+    (plain && !handed_out)
+        .then(|| Problem::new(status, "refused", title, "the request cannot be read"))
+}
+
+fn capitalised(text: &str) -> String {
+    let mut chars = text.chars();
+    let first = chars.next().map(|c| c.to_uppercase().to_string()).unwrap_or_default();
+    let rest = chars.as_str();
+    let stop = if rest.ends_with(['.', '!', '?']) { "" } else { "." };
+    format!("{first}{rest}{stop}")
+}
+
+/// Whether the caller prefers a page: HTML is named, and JSON is not named before it.
+pub(super) fn wants_html(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
+    match (accept.find("text/html"), accept.find("json")) {
+        (Some(html), Some(json)) => html < json,
+        (html, _) => html.is_some(),
+    }
+}
+
+pub(super) async fn no_route() -> Problem {
+    Problem::new(
+        StatusCode::NOT_FOUND,
+        "not_found",
+        "Not found",
+        "there is nothing at this address",
+    )
+}
+
+pub(super) async fn no_method() -> Problem {
+    Problem::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        "method_not_allowed",
+        "Not possible",
+        "this address does not take this method",
+    )
+}
+
+/// A bug of ours ends one answer, not the connection.
+pub(super) fn panicked(_: Box<dyn Any + Send>) -> Response {
+    Problem::from(Error::Internal("a route panicked".into())).into_response()
+}

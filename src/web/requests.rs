@@ -1,0 +1,264 @@
+//! `/api/requests`: ask, list, look, cancel, try again, remove.
+
+use std::sync::Arc;
+
+use axum::{
+    Json,
+    body::Body,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{Html, IntoResponse, Response},
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::DateTime;
+use minijinja::context;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Problem, Shared, WebState, body::JsonBody, problem::wants_html};
+use crate::{
+    auth_token::{Caller, Role},
+    error::{Error, Result},
+    file_request::{Criteria, FileRequest, NewFileRequest, Requester, Status, store},
+    ids::RequestId,
+    storage::hex,
+    toolbox::{Deliver, IdempotencyKey, Inline, Response as Made, Toolbox},
+};
+
+/// The body of `POST /api/requests`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Ask {
+    file_type: String,
+    #[serde(default)]
+    criteria: Value,
+    format: Option<String>,
+    requester: Option<AskRequester>,
+    filename: Option<String>,
+    description: Option<String>,
+    language: Option<String>,
+    timezone: Option<String>,
+    requester_only: Option<bool>,
+    notify: Option<bool>,
+    deliver: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AskRequester {
+    id: Option<String>,
+    email: Option<String>,
+}
+
+impl Ask {
+    fn into_new(self, caller: &Caller) -> Result<(NewFileRequest, Deliver)> {
+        let deliver = self.deliver.as_deref().map(str::parse).transpose();
+        let deliver = deliver.map_err(|message: String| Error::invalid("deliver", message))?;
+        let new = NewFileRequest {
+            file_type: Error::parse_file_type(&self.file_type)?,
+            criteria: Criteria::from_json(&self.criteria)?,
+            format: self.format,
+            requester: requester(self.requester.unwrap_or_default(), caller)?,
+            filename: self.filename,
+            description: self.description,
+            language: self.language,
+            timezone: self.timezone,
+            requester_only: self.requester_only,
+            notify: self.notify,
+        };
+        Ok((new, deliver.unwrap_or_default()))
+    }
+}
+
+/// Users ask for themselves, an application for anybody. Staff ask for themselves unless they
+/// name somebody.
+fn requester(asked: AskRequester, caller: &Caller) -> Result<Requester> {
+    let own_email = || (!caller.email.is_empty()).then(|| caller.email.clone());
+    match caller.role {
+        Role::Service => Ok(Requester { id: asked.id, email: asked.email.unwrap_or_default() }),
+        Role::Staff if asked.id.is_some() => {
+            Ok(Requester { id: asked.id, email: asked.email.unwrap_or_default() })
+        }
+        Role::Staff => Ok(Requester {
+            id: Some(caller.username.clone()),
+            email: asked.email.or_else(own_email).unwrap_or_default(),
+        }),
+        Role::User => {
+            if asked.id.is_some_and(|id| id != caller.username) {
+                return Err(Error::Forbidden("users ask for files for themselves only"));
+            }
+            if asked.email.is_some_and(|email| email != caller.email) {
+                return Err(Error::Forbidden("users are mailed at their own address only"));
+            }
+            let email = own_email().unwrap_or_default();
+            Ok(Requester { id: Some(caller.username.clone()), email })
+        }
+    }
+}
+
+pub(super) async fn create(
+    State(state): Shared,
+    caller: Caller,
+    headers: HeaderMap,
+    body: JsonBody<Ask>,
+) -> Result<Response, Problem> {
+    let fingerprint = hex(&Sha256::digest(&body.bytes));
+    let key = headers.get("idempotency-key").map(|value| value.to_str().unwrap_or(""));
+    if key.is_some_and(|key| key.is_empty() || key.len() > 200) {
+        return Err(
+            Error::invalid("Idempotency-Key", "must be 1 to 200 visible ASCII characters").into()
+        );
+    }
+    let (new, deliver) = body.value.into_new(&caller)?;
+    let key =
+        key.map(|key| IdempotencyKey { caller: &caller.username, key, fingerprint: &fingerprint });
+    match state.toolbox.respond_to(new, deliver, key).await? {
+        Made::Now(file) => Ok(inline(file)?),
+        Made::Later(row) => Ok(accepted(&state, &row, wants_html(&headers))?),
+    }
+}
+
+fn inline(file: Inline) -> Result<Response> {
+    let response = Response::builder()
+        .header(header::CONTENT_TYPE, &file.content_type)
+        .header(header::CONTENT_DISPOSITION, &file.disposition)
+        .header(header::CACHE_CONTROL, "private, no-store")
+        .header(header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox")
+        .body(Body::from_stream(file.into_stream()));
+    response.map_err(|e| Error::Internal(e.to_string()))
+}
+
+fn accepted(state: &WebState, row: &FileRequest, html: bool) -> Result<Response> {
+    let toolbox = &state.toolbox;
+    let location = toolbox.base_url.join(&format!("/api/requests/{}", row.id));
+    let headers = [(header::LOCATION, location.clone())];
+    if !html {
+        return Ok((StatusCode::ACCEPTED, headers, Json(to_json(toolbox, row))).into_response());
+    }
+    let own = toolbox.registry.get(row.file_type.as_str())?.delayed_page(row);
+    let page = match own {
+        Some(page) => page,
+        None => toolbox
+            .templates
+            .render(
+                &["page/delayed.html".to_owned()],
+                &context! { description => &row.description, email => &row.requester_email, id => row.id.to_string() },
+            )?
+            .unwrap_or_default(),
+    };
+    Ok((StatusCode::ACCEPTED, headers, Html(page)).into_response())
+}
+
+/// The JSON of a request, with a link that its reader may use.
+pub(super) fn to_json(toolbox: &Toolbox, row: &FileRequest) -> Value {
+    let url = (row.status == Status::Finished && !row.is_expired(toolbox.clock.now()))
+        .then(|| toolbox.download_url(row));
+    row.to_json(url.as_deref())
+}
+
+/// The request, if the caller may see it; otherwise there is none.
+pub(super) async fn visible(toolbox: &Toolbox, caller: &Caller, id: &str) -> Result<FileRequest> {
+    let missing = || Error::NotFound("request");
+    let id: RequestId = id.parse().map_err(|_| missing())?;
+    let mut tx = toolbox.db.read().await?;
+    let row = store::find(&mut tx, id).await?.ok_or_else(missing)?;
+    if caller.may_see(row.requester.as_deref()) { Ok(row) } else { Err(missing()) }
+}
+
+pub(super) async fn show(
+    State(toolbox): State<Toolbox>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, Problem> {
+    let row = visible(&toolbox, &caller, &id).await?;
+    Ok(Json(to_json(&toolbox, &row)))
+}
+
+/// The query of `GET /api/requests`.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    status: Option<String>,
+    file_type: Option<String>,
+    requester: Option<String>,
+    cursor: Option<String>,
+    limit: Option<String>,
+}
+
+pub(super) async fn list(
+    State(toolbox): State<Toolbox>,
+    caller: Caller,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Problem> {
+    let limit: i64 = match page.limit.as_deref().map(str::parse) {
+        None => 50,
+        Some(Ok(limit @ 1..=200)) => limit,
+        Some(_) => return Err(Error::invalid("limit", "must be 1 to 200").into()),
+    };
+    let status = page.status.as_deref().map(str::parse).transpose();
+    let mut filter = store::Filter {
+        status: status.map_err(|message: String| Error::invalid("status", message))?,
+        file_type: page.file_type,
+        requester: page.requester,
+        before: page.cursor.as_deref().map(read_cursor).transpose()?,
+    };
+    if caller.role == Role::User {
+        filter.requester = Some(caller.username.clone());
+    }
+    let mut tx = toolbox.db.read().await?;
+    // One more than asked for tells whether there is a next page.
+    let mut rows = store::list(&mut tx, &filter, limit + 1).await?;
+    let more = rows.len() as i64 > limit;
+    rows.truncate(usize::try_from(limit).unwrap_or(200));
+    let next = rows.last().filter(|_| more).map(cursor);
+    let items: Vec<Value> = rows.iter().map(|row| to_json(&toolbox, row)).collect();
+    Ok(Json(json!({ "items": items, "next": next })))
+}
+
+fn cursor(row: &FileRequest) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}:{}", row.requested_at.timestamp_micros(), row.id))
+}
+
+fn read_cursor(text: &str) -> Result<(DateTime<chrono::Utc>, RequestId)> {
+    let read = || {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (micros, id) = text.split_once(':')?;
+        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, id.parse().ok()?))
+    };
+    read().ok_or_else(|| Error::invalid("cursor", "take it as it stands in `next`"))
+}
+
+pub(super) async fn cancel(
+    State(toolbox): State<Toolbox>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let row = visible(&toolbox, &caller, &id).await?;
+    let mut tx = toolbox.db.begin().await?;
+    let row = toolbox.cancel(&mut tx, row.id).await?;
+    tx.commit().await?;
+    let status = if row.status.is_terminal() { StatusCode::OK } else { StatusCode::ACCEPTED };
+    Ok((status, Json(to_json(&toolbox, &row))).into_response())
+}
+
+pub(super) async fn retry(
+    State(toolbox): State<Toolbox>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let row = visible(&toolbox, &caller, &id).await?;
+    let mut tx = toolbox.db.begin().await?;
+    let row = toolbox.retry(&mut tx, row.id).await?;
+    tx.commit().await?;
+    Ok((StatusCode::ACCEPTED, Json(to_json(&toolbox, &row))).into_response())
+}
+
+pub(super) async fn remove(
+    State(state): State<Arc<WebState>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<StatusCode, Problem> {
+    let row = visible(&state.toolbox, &caller, &id).await?;
+    state.toolbox.delete(row.id).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,154 @@
+//! The cleaner's sweeps beside the expiry of requests (see `file_requests`).
+
+use bgfiles::{
+    Status,
+    cleaner::{self, Ended, Limits, Sweeps},
+    toolbox::{Dispatched, IdempotencyKey},
+};
+
+use crate::support::{TestApp, both, child};
+
+both! {
+    async fn orphans_go_and_everything_referenced_stays(app) {
+        let kept = app.finished("hello", "").await;
+        let running = app.request("hello", "").await;
+        app.sql("UPDATE bgfiles_file_requests SET status = 'running', generation = 7 WHERE status = 'pending'").await;
+        let put = |path: String| {
+            let path = app.files().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, "x").unwrap();
+        };
+        put(format!("requests/{}/7", running.id));
+        put(format!("requests/{}/6", running.id));
+        put(format!("requests/{}/9", kept.id));
+        put(format!("requests/{}/1", uuid::Uuid::new_v4()));
+        put(format!("requests/{}/8#1", running.id));
+        put("somebody/elses.txt".into());
+        // The store's clock is the machine's: the app's must be past it for things to be old.
+        let wait = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()) - app.toolbox.clock.now();
+        app.toolbox.clock.advance(wait);
+        let mut sweeps = Sweeps::default();
+        sweeps.expired_requests.enabled = false;
+        let swept = cleaner::clean(&app.toolbox, &sweeps, Limits::default()).await.unwrap();
+        assert_eq!((swept[0].name, swept[0].removed), ("orphan_objects", 0), "young ones are left alone");
+        app.advance(7 * 3600);
+        let swept = cleaner::clean(&app.toolbox, &sweeps, Limits::default()).await.unwrap();
+        assert_eq!((swept[0].removed, swept[0].ended), (4, Ended::Processed));
+        let mut expected = vec![
+            format!("requests/{}/7", running.id),
+            kept.storage_key.clone().unwrap(),
+            "somebody/elses.txt".into(),
+        ];
+        expected.sort();
+        assert_eq!(app.objects(), expected);
+    }
+}
+
+both! {
+    async fn the_leeway_lets_downloads_end(app) {
+        let row = app.finished("hello", "").await;
+        app.advance(86_400 + 3_599);
+        let swept = cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
+        assert_eq!(swept[0].removed, 0);
+        app.advance(1);
+        let swept = cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
+        assert_eq!(swept[0].removed, 1);
+        assert!(app.find(row.id).await.is_none() && app.objects().is_empty());
+    }
+}
+
+both! {
+    async fn a_removal_cut_in_the_middle_is_finished_next_time(app) {
+        let row = app.finished("hello", "").await;
+        // The object is gone, the row still says so.
+        std::fs::remove_file(app.files().join(row.storage_key.as_deref().unwrap())).unwrap();
+        app.sql("UPDATE bgfiles_file_requests SET status = 'expired'").await;
+        app.advance(90_001);
+        let swept = cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
+        assert_eq!((swept[0].removed, swept[0].failed), (1, 0));
+        assert!(app.find(row.id).await.is_none());
+    }
+}
+
+both! {
+    async fn a_running_request_is_never_removed(app) {
+        app.request("hello", "").await;
+        app.sql("UPDATE bgfiles_file_requests SET status = 'running', expires_at = '2020-01-01T00:00:00+00:00'").await;
+        let swept = cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
+        assert_eq!(swept[0].removed, 0);
+    }
+}
+
+both! {
+    async fn failed_and_cancelled_requests_go_after_a_month(app) {
+        let failed = app.request("permanent", "").await;
+        assert_eq!(app.dispatch(failed.id).await, Dispatched::Failed);
+        app.advance(29 * 86_400);
+        cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
+        assert_eq!(app.row(failed.id).await.status, Status::Failed);
+        app.advance(86_400 + 3_600);
+        cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
+        assert!(app.find(failed.id).await.is_none());
+    }
+}
+
+both! {
+    async fn idempotency_keys_are_forgotten_after_a_day(app) {
+        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let key = IdempotencyKey { caller: "a", key: "k", fingerprint: "f" };
+        app.toolbox.add_request_once(&mut tx, TestApp::new_request("hello", ""), key).await.unwrap();
+        tx.commit().await.unwrap();
+        let keys = "SELECT count(*) FROM bgfiles_idempotency_keys";
+        app.advance(86_400);
+        cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
+        assert_eq!(app.count(keys).await, 1);
+        app.advance(1);
+        cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
+        assert_eq!(app.count(keys).await, 0);
+    }
+}
+
+both! {
+    async fn the_command_line_takes_named_limits_and_says_what_it_did(app) {
+        for _ in 0..3 {
+            app.finished("hello", "").await;
+        }
+        app.sql("UPDATE bgfiles_file_requests SET expires_at = '2020-01-01T00:00:00+00:00'").await;
+        let clean = |arguments: &[&str]| {
+            let files = url::Url::from_file_path(app.files()).unwrap();
+            let output = child::bgfiles()
+                .args(["clean", "--database-url", &app.url, "--storage", files.as_str()])
+                .args(["--mail", "memory:", "--jobs-dir", app.dir.path().to_str().unwrap()])
+                .args(arguments)
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().lines().next().unwrap().to_owned()
+        };
+        assert_eq!(clean(&["--items", "1"]), "expired_requests: removed 1 of 3 (max_items)");
+        // dj-bgfiles took --sleep for the timeout.
+        let began = std::time::Instant::now();
+        assert_eq!(clean(&["--sleep", "0.5", "--timeout", "100"]), "expired_requests: removed 2 of 2 (processed)");
+        assert!(began.elapsed() >= std::time::Duration::from_millis(500));
+        assert_eq!(clean(&["--leeway", "0"]), "expired_requests: removed 0 of 0 (processed)");
+    }
+}
+
+#[test]
+fn the_sweeps_are_read_strictly() {
+    let dir = tempfile::tempdir().unwrap();
+    let write = |text: &str| std::fs::write(dir.path().join("cleaner.toml"), text).unwrap();
+    assert_eq!(Sweeps::load(dir.path()).unwrap().expired_requests.keep, 3600);
+    write("[expired_requests]\nkeep = 60\n[queue]\nenabled = false\nkeep = 1\n");
+    let sweeps = Sweeps::load(dir.path()).unwrap();
+    assert_eq!((sweeps.expired_requests.keep, sweeps.queue.enabled), (60, false));
+    write("[expired_requests]\nkeep = 60\nkeeep = 1\n");
+    let error = Sweeps::load(dir.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("cleaner.toml") && error.contains("line 3") && error.contains("keeep"),
+        "{error}"
+    );
+    // What the project ships is what it runs with by default.
+    let shipped = Sweeps::load(std::path::Path::new("jobs")).unwrap();
+    assert_eq!(format!("{shipped:?}"), format!("{:?}", Sweeps::default()));
+}

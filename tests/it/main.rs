@@ -1,0 +1,22 @@
+//! Everything through the public door: HTTP, the command line, the toolbox. Each behaviour runs on
+//! SQLite and on PostgreSQL (`both!`).
+//!
+//! `scripts/test` brings what this needs; see there.
+
+#![allow(missing_docs, unreachable_pub, reason = "tests are their own documentation")]
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test fails by panicking")]
+
+mod support;
+
+mod api;
+mod architecture;
+mod cleaning;
+mod cli;
+mod conformance;
+mod declared;
+mod downloads;
+mod faults;
+mod file_requests;
+mod mailing;
+mod queueing;
+mod storing;

@@ -1,0 +1,312 @@
+//! The whole product in a test: a database, a folder, mail in memory, a clock that stands still.
+
+use std::{net::SocketAddr, path::Path, time::Duration};
+
+use bgfiles::{
+    Clock, Db, FileRequest, NewFileRequest, Registry, RequestId, Toolbox,
+    auth_token::{AuthSecret, AuthToken, Client, Role, User, store as auth},
+    config::Serve,
+    file_request::{notice, store},
+    mail::Mailer,
+    signer::Signer,
+    storage::Storage,
+    templates::Templates,
+    toolbox::{Dispatched, Tools},
+    web::{WebState, router, server},
+    worker::{self, WorkerOptions},
+};
+use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::Value;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{
+    handlers::{self, Seen},
+    postgres,
+};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+pub const SECRET: &str = "a-secret-for-tests-0123456789abcdef";
+
+pub struct TestApp {
+    pub kind: Kind,
+    pub toolbox: Toolbox,
+    pub url: String,
+    pub dir: tempfile::TempDir,
+    pub seen: Seen,
+    pub http: reqwest::Client,
+    pub stop: CancellationToken,
+    database: Option<String>,
+}
+
+/// What a test may change before the app begins.
+pub struct Parts {
+    pub clock: Clock,
+    pub storage: Option<Storage>,
+    pub mailer: Option<Mailer>,
+    pub registry: Option<Registry>,
+    pub lease: Duration,
+    pub templates: Templates,
+}
+
+impl Default for Parts {
+    fn default() -> Self {
+        Parts {
+            clock: Clock::fixed(start()),
+            storage: None,
+            mailer: None,
+            registry: None,
+            lease: Duration::from_secs(10),
+            templates: Templates::new(None),
+        }
+    }
+}
+
+/// When fixed clocks begin.
+pub fn start() -> DateTime<Utc> {
+    "2026-03-01T12:00:00Z".parse().unwrap()
+}
+
+impl TestApp {
+    pub async fn new(kind: Kind) -> Self {
+        Self::with(kind, Parts::default()).await
+    }
+
+    /// On the machine's clock, for tests with a running worker.
+    pub async fn live(kind: Kind) -> Self {
+        Self::with(kind, Parts { clock: Clock::system(), ..Parts::default() }).await
+    }
+
+    pub async fn with(kind: Kind, parts: Parts) -> Self {
+        // `TEST_LOG=debug cargo test -- --nocapture name` shows what goes on.
+        if let Ok(filter) = std::env::var("TEST_LOG") {
+            let _ = tracing_subscriber::fmt().with_env_filter(filter).try_init();
+        }
+        let dir = tempfile::tempdir().unwrap();
+        let (url, database) = match kind {
+            Kind::Sqlite => {
+                let url = format!("sqlite:{}", dir.path().join("test.db").display());
+                let db = Db::open(&url).unwrap();
+                Toolbox::migrate(&db).await.unwrap();
+                db.close().await;
+                (url, None)
+            }
+            Kind::Postgres => {
+                let (name, url) = postgres::create().await;
+                (url, Some(name))
+            }
+        };
+        let seen = Seen::default();
+        let files = url::Url::from_file_path(dir.path().join("files")).unwrap();
+        let toolbox = Toolbox::new(Tools {
+            db: Db::open(&url).unwrap(),
+            storage: parts.storage.unwrap_or_else(|| Storage::open(files.as_str(), &[]).unwrap()),
+            mailer: parts
+                .mailer
+                .unwrap_or_else(|| Mailer::open("memory:", "bgfiles <files@example.com>").unwrap()),
+            templates: parts.templates,
+            registry: parts.registry.unwrap_or_else(|| handlers::registry(&seen)),
+            signer: Signer::new([SECRET], "bgfiles", Some(Duration::from_secs(86_400))).unwrap(),
+            clock: parts.clock,
+            base_url: "http://files.example.com".parse().unwrap(),
+            lease: parts.lease,
+        });
+        TestApp {
+            kind,
+            toolbox,
+            url,
+            dir,
+            seen,
+            http: reqwest::Client::builder()
+                .redirect(reqwest::redirect::Policy::none())
+                .build()
+                .unwrap(),
+            stop: CancellationToken::new(),
+            database,
+        }
+    }
+
+    pub fn files(&self) -> std::path::PathBuf {
+        self.dir.path().join("files")
+    }
+
+    /// Every stored object's path, relative to the folder.
+    pub fn objects(&self) -> Vec<String> {
+        fn walk(root: &Path, folder: &Path, found: &mut Vec<String>) {
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                let path = entry.path();
+                match path.is_dir() {
+                    true => walk(root, &path, found),
+                    false => found.push(path.strip_prefix(root).unwrap().display().to_string()),
+                }
+            }
+        }
+        let mut found = Vec::new();
+        walk(&self.files(), &self.files(), &mut found);
+        found.sort();
+        found
+    }
+
+    pub fn advance(&self, seconds: i64) {
+        self.toolbox.clock.advance(TimeDelta::seconds(seconds));
+    }
+
+    pub fn new_request(file_type: &str, criteria: &str) -> NewFileRequest {
+        let mut new = NewFileRequest::new(file_type.parse().unwrap());
+        new.criteria = bgfiles::Criteria::from_query(criteria).unwrap();
+        new.requester.id = Some("amy".into());
+        new.requester.email = "amy@example.com".into();
+        new
+    }
+
+    pub async fn add(&self, new: NewFileRequest) -> FileRequest {
+        let mut tx = self.toolbox.db.begin().await.unwrap();
+        let row = self.toolbox.add_request(&mut tx, new).await.unwrap();
+        tx.commit().await.unwrap();
+        row
+    }
+
+    pub async fn request(&self, file_type: &str, criteria: &str) -> FileRequest {
+        self.add(Self::new_request(file_type, criteria)).await
+    }
+
+    pub async fn dispatch(&self, id: RequestId) -> Dispatched {
+        self.toolbox.dispatch(id, "test-worker", &CancellationToken::new()).await.unwrap()
+    }
+
+    /// Asked for and made.
+    pub async fn finished(&self, file_type: &str, criteria: &str) -> FileRequest {
+        let row = self.request(file_type, criteria).await;
+        assert_eq!(self.dispatch(row.id).await, Dispatched::Handled);
+        self.row(row.id).await
+    }
+
+    pub async fn find(&self, id: RequestId) -> Option<FileRequest> {
+        let mut tx = self.toolbox.db.read().await.unwrap();
+        store::find(&mut tx, id).await.unwrap()
+    }
+
+    pub async fn row(&self, id: RequestId) -> FileRequest {
+        self.find(id).await.expect("the request is there")
+    }
+
+    /// Sends every notice that is due; how many.
+    pub async fn deliver_notices(&self) -> usize {
+        let mut tx = self.toolbox.db.read().await.unwrap();
+        let due = notice::store::due(&mut tx, self.toolbox.clock.now(), 1000).await.unwrap();
+        drop(tx);
+        for id in &due {
+            self.toolbox.deliver_notice(*id).await.unwrap();
+        }
+        due.len()
+    }
+
+    /// A user with a token.
+    pub async fn user(&self, name: &str, role: Role) -> String {
+        let now = self.toolbox.clock.now();
+        let user = User {
+            id: Uuid::new_v4(),
+            username: name.into(),
+            email: format!("{name}@example.com"),
+            role,
+            is_active: true,
+        };
+        let client = Client {
+            id: Uuid::new_v4(),
+            name: format!("client-{name}"),
+            token_ttl: None,
+            throttle_rate: String::new(),
+        };
+        let secret = AuthSecret::random();
+        let token = AuthToken {
+            id: Uuid::new_v4(),
+            hash: secret.hash(),
+            prefix: secret.prefix(),
+            user_id: user.id,
+            client_id: client.id,
+            created_at: now,
+            expires_at: None,
+        };
+        let mut tx = self.toolbox.db.begin().await.unwrap();
+        auth::insert_user(&mut tx, &user, None, now).await.unwrap();
+        auth::insert_client(&mut tx, &client, now).await.unwrap();
+        auth::insert_token(&mut tx, &token).await.unwrap();
+        tx.commit().await.unwrap();
+        secret.expose().to_owned()
+    }
+
+    /// A running web server; its address.
+    pub async fn serve(&self) -> SocketAddr {
+        self.serve_as(Serve::Stream).await
+    }
+
+    pub async fn serve_as(&self, serve: Serve) -> SocketAddr {
+        let state = WebState { serve, ..WebState::new(self.toolbox.clone()) };
+        let limits = server::Limits {
+            header: Duration::from_secs(2),
+            write: Duration::from_secs(5),
+            drain: Duration::from_secs(2),
+        };
+        self.serve_with(state, limits).await
+    }
+
+    pub async fn serve_with(&self, state: WebState, limits: server::Limits) -> SocketAddr {
+        let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let state = WebState { shutdown: self.stop.clone(), ..state };
+        tokio::spawn(server::serve(listener, router(state), limits, self.stop.clone()));
+        address
+    }
+
+    /// A running worker; fire the token and await the handle to end it.
+    pub fn work(&self, slots: usize) -> (CancellationToken, JoinHandle<()>) {
+        let stop = CancellationToken::new();
+        let options = WorkerOptions { slots, drain: Duration::from_secs(20) };
+        let run = worker::run(self.toolbox.clone(), options, stop.clone());
+        (stop, tokio::spawn(run))
+    }
+
+    /// The path of a request's link on the test server.
+    pub fn link(&self, row: &FileRequest) -> String {
+        let url = self.toolbox.download_url(row);
+        url.strip_prefix("http://files.example.com").unwrap().to_owned()
+    }
+
+    /// One statement on the database, written so that both take it.
+    pub async fn sql(&self, sql: &'static str) {
+        match &self.toolbox.db {
+            Db::Postgres(pool) => sqlx::query(sql).execute(pool).await.map(drop).unwrap(),
+            Db::Sqlite(pool) => sqlx::query(sql).execute(pool).await.map(drop).unwrap(),
+        }
+    }
+
+    pub async fn count(&self, sql: &'static str) -> i64 {
+        match &self.toolbox.db {
+            Db::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
+            Db::Sqlite(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
+        }
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        self.stop.cancel();
+        if let Some(name) = self.database.take() {
+            postgres::drop_database(name);
+        }
+    }
+}
+
+/// The body of a JSON answer with its status.
+pub async fn json(response: reqwest::Response) -> (u16, Value) {
+    let status = response.status().as_u16();
+    let text = response.text().await.unwrap();
+    let body = serde_json::from_str(&text).unwrap_or(Value::String(text));
+    (status, body)
+}

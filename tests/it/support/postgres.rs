@@ -1,0 +1,100 @@
+//! A database of its own for each test, on the server that `TEST_DATABASE_URL` names.
+
+use std::{str::FromStr, sync::OnceLock};
+
+use bgfiles::{Db, Toolbox};
+use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
+use tokio::sync::OnceCell;
+
+static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+
+/// `scripts/test` sets it; a PostgreSQL on this machine is the usual case.
+pub fn server() -> &'static str {
+    static URL: OnceLock<String> = OnceLock::new();
+    URL.get_or_init(|| {
+        std::env::var("TEST_DATABASE_URL")
+            .unwrap_or_else(|_| "postgres://postgres@127.0.0.1:5432/postgres".into())
+    })
+}
+
+async fn admin() -> PgConnection {
+    PgConnection::connect(server()).await.unwrap_or_else(|e| {
+        panic!("no PostgreSQL at TEST_DATABASE_URL ({e}): run the tests by scripts/test")
+    })
+}
+
+fn url_of(database: &str) -> String {
+    let mut url = url::Url::parse(server()).unwrap();
+    url.set_path(database);
+    url.to_string()
+}
+
+/// A migrated database; the name of it and its URL. Migrated once, copied for each test.
+pub async fn create() -> (String, String) {
+    let template = TEMPLATE
+        .get_or_init(|| async {
+            let name = format!("bgfiles_test_template_{}", std::process::id());
+            let mut admin = admin().await;
+            drop_stale_templates(&mut admin).await;
+            run(&mut admin, &format!("DROP DATABASE IF EXISTS {name}")).await;
+            run(&mut admin, &format!("CREATE DATABASE {name}")).await;
+            let db = Db::open(&url_of(&name)).unwrap();
+            Toolbox::migrate(&db).await.unwrap();
+            db.close().await;
+            name
+        })
+        .await;
+    let name = format!("bgfiles_test_{}", uuid::Uuid::new_v4().simple());
+    let mut admin = admin().await;
+    // Two copies at the same time would each find the template in use.
+    run(&mut admin, "SELECT pg_advisory_lock(7263)").await;
+    run(&mut admin, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
+    run(&mut admin, "SELECT pg_advisory_unlock(7263)").await;
+    let url = url_of(&name);
+    (name, url)
+}
+
+/// An empty database, without our schema.
+pub async fn create_empty() -> (String, String) {
+    let name = format!("bgfiles_test_{}", uuid::Uuid::new_v4().simple());
+    run(&mut admin().await, &format!("CREATE DATABASE {name}")).await;
+    let url = url_of(&name);
+    (name, url)
+}
+
+/// Removes it, whoever is still connected.
+pub fn drop_database(name: String) {
+    let remove = std::thread::spawn(move || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let options = PgConnectOptions::from_str(server()).unwrap();
+            if let Ok(mut admin) = PgConnection::connect_with(&options).await {
+                let sql = format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)");
+                let _ = admin.execute(AssertSqlSafe(sql)).await;
+            }
+        });
+    });
+    let _ = remove.join();
+}
+
+/// Templates are named after the process that made them; those of processes that are gone go too.
+async fn drop_stale_templates(admin: &mut PgConnection) {
+    let names: Vec<String> = sqlx::query_scalar(
+        "SELECT datname FROM pg_database WHERE datname LIKE 'bgfiles_test_template_%'",
+    )
+    .fetch_all(&mut *admin)
+    .await
+    .unwrap();
+    for name in names {
+        let process = name.rsplit('_').next().unwrap_or_default();
+        if !std::path::Path::new("/proc").join(process).exists() {
+            // Another run may be at the same.
+            let sql = format!("DROP DATABASE IF EXISTS {name}");
+            let _ = admin.execute(AssertSqlSafe(sql)).await;
+        }
+    }
+}
+
+async fn run(connection: &mut PgConnection, sql: &str) {
+    connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
+}
