@@ -17,11 +17,9 @@ use axum::{
     routing::post,
 };
 use bgfiles::{
-    Clock, Criteria, Db, Error, Handler, Job, NewFileRequest, Output, Registry, Result, Toolbox,
+    Criteria, Db, Error, Handler, Job, NewFileRequest, Output, Registry, Result, Toolbox,
     mail::Mailer,
-    signer::Signer,
     storage::Storage,
-    templates::Templates,
     toolbox::Tools,
     web::{self, WebState},
     worker::{self, WorkerOptions},
@@ -110,17 +108,14 @@ async fn main() -> std::result::Result<(), Box<dyn std::error::Error>> {
 
     let mut registry = Registry::new();
     registry.register(Invoices { pool: pool.clone() })?;
-    let toolbox = Toolbox::new(Tools {
+    let toolbox = Toolbox::new(Tools::new(
         db,
-        storage: Storage::open(&format!("file://{}", dir.join("files").display()), &[])?,
-        mailer: Mailer::open("memory:", "invoices@example.com")?,
-        templates: Templates::new(None),
+        Storage::open(&format!("file://{}", dir.join("files").display()), &[])?,
+        Mailer::open("memory:", "invoices@example.com")?,
         registry,
-        signer: Signer::new(["change me: at least 32 characters"], "bgfiles", None)?,
-        clock: Clock::system(),
-        base_url: "http://127.0.0.1:3000/files".parse()?,
-        lease: std::time::Duration::from_secs(10),
-    });
+        ["change me: at least 32 characters"],
+        "http://127.0.0.1:3000/files".parse()?,
+    )?);
 
     // A worker may as well be a process of its own.
     let options = WorkerOptions { slots: 2, drain: std::time::Duration::from_secs(10) };

@@ -10,9 +10,10 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::{
+    auth_token,
     error::{Error, Result},
     file_request::{Status, store},
-    queue,
+    queue, request_token,
     toolbox::Toolbox,
 };
 
@@ -80,6 +81,10 @@ pub struct Sweeps {
     pub queue: Keep,
     /// Idempotency keys.
     pub idempotency_keys: Keep,
+    /// Lines of the log of request tokens.
+    pub request_token_log: Keep,
+    /// Sessions that ended.
+    pub sessions: Keep,
 }
 
 /// One sweep's setting.
@@ -120,6 +125,8 @@ impl Default for Sweeps {
             orphan_objects: Keep::seconds(6 * 3600),
             queue: Keep::seconds(3600),
             idempotency_keys: Keep::seconds(24 * 3600),
+            request_token_log: Keep::seconds(90 * 24 * 3600),
+            sessions: Keep::seconds(3600),
         }
     }
 }
@@ -157,6 +164,12 @@ pub async fn clean(toolbox: &Toolbox, sweeps: &Sweeps, limits: Limits) -> Result
     }
     if sweeps.idempotency_keys.enabled {
         swept.push(idempotency_keys(toolbox, sweeps.idempotency_keys, limits).await?);
+    }
+    if sweeps.request_token_log.enabled {
+        swept.push(request_token_log(toolbox, sweeps.request_token_log, limits).await?);
+    }
+    if sweeps.sessions.enabled {
+        swept.push(sessions(toolbox, sweeps.sessions, limits).await?);
     }
     for s in &swept {
         metrics::counter!("bgfiles_swept_total", "sweep" => s.name).increment(s.removed);
@@ -300,6 +313,28 @@ async fn idempotency_keys(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Resu
         Ok(removed)
     };
     batches("idempotency_keys", limits, || batch().boxed()).await
+}
+
+async fn request_token_log(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+    let before = keep.before(toolbox.clock.now());
+    let batch = || async move {
+        let mut tx = toolbox.db.begin().await?;
+        let removed = request_token::store::delete_uses(&mut tx, before, BATCH * 10).await?;
+        tx.commit().await?;
+        Ok(removed)
+    };
+    batches("request_token_log", limits, || batch().boxed()).await
+}
+
+async fn sessions(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+    let before = keep.before(toolbox.clock.now());
+    let batch = || async move {
+        let mut tx = toolbox.db.begin().await?;
+        let removed = auth_token::store::delete_sessions(&mut tx, before, BATCH * 10).await?;
+        tx.commit().await?;
+        Ok(removed)
+    };
+    batches("sessions", limits, || batch().boxed()).await
 }
 
 /// Removes batch after batch until one comes back empty.

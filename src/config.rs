@@ -13,7 +13,10 @@ use figment::{
 };
 use serde::{Deserialize, Deserializer, de};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    visitor::TrustedProxies,
+};
 
 /// Shortest secret key accepted, in bytes.
 pub const MIN_SECRET: usize = 32;
@@ -118,6 +121,55 @@ pub const SETTINGS: &[Setting] = &[
         "seconds after which a silent worker's request is taken over",
     ),
     setting("drain", "BGFILES_DRAIN", "30", "seconds that running work gets to end after SIGTERM"),
+    setting(
+        "grant_age",
+        "BGFILES_GRANT_AGE",
+        "3600",
+        "seconds a redeemed link's download may be resumed, past the link's own end too",
+    ),
+    setting(
+        "trusted_proxies",
+        "BGFILES_TRUSTED_PROXIES",
+        "",
+        "addresses and networks (`10.0.0.0/8, 127.0.0.1`) whose `X-Forwarded-For` is believed",
+    ),
+    setting("session_age", "BGFILES_SESSION_AGE", "1209600", "seconds a login lasts"),
+    setting(
+        "request_token_querystring",
+        "BGFILES_REQUEST_TOKEN_QUERYSTRING",
+        "rt",
+        "name of request tokens in queries, JSON bodies and forms",
+    ),
+    setting(
+        "request_token_expiry",
+        "BGFILES_REQUEST_TOKEN_EXPIRY",
+        "10",
+        "minutes a session token works, unless its maker says",
+    ),
+    setting(
+        "request_token_default_max_uses",
+        "BGFILES_REQUEST_TOKEN_DEFAULT_MAX_USES",
+        "10",
+        "times a request token admits, unless its maker says",
+    ),
+    setting(
+        "request_token_disable_logs",
+        "BGFILES_REQUEST_TOKEN_DISABLE_LOGS",
+        "false",
+        "`true`: uses of request tokens are counted and not logged",
+    ),
+    setting(
+        "request_token_403_template",
+        "BGFILES_REQUEST_TOKEN_403_TEMPLATE",
+        "page/problem.html",
+        "page for people whom a request token does not admit",
+    ),
+    setting(
+        "request_token_ignore_invalid",
+        "BGFILES_REQUEST_TOKEN_IGNORE_INVALID",
+        "false",
+        "`true`: where no token is needed, one that does not admit counts as none (django-request-token's way) instead of being refused",
+    ),
     setting("body_limit", "BGFILES_BODY_LIMIT", "1048576", "bytes of a request body"),
     setting(
         "log",
@@ -174,6 +226,31 @@ pub struct Config {
     /// How long running work may go on after SIGTERM.
     #[serde(deserialize_with = "seconds")]
     pub drain: Duration,
+    /// How long a redeemed link's download may be resumed.
+    #[serde(deserialize_with = "seconds")]
+    pub grant_age: Duration,
+    /// Whose `X-Forwarded-For` is believed.
+    #[serde(deserialize_with = "parsed")]
+    pub trusted_proxies: TrustedProxies,
+    /// How long a login lasts.
+    #[serde(deserialize_with = "seconds")]
+    pub session_age: Duration,
+    /// Name of request tokens in queries, bodies and forms.
+    pub request_token_querystring: String,
+    /// How long session tokens work.
+    #[serde(deserialize_with = "minutes")]
+    pub request_token_expiry: Duration,
+    /// How often request tokens admit.
+    #[serde(deserialize_with = "parsed")]
+    pub request_token_default_max_uses: std::num::NonZeroU32,
+    /// Whether uses of request tokens are not logged.
+    #[serde(deserialize_with = "parsed")]
+    pub request_token_disable_logs: bool,
+    /// Page for people whom a request token does not admit.
+    pub request_token_403_template: String,
+    /// Whether a token that does not admit counts as none where none is needed.
+    #[serde(deserialize_with = "parsed")]
+    pub request_token_ignore_invalid: bool,
     /// Most bytes of a request body.
     #[serde(deserialize_with = "parsed")]
     pub body_limit: usize,
@@ -273,6 +350,17 @@ impl BaseUrl {
     /// The URL of a path that begins with a slash.
     pub fn join(&self, path: &str) -> String {
         format!("{}{path}", self.0)
+    }
+
+    /// Whether people come by https.
+    pub fn is_https(&self) -> bool {
+        self.0.starts_with("https:")
+    }
+
+    /// The same without scheme and host: what stands in a `Location` or a cookie's path.
+    pub fn path(&self, path: &str) -> String {
+        let prefix = url::Url::parse(&self.0).map(|url| url.path().to_owned()).unwrap_or_default();
+        format!("{}{path}", prefix.trim_end_matches('/'))
     }
 
     /// The host, for `Message-ID`s.
@@ -488,6 +576,10 @@ where
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
     parsed::<D, u32>(deserializer).map(|seconds| Duration::from_secs(seconds.into()))
+}
+
+fn minutes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
+    parsed::<D, u32>(deserializer).map(|minutes| Duration::from_secs(u64::from(minutes) * 60))
 }
 
 fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Secret>, D::Error> {

@@ -38,6 +38,26 @@ pub enum Error {
     /// A genuine download token that somebody took back.
     #[error("the link was revoked")]
     LinkRevoked,
+    /// A download link that begins later.
+    #[error("the link does not work yet")]
+    LinkNotYetValid,
+    /// A download link that was redeemed as often as it may be.
+    #[error("the link has been used as often as it may be")]
+    LinkUsedUp,
+    /// A download link that a GET does not redeem, as mail scanners open links.
+    #[error("this link is redeemed by POST; GET and HEAD show what it is and leave it unused")]
+    ConfirmationNeeded,
+    /// The file is another one than when the link was redeemed.
+    #[error("the file was made anew since the download began")]
+    FileChanged,
+    /// A request token that does not admit, or none where one is needed.
+    #[error("{message}")]
+    TokenRefused {
+        /// Stable name of the reason.
+        code: &'static str,
+        /// For people.
+        message: &'static str,
+    },
     /// The file's own time is over.
     #[error("the file has expired")]
     FileExpired,
@@ -161,6 +181,11 @@ impl Error {
             Error::BadToken(_) => "bad_token",
             Error::LinkExpired => "link_expired",
             Error::LinkRevoked => "link_revoked",
+            Error::LinkNotYetValid => "link_not_yet_valid",
+            Error::LinkUsedUp => "link_used_up",
+            Error::ConfirmationNeeded => "confirmation_needed",
+            Error::FileChanged => "file_changed",
+            Error::TokenRefused { code, .. } => code,
             Error::FileExpired => "file_expired",
             Error::NotReady(_) => "file_not_ready",
             Error::NotRequester => "not_requester",

@@ -36,6 +36,7 @@ pub mod signer;
 pub mod storage;
 pub mod templates;
 pub mod toolbox;
+pub mod visitor;
 pub mod web;
 pub mod worker;
 

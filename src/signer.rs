@@ -119,11 +119,26 @@ impl Signer {
     /// [`Error::BadToken`] for whatever we did not sign, [`Error::LinkExpired`] for age.
     pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Verified> {
         let verified = self.verify_signature(token)?;
-        let oldest = self.max_age.and_then(|age| TimeDelta::from_std(age).ok());
-        if oldest.is_some_and(|oldest| now - verified.signed_at > oldest) {
-            return Err(Error::LinkExpired);
-        }
+        self.check_age(&verified, now)?;
         Ok(verified)
+    }
+
+    /// Whether a verified token is not older than the maximum age at `now`.
+    ///
+    /// # Errors
+    /// [`Error::LinkExpired`].
+    pub fn check_age(&self, verified: &Verified, now: DateTime<Utc>) -> Result<()> {
+        let oldest = self.max_age.and_then(|age| TimeDelta::from_std(age).ok());
+        match oldest.is_some_and(|oldest| now - verified.signed_at > oldest) {
+            true => Err(Error::LinkExpired),
+            false => Ok(()),
+        }
+    }
+
+    /// 32 bytes that only the holder of the first key can make from `text`; other purposes give
+    /// others.
+    pub fn derive(&self, purpose: &str, text: &str) -> [u8; 32] {
+        mac(&self.keys[0], &format!("{purpose}\0{text}")).finalize().into_bytes().into()
     }
 
     /// As [`Signer::verify`], whatever the age.

@@ -1,18 +1,22 @@
-//! Who calls the API: users, the clients they use, and the tokens that prove it.
+//! Who calls the API: users, the clients they use, and the tokens and sessions that prove it.
 //!
 //! A secret is shown once, when it is made; the database keeps its SHA-256, which is enough for
 //! 256 random bits.
 
+mod directory;
 mod password;
 mod secret;
+mod session;
 pub mod store;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use uuid::Uuid;
 
+pub use directory::{OwnUsers, Person, UserDirectory};
 pub use password::hash_password;
 pub use secret::AuthSecret;
+pub use session::{Session, SessionSecret};
 
 use crate::error::{Error, Result};
 

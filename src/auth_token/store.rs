@@ -1,8 +1,8 @@
-//! The SQL of users, clients and auth tokens.
+//! The SQL of users, clients, auth tokens and sessions.
 
 use chrono::{DateTime, Utc};
 
-use super::{AuthToken, Caller, Client, User};
+use super::{AuthToken, Caller, Client, Session, User};
 use crate::{
     db::{Conn, on},
     error::{Error, Result},
@@ -115,4 +115,65 @@ pub async fn authenticate(
         JOIN bgfiles_users u ON u.id = t.user_id JOIN bgfiles_clients c ON c.id = t.client_id \
         WHERE t.hash = $1 AND (t.expires_at IS NULL OR t.expires_at > $2) AND u.is_active";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(hash).bind(now).fetch_optional(c).await?))
+}
+
+/// Inserts a session.
+///
+/// # Errors
+/// The database's.
+pub async fn insert_session(conn: impl Into<Conn<'_>>, session: &Session) -> Result<()> {
+    let sql = "INSERT INTO bgfiles_sessions (hash, user_id, created_at, expires_at) \
+        VALUES ($1, $2, $3, $4)";
+    on!(conn.into(), c => sqlx::query(sql)
+        .bind(&session.hash)
+        .bind(&session.user_id)
+        .bind(session.created_at)
+        .bind(session.expires_at)
+        .execute(c)
+        .await
+        .map(drop)?);
+    Ok(())
+}
+
+/// The session with this hash that lasts beyond `now`.
+///
+/// # Errors
+/// The database's.
+pub async fn find_session(
+    conn: impl Into<Conn<'_>>,
+    hash: &str,
+    now: DateTime<Utc>,
+) -> Result<Option<Session>> {
+    let sql = "SELECT * FROM bgfiles_sessions WHERE hash = $1 AND expires_at > $2";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(hash).bind(now).fetch_optional(c).await?))
+}
+
+/// Ends a session.
+///
+/// # Errors
+/// The database's.
+pub async fn delete_session(conn: impl Into<Conn<'_>>, hash: &str) -> Result<()> {
+    let sql = "DELETE FROM bgfiles_sessions WHERE hash = $1";
+    on!(conn.into(), c => sqlx::query(sql).bind(hash).execute(c).await.map(drop)?);
+    Ok(())
+}
+
+/// Removes sessions that ended before a time, so many at once. Answers how many it removed.
+///
+/// # Errors
+/// The database's.
+pub async fn delete_sessions(
+    conn: impl Into<Conn<'_>>,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<u64> {
+    let sql = "DELETE FROM bgfiles_sessions WHERE hash IN ( \
+        SELECT hash FROM bgfiles_sessions WHERE expires_at < $1 ORDER BY expires_at LIMIT $2)";
+    let removed = on!(conn.into(), c => sqlx::query(sql)
+        .bind(before)
+        .bind(limit)
+        .execute(c)
+        .await?
+        .rows_affected());
+    Ok(removed)
 }

@@ -20,6 +20,12 @@ pub(super) struct Link {
     /// How long the link works: `90s`, `5m`, `1h`, `1d`
     #[arg(long, value_name = "AGE", value_parser = crate::export::parse_duration)]
     max_age: Option<Duration>,
+    /// How often it can be redeemed; opening a limited link shows a page first
+    #[arg(long, value_name = "N")]
+    max_uses: Option<std::num::NonZeroU32>,
+    /// Opening it shows a page first, so that mail scanners do not download
+    #[arg(long)]
+    scanner_safe: bool,
     /// Only the requester may use it
     #[arg(long)]
     requester_only: bool,
@@ -39,6 +45,8 @@ impl Link {
         let options = LinkOptions {
             requester_only: self.requester_only.then_some(true),
             max_age: self.max_age,
+            max_uses: self.max_uses,
+            scanner_safe: self.scanner_safe,
             created_by: "cli".into(),
             ..Default::default()
         };

@@ -13,6 +13,7 @@ mod migrate;
 mod output;
 mod process;
 mod request;
+mod request_token;
 mod setup;
 mod token;
 mod users;
@@ -96,6 +97,11 @@ enum Command {
     /// Look into a token
     #[command(subcommand)]
     Token(token::Token),
+    /// Issue, show and end request tokens
+    #[command(subcommand)]
+    RequestToken(request_token::Command),
+    /// Remove old lines of the log of request tokens
+    TruncateRequestTokenLog(request_token::TruncateLog),
     /// Add a user
     CreateUser(users::CreateUser),
     /// Add an API client
@@ -141,6 +147,8 @@ async fn run(cli: Cli, registry: Registry) -> Result<ExitCode> {
         Command::Request(command) => command.run(&flags, registry).await,
         Command::Link(command) => command.run(&flags, registry).await,
         Command::Token(command) => command.run(&flags),
+        Command::RequestToken(command) => command.run(&flags).await,
+        Command::TruncateRequestTokenLog(command) => command.run(&flags).await,
         Command::CreateUser(command) => command.run(&flags).await,
         Command::CreateClient(command) => command.run(&flags).await,
         Command::CreateToken(command) => command.run(&flags).await,

@@ -49,7 +49,7 @@ pub(super) struct Inspect {
     json: bool,
 }
 
-fn time(text: &str) -> Result<DateTime<Utc>, String> {
+pub(super) fn time(text: &str) -> Result<DateTime<Utc>, String> {
     let parsed = match text.parse::<i64>() {
         Ok(seconds) => DateTime::from_timestamp(seconds, 0),
         Err(_) => text.parse().ok(),
@@ -84,7 +84,8 @@ impl Token {
 
 impl Inspect {
     fn look(&self, flags: &Flags) -> Result<Finding> {
-        let token = self.token.rsplit('/').next().unwrap_or_default();
+        let token = token_of(&self.token);
+        let token = token.as_str();
         if token.starts_with("bgf_") {
             let secret = AuthSecret::parse(token);
             let reason = if secret.is_some() { "ok" } else { "malformed" };
@@ -110,6 +111,17 @@ impl Inspect {
         let salt = self.salt.as_deref().unwrap_or(&config.salt);
         let signer = Signer::new(&keys, salt, (!max_age.is_zero()).then_some(max_age))?;
         Ok(look_at_download(token, &signer, now))
+    }
+}
+
+/// A token by itself, at the end of a URL's path, or in its query.
+fn token_of(text: &str) -> String {
+    let (path, query) = text.split_once('?').unwrap_or((text, ""));
+    let pairs = url::form_urlencoded::parse(query.split('#').next().unwrap_or("").as_bytes());
+    let in_query = pairs.map(|(_, value)| value).find(|value| jwt::is_jwt(value));
+    match in_query {
+        Some(token) => token.into_owned(),
+        None => path.rsplit('/').next().unwrap_or_default().to_owned(),
     }
 }
 

@@ -10,6 +10,9 @@ use crate::{
     web::{WebState, router, server},
 };
 
+/// How long the receipts of the last downloads may take.
+const RECEIPTS: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// Serves the API, downloads, `/healthz`, `/readyz` and `/metrics`. SIGTERM lets answers under way
 /// end.
 #[derive(clap::Args)]
@@ -40,10 +43,16 @@ impl Web {
             metrics: Some(metrics),
             ..WebState::new(toolbox.clone())
         };
+        let receipts = state.receipts.clone();
         let listener = server::listen(config.bind).await?;
-        tracing::info!(address = %config.bind, database = toolbox.db.kind(), "serving");
+        let address = listener.local_addr().unwrap_or(config.bind);
+        tracing::info!(%address, database = toolbox.db.kind(), "serving");
         let limits = server::Limits { drain: config.drain, ..Default::default() };
         server::serve(listener, router(state), limits, shutdown).await;
+        receipts.close();
+        if tokio::time::timeout(RECEIPTS, receipts.wait()).await.is_err() {
+            tracing::warn!("some receipts of downloads were not written");
+        }
         toolbox.db.close().await;
         Ok(ExitCode::SUCCESS)
     }

@@ -40,7 +40,7 @@ pub use value::{Column, Kind, Value};
 
 use crate::{
     error::{Error, Result},
-    file_request::Criteria,
+    file_request::{Criteria, links::LinkPolicy},
     registry::{Delivery, Handler, Job, Output},
 };
 
@@ -157,6 +157,10 @@ impl Handler for DeclaredExport {
 
     fn requester_only(&self) -> bool {
         self.definition.requester_only
+    }
+
+    fn link_policy(&self) -> LinkPolicy {
+        self.definition.link_policy
     }
 
     fn expires_after(&self) -> Option<Duration> {

@@ -91,6 +91,14 @@ pub struct FileRequest {
     pub finished_at: Option<DateTime<Utc>>,
     /// From then on it may not be served; past the leeway it is removed.
     pub expires_at: Option<DateTime<Utc>>,
+    /// The link that the mail carries, when the file type has a policy.
+    pub link_jti: Option<uuid::Uuid>,
+    /// How often the file was downloaded (limited links: redeemed).
+    pub downloads: i32,
+    /// How often it can be, when every link to it is limited.
+    pub download_limit: Option<i32>,
+    /// When it last was.
+    pub last_download_at: Option<DateTime<Utc>>,
 }
 
 impl FileRequest {
@@ -150,6 +158,11 @@ impl FileRequest {
                 "code": code,
                 "message": self.error_message,
             })),
+            "downloads": {
+                "count": self.downloads,
+                "limit": self.download_limit,
+                "last_at": rfc3339(self.last_download_at),
+            },
             "download_url": download_url,
         })
     }
@@ -291,6 +304,10 @@ impl NewFileRequest {
             started_at: None,
             finished_at: None,
             expires_at: None,
+            link_jti: None,
+            downloads: 0,
+            download_limit: None,
+            last_download_at: None,
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use super::Output;
 use crate::{
     error::{Error, Result},
-    file_request::{Criteria, FileRequest, notice::MailKind},
+    file_request::{Criteria, FileRequest, links::LinkPolicy, notice::MailKind},
     signer::Signer,
 };
 
@@ -204,6 +204,12 @@ pub trait Handler: Send + Sync + 'static {
     /// yes; we say no, as a mailed link is often opened where nobody is logged in.)
     fn requester_only(&self) -> bool {
         false
+    }
+
+    /// What the mailed link is to be like: how often it works, and whether opening it shows a page
+    /// first. Without a policy it downloads at once, as often as one likes.
+    fn link_policy(&self) -> LinkPolicy {
+        LinkPolicy::default()
     }
 
     /// Further data to sign into links.

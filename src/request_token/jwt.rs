@@ -1,9 +1,114 @@
-//! Reading a JWT of django-request-token: HS256 and nothing else, the claims `jti`, `sub` and
+//! JWTs as django-request-token makes them: HS256 and nothing else, the claims `jti`, `sub` and
 //! `mod` mandatory, `exp` and `nbf` numbers, no leeway.
 
 use chrono::{DateTime, Utc};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
 use serde_json::{Map, Value};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result as OurResult};
+
+/// The keys: the first signs, all verify. A JWT names its key (`kid`), so that the right one is
+/// tried first; one without a name is tried with each.
+#[derive(Clone)]
+pub struct Keys(Vec<Key>);
+
+#[derive(Clone)]
+struct Key {
+    kid: String,
+    secret: Vec<u8>,
+}
+
+impl AsRef<[u8]> for Key {
+    fn as_ref(&self) -> &[u8] {
+        &self.secret
+    }
+}
+
+impl std::fmt::Debug for Keys {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_list().entries(self.0.iter().map(|key| &key.kid)).finish()
+    }
+}
+
+impl Keys {
+    /// From one or more secrets.
+    ///
+    /// # Errors
+    /// [`Error::Config`] without a secret.
+    pub fn new<S: AsRef<[u8]>>(secrets: impl IntoIterator<Item = S>) -> OurResult<Self> {
+        let key = |secret: S| {
+            let digest = Sha256::new().chain_update("kid").chain_update(secret.as_ref()).finalize();
+            let kid = digest.iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+            Key { kid, secret: secret.as_ref().to_vec() }
+        };
+        let keys: Vec<Key> = secrets.into_iter().map(key).collect();
+        match keys.is_empty() {
+            true => Err(Error::Config("request tokens need at least one key".into())),
+            false => Ok(Keys(keys)),
+        }
+    }
+
+    /// A JWT over `claims`.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] when the library cannot sign.
+    pub fn sign(&self, claims: &Map<String, Value>) -> OurResult<String> {
+        let key = &self.0[0];
+        let header = Header { kid: Some(key.kid.clone()), ..Header::new(Algorithm::HS256) };
+        jsonwebtoken::encode(&header, claims, &EncodingKey::from_secret(&key.secret))
+            .map_err(|e| Error::Internal(format!("signing a JWT: {e}")))
+    }
+
+    /// As [`verify`], the key that the JWT names first.
+    ///
+    /// # Errors
+    /// The first flaw.
+    pub fn verify(&self, token: &str, now: DateTime<Utc>) -> Result<Map<String, Value>, Flaw> {
+        let claims = self.signed(token)?;
+        check(&claims, now)?;
+        Ok(claims)
+    }
+
+    /// The claims of a JWT that one of the keys signed, whatever they say.
+    ///
+    /// # Errors
+    /// [`Flaw::Malformed`], [`Flaw::WrongAlgorithm`], [`Flaw::BadSignature`].
+    pub fn signed(&self, token: &str) -> Result<Map<String, Value>, Flaw> {
+        let header = header(token).ok_or(Flaw::Malformed)?;
+        let kid = header.get("kid").and_then(Value::as_str);
+        let (mut keys, others): (Vec<&Key>, Vec<&Key>) =
+            self.0.iter().partition(|key| Some(key.kid.as_str()) == kid);
+        keys.extend(others);
+        signed(token, &keys)
+    }
+}
+
+/// Whether text has the form of a JWT with the claims of a request token. Says nothing of its
+/// signature.
+pub fn is_jwt(text: &str) -> bool {
+    header(text).is_some_and(|header| header.contains_key("alg"))
+        && claims(text).is_some_and(|claims| missing(&claims).is_none())
+}
+
+fn claims(token: &str) -> Option<Map<String, Value>> {
+    use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+    serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?).ok()
+}
+
+fn missing(claims: &Map<String, Value>) -> Option<&'static str> {
+    let there = |name: &&str| claims.get(*name).is_some_and(|claim| !claim.is_null());
+    ["jti", "sub", "mod"].into_iter().find(|name| !there(name))
+}
+
+/// The row that verified claims name. `None` when `jti` is no number.
+pub fn row_id(claims: &Map<String, Value>) -> Option<i64> {
+    match claims.get("jti")? {
+        Value::String(text) => text.parse().ok(),
+        // Up to 2.3.1 it was a number.
+        number => number.as_i64(),
+    }
+}
 
 /// Why a JWT is not good. The order is that of PyJWT's checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +136,12 @@ pub fn verify(
     keys: &[impl AsRef<[u8]>],
     now: DateTime<Utc>,
 ) -> Result<Map<String, Value>, Flaw> {
+    let claims = signed(token, keys)?;
+    check(&claims, now)?;
+    Ok(claims)
+}
+
+fn signed(token: &str, keys: &[impl AsRef<[u8]>]) -> Result<Map<String, Value>, Flaw> {
     let header = header(token).ok_or(Flaw::Malformed)?;
     if header.get("alg").and_then(Value::as_str) != Some("HS256") {
         return Err(Flaw::WrongAlgorithm);
@@ -46,9 +157,7 @@ pub fn verify(
         jsonwebtoken::decode::<Map<String, Value>>(token, &key, &validation)
     };
     let claims = keys.iter().find_map(|key| decode(key.as_ref()).ok());
-    let claims = claims.ok_or(Flaw::BadSignature)?.claims;
-    check(&claims, now)?;
-    Ok(claims)
+    Ok(claims.ok_or(Flaw::BadSignature)?.claims)
 }
 
 fn header(token: &str) -> Option<Map<String, Value>> {
@@ -62,7 +171,7 @@ fn header(token: &str) -> Option<Map<String, Value>> {
 }
 
 fn check(claims: &Map<String, Value>, now: DateTime<Utc>) -> Result<(), Flaw> {
-    if ["jti", "sub", "mod"].iter().any(|name| claims.get(*name).is_none_or(Value::is_null)) {
+    if missing(claims).is_some() {
         return Err(Flaw::MissingClaim);
     }
     // A time that is no number must not pass for "no time".

@@ -293,6 +293,7 @@ impl Toolbox {
                 now.generation == row.generation && now.status == Status::Finished
             }));
         };
+        self.standing_link(&mut tx, &finished).await?;
         self.announce(&mut tx, &finished, MailKind::Ready).await?;
         tx.commit().await?;
         Ok(true)
@@ -366,12 +367,7 @@ impl Toolbox {
         row: &FileRequest,
         kind: MailKind,
     ) -> Result<()> {
-        let recipients = match self.registry.get(row.file_type.as_str()) {
-            Ok(handler) => handler.recipients(row, kind),
-            // Nobody knows this type here; its requester is told all the same.
-            Err(_) => vec![row.requester_email.clone()],
-        };
-        if !row.notify || recipients.iter().all(String::is_empty) {
+        if !row.notify || self.recipients(row, kind).is_empty() {
             return Ok(());
         }
         let domain = self.base_url.host();

@@ -118,6 +118,9 @@ impl Toolbox {
         };
         let mut tx = self.db.begin().await?;
         let attached = store::publish(&mut tx, id, key.generation, &published).await?;
+        if let Some(row) = &attached {
+            self.standing_link(&mut tx, row).await?;
+        }
         tx.commit().await?;
         attached.ok_or_else(|| Error::Conflict {
             code: "lease_lost",
@@ -156,6 +159,14 @@ impl Toolbox {
         if row.is_expired(self.clock.now()) {
             return Err(Error::FileExpired);
         }
+        self.serve_late(row)
+    }
+
+    /// As [`Toolbox::serve`], past the file's own time too: a download that began before may end.
+    ///
+    /// # Errors
+    /// [`Error::NotReady`] when there is no file.
+    pub fn serve_late(&self, row: &FileRequest) -> Result<Download> {
         let (Status::Finished, Some(key), Some(sha256)) =
             (row.status, &row.storage_key, &row.sha256)
         else {

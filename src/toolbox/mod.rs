@@ -2,17 +2,25 @@
 //!
 //! ```text
 //! requests   add_request · respond_to · cancel · retry · delete
-//! tokens     create_token · create_general_token · decode · evaluate_request · links
+//! tokens     create_token · create_general_token · decode · visit · evaluate_request
+//! links      create_link · extend_link · revoke_link · send_link
 //! files      attach_file · attach_local_file · serve
 //! dispatch   dispatch: one attempt of a worker, from claim to publish
 //! notices    deliver_notice: one try to mail
+//! grants     redeem · evaluate_grant: a limited link's use and its download
+//! receipts   record_hit: what became of each link
+//! request_tokens   create · admit · conclude · expire, and sessions
 //! inline     a file made in the response that asks for it
 //! ```
 
 mod dispatch;
 mod files;
+mod grants;
 mod inline;
+mod links;
 mod notices;
+mod receipts;
+mod request_tokens;
 mod requests;
 mod tokens;
 
@@ -22,11 +30,15 @@ use chrono::TimeDelta;
 
 pub use dispatch::{Dispatched, backoff};
 pub use files::{Download, FileOverrides};
+pub use grants::Redeemer;
 pub use inline::Inline;
+pub use links::{LinkEdit, LinkOptions};
+pub use request_tokens::{Admission, Presented};
 pub use requests::{Deliver, IdempotencyKey, Response};
-pub use tokens::{LinkOptions, Rules};
+pub use tokens::{Rules, Visit};
 
 use crate::{
+    auth_token::{OwnUsers, UserDirectory},
     clock::Clock,
     config::{BaseUrl, Config},
     db::Db,
@@ -34,9 +46,11 @@ use crate::{
     mail::Mailer,
     queue,
     registry::Registry,
+    request_token,
     signer::Signer,
     storage::Storage,
     templates::Templates,
+    visitor::TrustedProxies,
 };
 
 /// Failed and cancelled requests stay this long, so that people can see what happened.
@@ -66,6 +80,58 @@ pub struct Tools {
     pub base_url: BaseUrl,
     /// How long a claim holds without a heartbeat.
     pub lease: Duration,
+    /// Who people are.
+    pub users: Arc<dyn UserDirectory>,
+    /// Keys and defaults of request tokens.
+    pub request_tokens: request_token::Settings,
+    /// How long a login lasts.
+    pub session_age: Duration,
+    /// How long a redeemed link's download may be resumed.
+    pub grant_age: Duration,
+    /// Whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: TrustedProxies,
+}
+
+impl Tools {
+    /// The usual parts over a database and a storage; change what should be otherwise.
+    ///
+    /// `secrets` sign links and request tokens (the first signs, all verify; 32 characters or
+    /// more); `base_url` is where people reach the router.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] without a secret.
+    pub fn new<S: AsRef<[u8]>>(
+        db: Db,
+        storage: Storage,
+        mailer: Mailer,
+        registry: Registry,
+        secrets: impl IntoIterator<Item = S> + Clone,
+        base_url: BaseUrl,
+    ) -> Result<Self> {
+        let day = Duration::from_secs(86_400);
+        Ok(Tools {
+            users: Arc::new(OwnUsers::new(db.clone())),
+            signer: Signer::new(secrets.clone(), "bgfiles", Some(day))?,
+            request_tokens: request_token::Settings::new(secrets)?,
+            db,
+            storage,
+            mailer,
+            templates: Templates::new(None),
+            registry,
+            clock: Clock::system(),
+            base_url,
+            lease: Duration::from_secs(10),
+            session_age: day * 14,
+            grant_age: Duration::from_secs(3600),
+            trusted_proxies: TrustedProxies::default(),
+        })
+    }
+}
+
+impl std::fmt::Debug for Toolbox {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Toolbox").field("db", &self.db.kind()).finish_non_exhaustive()
+    }
 }
 
 impl std::ops::Deref for Toolbox {
@@ -99,8 +165,14 @@ impl Toolbox {
     pub fn from_config(config: &Config, registry: Registry) -> Result<Self> {
         let templates = Templates::new(config.templates_dir.clone());
         templates.check(config.templates_dir.as_ref())?;
+        let db = Db::open(&config.database_url)?;
         Ok(Self::new(Tools {
-            db: Db::open(&config.database_url)?,
+            users: Arc::new(OwnUsers::new(db.clone())),
+            request_tokens: request_token::Settings::configured(config)?,
+            session_age: config.session_age,
+            grant_age: config.grant_age,
+            trusted_proxies: config.trusted_proxies.clone(),
+            db,
             storage: Storage::open(&config.storage, &config.storage_options)?,
             mailer: Mailer::open(config.mail.expose(), &config.mail_from)?,
             templates,

@@ -11,6 +11,7 @@ use crate::{
     error::{Error, Result},
     file_request::{
         FileRequest,
+        links::{self, Link},
         model::rfc3339,
         notice::{self, Notice},
         store,
@@ -40,10 +41,16 @@ impl Toolbox {
             Some(notice) => store::find(&mut tx, notice.request_id).await?,
             None => None,
         };
+        let jti = claimed.as_ref().and_then(|notice| notice.jti);
+        let jti = jti.or(row.as_ref().and_then(|row| row.link_jti));
+        let link = match jti {
+            Some(jti) => links::store::find(&mut tx, jti).await?,
+            None => None,
+        };
         tx.commit().await?;
         // A request that is gone took its notices along.
         let (Some(notice), Some(row)) = (claimed, row) else { return Ok(false) };
-        let sent = match self.compose(&notice, &row) {
+        let sent = match self.compose(&notice, &row, link.as_ref()) {
             Ok(mail) => match tokio::time::timeout(TRY, self.mailer.send(&mail, now)).await {
                 Ok(sent) => sent,
                 Err(_) => Err(Error::Mail { temporary: true, message: "took too long".into() }),
@@ -84,15 +91,15 @@ impl Toolbox {
 
     /// The mail of a notice: the handler's templates before the common ones, the requester's
     /// language before English.
-    fn compose(&self, notice: &Notice, row: &FileRequest) -> Result<Mail> {
+    fn compose(&self, notice: &Notice, row: &FileRequest, link: Option<&Link>) -> Result<Mail> {
         let kind = notice.mail_kind();
         let handler = self.registry.get(row.file_type.as_str()).ok();
         let folder = handler.map_or(row.file_type.as_str(), |h| h.mail_templates());
-        let recipients = match handler {
-            Some(handler) => handler.recipients(row, kind),
-            None => vec![row.requester_email.clone()],
-        };
-        let context = self.mail_context(row, kind);
+        if notice.jti.is_some() && link.is_none_or(|link| link.revoked_at.is_some()) {
+            let message = "the link was revoked before it was sent".into();
+            return Err(Error::Mail { temporary: false, message });
+        }
+        let context = self.mail_context(row, kind, link);
         let named = |ending: &str| template_names(folder, kind, row.language(), ending);
         let text = self
             .templates
@@ -100,7 +107,7 @@ impl Toolbox {
             .ok_or_else(|| Error::Config(format!("there is no template {}", kind.as_str())))?;
         let (subject, text) = split_subject(&text, kind);
         Ok(Mail {
-            to: recipients.into_iter().filter(|to| !to.is_empty()).collect(),
+            to: self.recipients(row, kind),
             subject,
             text,
             html: self.templates.render(&named("html"), &context)?,
@@ -117,8 +124,17 @@ impl Toolbox {
         handler.map_or_else(|_| row.file_type.to_string(), |h| h.title(row.language()))
     }
 
-    fn mail_context(&self, row: &FileRequest, kind: MailKind) -> minijinja::Value {
-        let url = (kind == MailKind::Ready).then(|| self.download_url(row));
+    fn mail_context(
+        &self,
+        row: &FileRequest,
+        kind: MailKind,
+        link: Option<&Link>,
+    ) -> minijinja::Value {
+        let url = (kind == MailKind::Ready).then(|| match link {
+            Some(link) => self.link_url(row, link),
+            None => self.download_url(row),
+        });
+        let ends = link.map(|link| link.expires_at).or(row.expires_at);
         context! {
             id => row.id.to_string(),
             file_type => row.file_type.as_str(),
@@ -129,12 +145,13 @@ impl Toolbox {
             rows => &row.rows,
             requester => &row.requester,
             requester_email => &row.requester_email,
-            requester_only => &row.requester_only,
+            requester_only => link.map_or(row.requester_only, |link| link.requester_only),
+            max_uses => link.and_then(|link| link.max_uses),
             language => row.language(),
             timezone => row.timezone().name(),
             requested_at => rfc3339(Some(row.requested_at)),
             finished_at => rfc3339(row.finished_at),
-            expires_at => rfc3339(row.expires_at),
+            expires_at => rfc3339(ends),
             error_code => &row.error_code,
             error_message => &row.error_message,
             download_url => url,

@@ -1,17 +1,18 @@
-//! Links: making them, and deciding who may use one.
+//! Download tokens: making them, and deciding who may use one.
 
-use std::time::Duration;
-
-use chrono::TimeDelta;
+use chrono::{DateTime, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
 use super::Toolbox;
 use crate::{
-    db::Conn,
     error::{Error, Result},
-    file_request::{FileRequest, Status, links, store},
-    signer::{Claims, Signer},
+    file_request::{
+        FileRequest, Status,
+        links::{self, Link},
+        store,
+    },
+    signer::{Claims, Signer, Verified},
 };
 
 /// What [`Toolbox::evaluate_request`] insists on; dj-bgfiles's two flags.
@@ -29,22 +30,30 @@ impl Default for Rules {
     }
 }
 
-/// How a link with a row of its own is to be.
-#[derive(Clone, Debug, Default)]
-pub struct LinkOptions {
-    /// Only for the requester; as the request says when `None`.
-    pub requester_only: Option<bool>,
-    /// How long it works; the signer's age when `None`.
-    pub max_age: Option<Duration>,
-    /// Signed along.
-    pub data: Map<String, Value>,
-    /// Who makes it.
-    pub created_by: String,
+/// A token that is ours, what it is about, and whether it may be used.
+#[derive(Debug)]
+pub struct Visit {
+    /// What it says.
+    pub claims: Claims,
+    /// The request it names.
+    pub row: FileRequest,
+    /// The row that rules it.
+    pub link: Option<Link>,
+    /// Whether it may be used by this caller now. [`Error::ConfirmationNeeded`] is not among the
+    /// answers; see [`Visit::waits_for_confirmation`].
+    pub verdict: Result<()>,
+}
+
+impl Visit {
+    /// Whether opening the link shows a page, and a POST downloads.
+    pub fn waits_for_confirmation(&self) -> bool {
+        self.link.as_ref().is_some_and(Link::waits_for_confirmation)
+    }
 }
 
 impl Toolbox {
     /// The signer of a file type: the handler's own or the configured one.
-    fn signer_for(&self, file_type: &str) -> Signer {
+    pub(super) fn signer_for(&self, file_type: &str) -> Signer {
         let own = self.registry.get(file_type).ok().and_then(|handler| handler.signer());
         own.unwrap_or_else(|| self.signer.clone())
     }
@@ -65,7 +74,7 @@ impl Toolbox {
         self.sign(row, extra, None, None)
     }
 
-    fn sign(
+    pub(super) fn sign(
         &self,
         row: &FileRequest,
         extra: Map<String, Value>,
@@ -90,59 +99,9 @@ impl Toolbox {
 
     /// The link as the request's own rule wants it: what the mail carries.
     pub fn download_url(&self, row: &FileRequest) -> String {
-        let token = match &row.requester {
-            Some(requester) if row.requester_only => {
-                self.sign(row, Map::new(), Some(requester), None)
-            }
-            _ => self.create_general_token(row, Map::new()),
-        };
+        let requester = row.requester.as_deref().filter(|_| row.requester_only);
+        let token = self.sign(row, Map::new(), requester, row.link_jti);
         self.base_url.join(&format!("/d/{token}"))
-    }
-
-    /// Makes a link that can be listed and revoked. Answers its row and its URL.
-    ///
-    /// # Errors
-    /// [`Error::NotReady`] when there is no file; [`Error::Invalid`] when it should be for the
-    /// requester and there is none, or should work longer than the file stays.
-    pub async fn create_link(
-        &self,
-        conn: impl Into<Conn<'_>>,
-        row: &FileRequest,
-        options: LinkOptions,
-    ) -> Result<(links::Link, String)> {
-        let now = self.clock.now();
-        servable(row, now)?;
-        let requester_only = options.requester_only.unwrap_or(row.requester_only);
-        if requester_only && row.requester.is_none() {
-            return Err(Error::invalid("requester_only", "the request has no requester"));
-        }
-        let signer = self.signer_for(row.file_type.as_str());
-        let file_ends = row.expires_at;
-        let signed_until = signer.max_age().map(|age| now + delta(age));
-        let asked = options.max_age.map(|age| now + delta(age));
-        if let (Some(asked), Some(signed)) = (asked, signed_until)
-            && asked > signed
-        {
-            return Err(Error::invalid(
-                "max_age",
-                format!("links work for {} seconds at most", (signed - now).num_seconds()),
-            ));
-        }
-        let ends = [asked, signed_until, file_ends].into_iter().flatten().min();
-        let link = links::Link {
-            jti: Uuid::new_v4(),
-            request_id: row.id,
-            requester_only,
-            data: options.data.clone(),
-            created_by: options.created_by,
-            created_at: now,
-            expires_at: ends.unwrap_or(now + TimeDelta::days(365 * 100)),
-            revoked_at: None,
-        };
-        links::store::insert(conn, &link).await?;
-        let requester = requester_only.then_some(row.requester.as_deref()).flatten();
-        let token = self.sign(row, options.data, requester, Some(link.jti));
-        Ok((link, self.base_url.join(&format!("/d/{token}"))))
     }
 
     /// The claims of a token and the request they name.
@@ -150,96 +109,151 @@ impl Toolbox {
     /// # Errors
     /// [`Error::BadToken`] and [`Error::LinkExpired`] as the signer says, and when a requester is
     /// required and none is named (before the row is looked at, as in dj-bgfiles);
-    /// [`Error::NotFound`] when the row is gone or its requester changed since.
+    /// [`Error::NotFound`] when the row is gone or its requester changed since; what the link's
+    /// own row says.
     pub async fn decode(
         &self,
         token: &str,
         require_requester: bool,
     ) -> Result<(Claims, FileRequest)> {
+        let (claims, row, link, valid) = self.look_up(token, require_requester).await?;
+        valid?;
+        match link.and_then(|link| link.denial(self.clock.now())) {
+            Some(denial) => Err(denial),
+            None => Ok((claims, row)),
+        }
+    }
+
+    /// Everything that a token names; and whether the token is still good for it, its link's row
+    /// apart.
+    async fn look_up(
+        &self,
+        token: &str,
+        require_requester: bool,
+    ) -> Result<(Claims, FileRequest, Option<Link>, Result<()>)> {
         let now = self.clock.now();
         // A handler may sign with keys of its own; which handler it is stands in the row that the
         // token names. So every signer is asked, the configured one first.
-        let own = self.registry.iter().filter_map(|handler| handler.signer());
-        let mut verified = self.signer.verify(token, now);
-        for signer in own {
-            verified = match (verified, signer.verify(token, now)) {
-                (Ok(found), _) | (Err(_), Ok(found)) => Ok(found),
-                // That a signer knows the token says more than that another does not.
-                (Err(Error::LinkExpired), Err(_)) | (Err(_), Err(Error::LinkExpired)) => {
-                    Err(Error::LinkExpired)
-                }
-                (Err(first), Err(_)) => Err(first),
-            };
-        }
-        let verified = verified?;
-        let claims = Claims::try_from(verified.data)?;
+        let (signer, verified) = self.signer_of(token)?;
+        let claims = Claims::try_from(verified.data.clone())?;
+        // A link with a row lasts as long as the row says.
+        let fresh = |signer: &Signer| match claims.jti {
+            Some(_) => Ok(()),
+            None => signer.check_age(&verified, now),
+        };
+        let aged = fresh(&signer);
         if require_requester && claims.requester.is_none() {
+            aged?;
             return Err(Error::BadToken("it names no requester"));
         }
         let mut tx = self.db.read().await?;
-        let row = store::find(&mut tx, claims.id).await?.ok_or(Error::NotFound("file"))?;
-        // The handler's signer alone counts for its files: a key of one type opens no other.
-        self.signer_for(row.file_type.as_str()).verify(token, now)?;
-        if claims.requester.is_some() && claims.requester != row.requester {
+        let Some(row) = store::find(&mut tx, claims.id).await? else {
+            aged?;
             return Err(Error::NotFound("file"));
-        }
-        if let Some(jti) = claims.jti {
-            let link = links::store::find(&mut tx, jti).await?;
-            let link = link.filter(|link| link.request_id == row.id).ok_or(Error::LinkRevoked)?;
-            if link.revoked_at.is_some() {
-                return Err(Error::LinkRevoked);
+        };
+        // The handler's signer alone counts for its files: a key of one type opens no other.
+        let own = self.signer_for(row.file_type.as_str());
+        own.verify_signature(token)?;
+        let link = match claims.jti {
+            Some(jti) => {
+                let link = links::store::find(&mut tx, jti).await?;
+                Some(link.filter(|link| link.request_id == row.id).ok_or(Error::LinkRevoked)?)
             }
-            if link.expires_at <= now {
-                return Err(Error::LinkExpired);
+            None => None,
+        };
+        let valid = fresh(&own).and_then(|()| {
+            let changed = claims.requester.is_some() && claims.requester != row.requester;
+            if changed { Err(Error::NotFound("file")) } else { Ok(()) }
+        });
+        Ok((claims, row, link, valid))
+    }
+
+    fn signer_of(&self, token: &str) -> Result<(Signer, Verified)> {
+        let first = match self.signer.verify_signature(token) {
+            Ok(verified) => return Ok((self.signer.clone(), verified)),
+            Err(error) => error,
+        };
+        let own = self.registry.iter().filter_map(|handler| handler.signer());
+        let mut known = own.filter_map(|signer| {
+            let verified = signer.verify_signature(token).ok()?;
+            Some((signer, verified))
+        });
+        known.next().ok_or(first)
+    }
+
+    /// What a token is about, and whether `caller` may use it, under the rules that it carries
+    /// itself: a link that names a requester is for them alone, any other is for whoever has it.
+    ///
+    /// # Errors
+    /// When it is none of ours or its request is gone; what can be said of the link itself is the
+    /// [`Visit::verdict`].
+    pub async fn visit(&self, token: &str, caller: Option<&str>) -> Result<Visit> {
+        let (claims, row, link, valid) = self.look_up(token, false).await?;
+        let now = self.clock.now();
+        let verdict = valid.and_then(|()| {
+            if let Some(denial) = link.as_ref().and_then(|link| link.denial(now)) {
+                return Err(denial);
             }
-        }
-        Ok((claims, row))
+            if claims.requester.is_some() && caller != row.requester.as_deref() {
+                return Err(Error::NotRequester);
+            }
+            servable(&row, now)
+        });
+        Ok(Visit { claims, row, link, verdict })
     }
 
     /// The request of a token, if `caller` may have its file under `rules`.
     ///
     /// # Errors
     /// As [`Toolbox::decode`]; [`Error::NotRequester`]; [`Error::FileExpired`] and
-    /// [`Error::NotReady`] when there is no file to serve.
+    /// [`Error::NotReady`] when there is no file to serve; [`Error::ConfirmationNeeded`] for a
+    /// link that must be redeemed.
     pub async fn evaluate_request(
         &self,
         token: &str,
         caller: Option<&str>,
         rules: Rules,
     ) -> Result<FileRequest> {
-        let (_, row) = self.decode(token, rules.require_requester).await?;
+        let (claims, row) = self.decode(token, rules.require_requester).await?;
         if rules.verify_requester && (caller.is_none() || caller != row.requester.as_deref()) {
             return Err(Error::NotRequester);
         }
         servable(&row, self.clock.now())?;
+        if let Some(jti) = claims.jti {
+            let link = links::store::find(&mut self.db.read().await?, jti).await?;
+            if link.is_none_or(|link| link.waits_for_confirmation()) {
+                return Err(Error::ConfirmationNeeded);
+            }
+        }
         Ok(row)
     }
 
-    /// As [`Toolbox::evaluate_request`] with the rules that the token itself carries: a link that
-    /// names a requester is for them alone, any other is for whoever has it.
+    /// As [`Toolbox::evaluate_request`] with the rules that the token itself carries.
     ///
     /// # Errors
     /// As [`Toolbox::evaluate_request`].
     pub async fn evaluate_link(&self, token: &str, caller: Option<&str>) -> Result<FileRequest> {
-        let (claims, row) = self.decode(token, false).await?;
-        if claims.requester.is_some() && caller != row.requester.as_deref() {
-            return Err(Error::NotRequester);
-        }
-        servable(&row, self.clock.now())?;
-        Ok(row)
+        let visit = self.visit(token, caller).await?;
+        let waits = visit.waits_for_confirmation();
+        visit.verdict?;
+        if waits { Err(Error::ConfirmationNeeded) } else { Ok(visit.row) }
     }
 }
 
-fn servable(row: &FileRequest, now: chrono::DateTime<chrono::Utc>) -> Result<()> {
+/// Whether there is a file to serve.
+pub(super) fn servable(row: &FileRequest, now: DateTime<Utc>) -> Result<()> {
     if row.is_expired(now) {
+        return Err(Error::FileExpired);
+    }
+    has_file(row)
+}
+
+pub(super) fn has_file(row: &FileRequest) -> Result<()> {
+    if row.status == Status::Expired {
         return Err(Error::FileExpired);
     }
     if row.status != Status::Finished || row.storage_key.is_none() {
         return Err(Error::NotReady(row.status.as_str()));
     }
     Ok(())
-}
-
-fn delta(duration: Duration) -> TimeDelta {
-    TimeDelta::from_std(duration).unwrap_or(TimeDelta::days(365 * 100))
 }

@@ -5,7 +5,7 @@ use axum::{
     extract::{FromRequest, Request, rejection::BytesRejection},
     http::{StatusCode, header},
 };
-use serde::de::DeserializeOwned;
+use serde::{Deserialize, Deserializer, de::DeserializeOwned};
 
 use super::Problem;
 use crate::error::Error;
@@ -68,4 +68,11 @@ fn unreadable(rejection: BytesRejection) -> Problem {
             "the body did not arrive whole",
         ),
     }
+}
+
+/// Tells `null` from a field that is not there, with `#[serde(default)]`.
+pub(super) fn given<'de, D: Deserializer<'de>, T: Deserialize<'de>>(
+    from: D,
+) -> Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(from).map(Some)
 }

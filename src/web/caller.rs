@@ -40,7 +40,11 @@ fn secret(headers: &HeaderMap) -> Result<Option<AuthSecret>> {
     Ok(Some(AuthSecret::parse(secret).ok_or(Error::Unauthenticated("Invalid token."))?))
 }
 
-async fn authenticate(toolbox: &Toolbox, headers: &HeaderMap) -> Result<Option<Caller>> {
+/// Who calls with `Authorization: Token …`; `None` without it.
+///
+/// # Errors
+/// [`Error::Unauthenticated`] for a token that is not good.
+pub(super) async fn by_token(toolbox: &Toolbox, headers: &HeaderMap) -> Result<Option<Caller>> {
     let Some(secret) = secret(headers)? else { return Ok(None) };
     let mut tx = toolbox.db.read().await?;
     let caller = store::authenticate(&mut tx, &secret.hash(), toolbox.clock.now()).await?;
@@ -51,7 +55,7 @@ impl FromRequestParts<Arc<WebState>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<WebState>) -> Result<Self, Problem> {
-        let caller = authenticate(&state.toolbox, &parts.headers).await?;
+        let caller = by_token(&state.toolbox, &parts.headers).await?;
         let missing = "Authentication credentials were not provided.";
         Ok(caller.ok_or(Error::Unauthenticated(missing))?)
     }
@@ -66,6 +70,6 @@ impl OptionalFromRequestParts<Arc<WebState>> for Caller {
         parts: &mut Parts,
         state: &Arc<WebState>,
     ) -> Result<Option<Self>, Problem> {
-        Ok(authenticate(&state.toolbox, &parts.headers).await?)
+        Ok(by_token(&state.toolbox, &parts.headers).await?)
     }
 }

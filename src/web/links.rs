@@ -1,22 +1,29 @@
-//! `/api/requests/{id}/links`: links that can be listed and revoked.
+//! `/api/requests/{id}/links`: links with a row, which rules them; and what happened to them.
 
-use std::time::Duration;
+use std::{num::NonZeroU32, time::Duration};
 
 use axum::{
     Json,
-    extract::{Path, State},
+    extract::{Path, Query, State},
     http::StatusCode,
     response::{IntoResponse, Response},
 };
+use chrono::{DateTime, Utc};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use uuid::Uuid;
 
-use super::{Problem, body::JsonBody, requests::visible};
+use super::{
+    Problem,
+    body::{JsonBody, given},
+    paging::{Page, page},
+    requests::visible,
+};
 use crate::{
     auth_token::Caller,
-    error::Error,
+    error::{Error, Result},
     file_request::links::store,
-    toolbox::{LinkOptions, Toolbox},
+    toolbox::{LinkEdit, LinkOptions, Toolbox},
 };
 
 /// The body of `POST /api/requests/{id}/links`.
@@ -26,9 +33,25 @@ pub(super) struct Ask {
     requester_only: Option<bool>,
     /// Seconds.
     max_age: Option<u32>,
+    not_before: Option<DateTime<Utc>>,
     max_uses: Option<u32>,
     #[serde(default)]
+    scanner_safe: bool,
+    #[serde(default)]
     data: Map<String, Value>,
+}
+
+fn age(seconds: Option<u32>) -> Result<Option<Duration>> {
+    match seconds {
+        Some(0) => Err(Error::invalid("max_age", "must be a second or more")),
+        seconds => Ok(seconds.map(|seconds| Duration::from_secs(seconds.into()))),
+    }
+}
+
+fn uses(max: Option<u32>) -> Result<Option<NonZeroU32>> {
+    let positive = |max| NonZeroU32::new(max).filter(|max| max.get() <= i32::MAX as u32);
+    let wrong = || Error::invalid("max_uses", "must be 1 or more; leave it out for no limit");
+    max.map(|max| positive(max).ok_or_else(wrong)).transpose()
 }
 
 pub(super) async fn create(
@@ -38,16 +61,12 @@ pub(super) async fn create(
     body: JsonBody<Ask>,
 ) -> Result<Response, Problem> {
     let (row, ask) = (visible(&toolbox, &caller, &id).await?, body.value);
-    if ask.max_age == Some(0) {
-        return Err(Error::invalid("max_age", "must be a second or more").into());
-    }
-    // A counted link that a mail scanner can use up would be worse than none.
-    if ask.max_uses.is_some() {
-        return Err(Error::invalid("max_uses", "is not available in this version").into());
-    }
     let options = LinkOptions {
         requester_only: ask.requester_only,
-        max_age: ask.max_age.map(|seconds| Duration::from_secs(seconds.into())),
+        max_age: age(ask.max_age)?,
+        not_before: ask.not_before,
+        max_uses: uses(ask.max_uses)?,
+        scanner_safe: ask.scanner_safe,
         data: ask.data,
         created_by: caller.username,
     };
@@ -69,17 +88,96 @@ pub(super) async fn list(
     Ok(Json(json!({ "items": items })))
 }
 
+fn jti(text: &str) -> Result<Uuid> {
+    text.parse().map_err(|_| Error::NotFound("link"))
+}
+
+/// The body of `PATCH /api/requests/{id}/links/{jti}`; `null` takes a limit away.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Edit {
+    /// Seconds from now.
+    max_age: Option<u32>,
+    #[serde(default, deserialize_with = "given")]
+    not_before: Option<Option<DateTime<Utc>>>,
+    #[serde(default, deserialize_with = "given")]
+    max_uses: Option<Option<u32>>,
+    scanner_safe: Option<bool>,
+}
+
+pub(super) async fn extend(
+    State(toolbox): State<Toolbox>,
+    caller: Caller,
+    Path((id, link)): Path<(String, String)>,
+    body: JsonBody<Edit>,
+) -> Result<Json<Value>, Problem> {
+    let (row, edit) = (visible(&toolbox, &caller, &id).await?, body.value);
+    let edit = LinkEdit {
+        max_age: age(edit.max_age)?,
+        not_before: edit.not_before,
+        max_uses: edit.max_uses.map(uses).transpose()?,
+        scanner_safe: edit.scanner_safe,
+    };
+    let mut tx = toolbox.db.begin().await?;
+    let link = toolbox.extend_link(&mut tx, &row, jti(&link)?, edit).await?;
+    tx.commit().await?;
+    Ok(Json(link.to_json(None)))
+}
+
 pub(super) async fn revoke(
     State(toolbox): State<Toolbox>,
     caller: Caller,
-    Path((id, jti)): Path<(String, String)>,
+    Path((id, link)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
     let row = visible(&toolbox, &caller, &id).await?;
-    let jti = jti.parse().map_err(|_| Error::NotFound("link"))?;
     let mut tx = toolbox.db.begin().await?;
-    if !store::revoke(&mut tx, row.id, jti, toolbox.clock.now()).await? {
-        return Err(Error::NotFound("link").into());
-    }
+    toolbox.revoke_link(&mut tx, &row, jti(&link)?).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn send(
+    State(toolbox): State<Toolbox>,
+    caller: Caller,
+    Path((id, link)): Path<(String, String)>,
+) -> Result<Response, Problem> {
+    let row = visible(&toolbox, &caller, &id).await?;
+    let mut tx = toolbox.db.begin().await?;
+    let notice = toolbox.send_link(&mut tx, &row, jti(&link)?).await?;
+    tx.commit().await?;
+    let sent = json!({ "message_id": notice.message_id });
+    Ok((StatusCode::ACCEPTED, Json(sent)).into_response())
+}
+
+/// `GET /api/requests/{id}/log`, and `…/links/{jti}/log` of one link.
+pub(super) async fn request_log(
+    State(toolbox): State<Toolbox>,
+    caller: Caller,
+    Path(id): Path<String>,
+    Query(query): Query<Page>,
+) -> Result<Json<Value>, Problem> {
+    log(&toolbox, &caller, &id, None, &query).await
+}
+
+pub(super) async fn link_log(
+    State(toolbox): State<Toolbox>,
+    caller: Caller,
+    Path((id, link)): Path<(String, String)>,
+    Query(query): Query<Page>,
+) -> Result<Json<Value>, Problem> {
+    log(&toolbox, &caller, &id, Some(jti(&link)?), &query).await
+}
+
+async fn log(
+    toolbox: &Toolbox,
+    caller: &Caller,
+    id: &str,
+    link: Option<Uuid>,
+    query: &Page,
+) -> Result<Json<Value>, Problem> {
+    let row = visible(toolbox, caller, id).await?;
+    let (limit, before) = (query.limit()?, query.before()?);
+    let mut tx = toolbox.db.read().await?;
+    let hits = store::hits(&mut tx, row.id, link, before, limit + 1).await?;
+    Ok(page(hits, limit, |hit| hit.id, |hit| hit.to_json()))
 }

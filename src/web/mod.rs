@@ -10,10 +10,16 @@ mod file_types;
 mod health;
 mod links;
 mod observe;
+mod paging;
 mod problem;
 mod range;
+mod redeem;
+mod request_tokens;
 mod requests;
 pub mod server;
+mod session;
+mod token_guard;
+mod visitor;
 
 use std::{sync::Arc, time::Duration};
 
@@ -24,11 +30,14 @@ use axum::{
     routing::{delete, get, post},
 };
 use metrics_exporter_prometheus::PrometheusHandle;
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use caller::RequesterId;
 pub use download::serve_file;
 pub use problem::Problem;
+pub use token_guard::{
+    RequestToken, Scope, TokenLayer, TokenService, optional_token, request_tokens, require_token,
+};
 
 use crate::{config::Serve, toolbox::Toolbox};
 
@@ -48,6 +57,8 @@ pub struct WebState {
     pub shutdown: CancellationToken,
     /// What `/metrics` shows; nothing when `None`.
     pub metrics: Option<PrometheusHandle>,
+    /// Receipts being written; wait for them before the process ends.
+    pub receipts: TaskTracker,
 }
 
 impl WebState {
@@ -59,6 +70,7 @@ impl WebState {
             body_limit: 1024 * 1024,
             shutdown: CancellationToken::new(),
             metrics: None,
+            receipts: TaskTracker::new(),
         }
     }
 }
@@ -90,12 +102,21 @@ pub fn router(state: WebState) -> Router {
         .route("/requests/{id}/retry", post(requests::retry))
         .route("/requests/{id}/events", get(events::events))
         .route("/requests/{id}/links", post(links::create).get(links::list))
-        .route("/requests/{id}/links/{jti}", delete(links::revoke))
-        .route("/file-types", get(file_types::list));
+        .route("/requests/{id}/links/{jti}", delete(links::revoke).patch(links::extend))
+        .route("/requests/{id}/links/{jti}/send", post(links::send))
+        .route("/requests/{id}/links/{jti}/log", get(links::link_log))
+        .route("/requests/{id}/log", get(links::request_log))
+        .route("/file-types", get(file_types::list))
+        .route("/request-tokens", post(request_tokens::create).get(request_tokens::list))
+        .route("/request-tokens/redeem", post(request_tokens::redeem))
+        .route("/request-tokens/{id}", get(request_tokens::show).patch(request_tokens::update))
+        .route("/request-tokens/{id}/expire", post(request_tokens::expire))
+        .route("/request-tokens/{id}/log", get(request_tokens::log));
     Router::new()
         .nest("/api", api)
         // HEAD comes with GET.
-        .route("/d/{token}", get(download::download))
+        .route("/d/{token}", get(download::download).post(redeem::redeem))
+        .route("/g/{grant}/{name}", get(redeem::granted))
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))

@@ -13,7 +13,10 @@ use minijinja::context;
 use serde_json::json;
 
 use super::WebState;
-use crate::error::{Error, FieldError};
+use crate::{
+    error::{Error, FieldError},
+    templates::Templates,
+};
 
 /// An error on its way out.
 #[derive(Clone, Debug)]
@@ -66,6 +69,18 @@ impl From<Error> for Problem {
                 .advise("Ask for a new link, or for the file again."),
             Error::LinkRevoked => new(S::FORBIDDEN, "This link no longer works")
                 .advise("Whoever gave it to you took it back. Ask them for a new one."),
+            Error::LinkNotYetValid => new(S::FORBIDDEN, "This link does not work yet")
+                .advise("Try again later, or ask whoever gave it to you."),
+            Error::LinkUsedUp => new(S::FORBIDDEN, "This link has been used")
+                .advise("It worked a limited number of times. Ask for a new one."),
+            Error::ConfirmationNeeded => {
+                new(S::METHOD_NOT_ALLOWED, "This link waits for a confirmation")
+                    .advise("Open it in a browser, or send POST to it and follow the redirect.")
+            }
+            Error::FileChanged => new(S::GONE, "This file was made anew")
+                .advise("Open the link again to get it as it is now."),
+            Error::TokenRefused { .. } => new(S::FORBIDDEN, "This link does not admit you")
+                .advise("Ask whoever gave it to you for a new one."),
             Error::FileExpired => new(S::GONE, "This file has expired")
                 .advise("Files are kept for a limited time. Ask for it again."),
             Error::NotReady(_) => new(S::NOT_FOUND, "This file is not ready")
@@ -118,12 +133,45 @@ impl IntoResponse for Problem {
 }
 
 impl Problem {
+    /// Whether it refuses a request token.
+    pub(super) fn refuses_token(&self) -> bool {
+        self.code.starts_with("token_")
+    }
+
+    /// The problem as a page. `None` when there is no such template, or a broken one.
+    pub(super) fn page(&self, templates: &Templates, template: &str) -> Option<Response> {
+        let page = templates.render(
+            &[template.to_owned(), "page/problem.html".to_owned()],
+            &context! {
+                title => self.title,
+                detail => capitalised(&self.detail),
+                advice => self.advice,
+                status => self.status.as_u16(),
+                code => &self.code,
+            },
+        );
+        match page {
+            Ok(page) => page.map(|page| {
+                let mut response = (self.status, Html(page)).into_response();
+                self.headers(response.headers_mut());
+                response
+            }),
+            Err(error) => {
+                tracing::error!(%error, "the error page could not be rendered");
+                None
+            }
+        }
+    }
+
     fn headers(&self, headers: &mut HeaderMap) {
         let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
         set(header::CACHE_CONTROL, "no-store");
         match self.status {
             StatusCode::UNAUTHORIZED => drop(set(header::WWW_AUTHENTICATE, "Token")),
             StatusCode::SERVICE_UNAVAILABLE => drop(set(header::RETRY_AFTER, "5")),
+            StatusCode::METHOD_NOT_ALLOWED if self.code == "confirmation_needed" => {
+                drop(set(header::ALLOW, "POST"));
+            }
             _ => {}
         }
     }
@@ -140,27 +188,11 @@ pub(super) async fn pages(
     if let Some(problem) = of_the_framework(&response) {
         response = problem.into_response();
     }
-    if let Some(problem) = response.extensions_mut().remove::<Problem>()
-        && html
+    if html
+        && let Some(problem) = response.extensions_mut().remove::<Problem>()
+        && let Some(page) = problem.page(&state.toolbox.templates, "page/problem.html")
     {
-        let page = state.toolbox.templates.render(
-            &["page/problem.html".to_owned()],
-            &context! {
-                title => problem.title,
-                detail => capitalised(&problem.detail),
-                advice => problem.advice,
-                status => problem.status.as_u16(),
-                code => &problem.code,
-            },
-        );
-        match page {
-            Ok(Some(page)) => {
-                response = (problem.status, Html(page)).into_response();
-                problem.headers(response.headers_mut());
-            }
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "the error page could not be rendered"),
-        }
+        response = page;
     }
     let headers = response.headers_mut();
     for (name, value) in [

@@ -4,7 +4,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::Router;
+use axum::{Router, extract::ConnectInfo};
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::graceful::GracefulShutdown,
@@ -13,6 +13,7 @@ use hyper_util::{
 use tokio::net::{TcpListener, TcpStream};
 use tokio_io_timeout::TimeoutStream;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::error::{Error, Result};
 
@@ -59,7 +60,7 @@ pub async fn serve(
             () = shutdown.cancelled() => break,
         };
         match accepted {
-            Ok((stream, _)) => connection(stream, router.clone(), limits, &graceful),
+            Ok((stream, peer)) => connection(stream, peer, router.clone(), limits, &graceful),
             Err(error) => {
                 // Out of file handles, most likely: wait for some to come free.
                 tracing::warn!(%error, "could not accept a connection");
@@ -73,13 +74,23 @@ pub async fn serve(
     }
 }
 
-fn connection(stream: TcpStream, router: Router, limits: Limits, graceful: &GracefulShutdown) {
+fn connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: Limits,
+    graceful: &GracefulShutdown,
+) {
     // Measured: without it a small answer waits for the client's delayed acknowledgement.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "set_nodelay");
     }
     let mut stream = TimeoutStream::new(stream);
     stream.set_write_timeout(Some(limits.write));
+    let router = router.map_request(move |mut request: http::Request<_>| {
+        request.extensions_mut().insert(ConnectInfo(peer));
+        request
+    });
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)

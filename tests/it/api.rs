@@ -4,35 +4,7 @@ use bgfiles::auth_token::Role;
 use futures::StreamExt;
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, app, both, eventually};
-
-/// Somebody who calls.
-struct Caller {
-    http: reqwest::Client,
-    base: String,
-    secret: String,
-}
-
-impl Caller {
-    async fn new(app: &TestApp, base: &str, name: &str, role: Role) -> Caller {
-        let secret = app.user(name, role).await;
-        Caller { http: app.http.clone(), base: base.to_owned(), secret }
-    }
-
-    fn call(&self, method: &str, path: &str) -> reqwest::RequestBuilder {
-        let url = format!("{}{path}", self.base);
-        let request = self.http.request(method.parse().unwrap(), url);
-        request.header("authorization", format!("Token {}", self.secret))
-    }
-
-    async fn get(&self, path: &str) -> (u16, Value) {
-        app::json(self.call("GET", path).send().await.unwrap()).await
-    }
-
-    async fn post(&self, path: &str, body: Value) -> (u16, Value) {
-        app::json(self.call("POST", path).json(&body).send().await.unwrap()).await
-    }
-}
+use crate::support::{Caller, TestApp, app, both, eventually};
 
 async fn base(app: &TestApp) -> String {
     format!("http://{}", app.serve().await)
@@ -58,7 +30,7 @@ both! {
             "id", "file_type", "status", "criteria", "format", "filename", "description",
             "content_type", "size", "sha256", "rows", "requester", "requester_email", "language",
             "timezone", "requested_at", "started_at", "finished_at", "expires_at", "attempts",
-            "progress", "error", "download_url",
+            "progress", "error", "downloads", "download_url",
         ]);
         assert_eq!(made["criteria"], "rows=5&x=1&x=2");
         assert_eq!(made["requested_at"], "2026-03-01T12:00:00Z");
@@ -288,7 +260,7 @@ both! {
         let (status, problem) = app::json(app.http.get(&url).send().await.unwrap()).await;
         assert_eq!((status, &problem["code"]), (403, &json!("link_revoked")));
         assert_eq!(shop.call("DELETE", &format!("{path}/x")).send().await.unwrap().status(), 404);
-        for wrong in [json!({"max_age": 0}), json!({"max_age": 90_000_000}), json!({"max_uses": 3}), json!({"odd": 1})] {
+        for wrong in [json!({"max_age": 0}), json!({"max_uses": 0}), json!({"not_before": "2036-01-01T00:00:00Z"}), json!({"odd": 1})] {
             assert_eq!(shop.post(&path, wrong.clone()).await.0, 422, "{wrong}");
         }
         let pending = app.request("hello", "").await;

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["db"],
     &["config"],
     &["error"],
-    &["clock", "ids"],
+    &["clock", "ids", "visitor"],
 ];
 
 fn floor(room: &str) -> Option<usize> {

@@ -12,6 +12,7 @@ use crate::{
         localized::Localized,
         sql::Statement,
     },
+    file_request::links::LinkPolicy,
     ids::FileType,
 };
 
@@ -63,6 +64,7 @@ impl Sources<'_> {
             delay_over: raw.delay_over.unwrap_or(DELAY_OVER),
             expires_after: raw.expires_after.map(|length| length.0),
             requester_only: raw.requester_only,
+            link_policy: LinkPolicy { max_uses: raw.max_uses, scanner_safe: raw.scanner_safe },
             max_rows: raw.max_rows.unwrap_or(MAX_ROWS),
             timeout: raw.timeout.map_or(TIMEOUT, |length| length.0),
             max_attempts,

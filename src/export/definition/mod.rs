@@ -27,6 +27,7 @@ pub use template::Template;
 use super::{criteria::Declared, format::Format, localized::Localized, sql::Statement};
 use crate::{
     error::{Error, Result},
+    file_request::links::LinkPolicy,
     ids::FileType,
 };
 
@@ -55,6 +56,8 @@ pub struct Definition {
     pub expires_after: Option<Duration>,
     /// Whether links are bound to the requester; no unless given.
     pub requester_only: bool,
+    /// `max_uses` and `scanner_safe` of the mailed link; neither unless given.
+    pub link_policy: LinkPolicy,
     /// More rows are an error; 5,000,000 unless given.
     pub max_rows: u64,
     /// How long the query, and one attempt at the file, may take; one hour unless given.

@@ -19,6 +19,9 @@ pub(super) struct File {
     pub expires_after: Option<Length>,
     #[serde(default)]
     pub requester_only: bool,
+    pub max_uses: Option<std::num::NonZeroU32>,
+    #[serde(default)]
+    pub scanner_safe: bool,
     pub max_rows: Option<u64>,
     pub timeout: Option<Length>,
     pub max_attempts: Option<Spanned<i32>>,

@@ -1,14 +1,43 @@
-//! Download links with a row of their own (`jti` in the token), so that they can be listed and
-//! revoked. A mailed link needs no row.
+//! Download links with a row of their own (`jti` in the token): they can be listed, limited,
+//! extended and revoked, and the row rules. A mailed link needs no row, unless its file type has a
+//! policy.
+//!
+//! ```text
+//! Link    the row: how often, from when, until when, for whom
+//! Grant   one redemption of a link: every request of one download is one use
+//! Hit     one line of what happened to a link: page, redeemed, range, complete, denied
+//! ```
 
+mod grant;
+mod hit;
 pub mod store;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
+pub use grant::{Grant, GrantSecret};
+pub use hit::{Event, Hit, HitRow, covers};
+
 use super::model::rfc3339;
-use crate::ids::RequestId;
+use crate::{error::Error, ids::RequestId};
+
+/// What a file type wants of the link that is mailed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkPolicy {
+    /// How often it can be redeemed; as often as one likes when `None`.
+    pub max_uses: Option<std::num::NonZeroU32>,
+    /// Whether opening it shows a page, and only its button (a POST) downloads. Limited links
+    /// always do, as mail scanners open links.
+    pub scanner_safe: bool,
+}
+
+impl LinkPolicy {
+    /// Whether the mailed link needs a row.
+    pub fn needs_row(&self) -> bool {
+        self.scanner_safe || self.max_uses.is_some()
+    }
+}
 
 /// A link as stored.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -30,9 +59,39 @@ pub struct Link {
     pub expires_at: DateTime<Utc>,
     /// Since when it no longer works.
     pub revoked_at: Option<DateTime<Utc>>,
+    /// From when it works; at once when `None`.
+    pub not_before: Option<DateTime<Utc>>,
+    /// How often it can be redeemed; as often as one likes when `None`.
+    pub max_uses: Option<i32>,
+    /// How often it was.
+    pub uses: i32,
+    /// Whether opening it shows a page first. Limited links always do.
+    pub scanner_safe: bool,
+    /// When it was last redeemed.
+    pub last_used_at: Option<DateTime<Utc>>,
 }
 
 impl Link {
+    /// Why it cannot be used now.
+    pub fn denial(&self, now: DateTime<Utc>) -> Option<Error> {
+        if self.revoked_at.is_some() {
+            Some(Error::LinkRevoked)
+        } else if self.not_before.is_some_and(|at| at > now) {
+            Some(Error::LinkNotYetValid)
+        } else if self.expires_at <= now {
+            Some(Error::LinkExpired)
+        } else if self.max_uses.is_some_and(|max| self.uses >= max) {
+            Some(Error::LinkUsedUp)
+        } else {
+            None
+        }
+    }
+
+    /// Whether opening it (GET, HEAD) shows what it is, and a POST downloads.
+    pub fn waits_for_confirmation(&self) -> bool {
+        self.scanner_safe || self.max_uses.is_some()
+    }
+
     /// The JSON of the HTTP API. The URL stands only in the answer that makes the link.
     pub fn to_json(&self, url: Option<&str>) -> Value {
         let mut json = json!({
@@ -44,6 +103,11 @@ impl Link {
             "created_at": rfc3339(Some(self.created_at)),
             "expires_at": rfc3339(Some(self.expires_at)),
             "revoked_at": rfc3339(self.revoked_at),
+            "not_before": rfc3339(self.not_before),
+            "max_uses": self.max_uses,
+            "uses": self.uses,
+            "last_used_at": rfc3339(self.last_used_at),
+            "scanner_safe": self.waits_for_confirmation(),
         });
         if let Some(url) = url {
             json["url"] = Value::from(url);

@@ -1,10 +1,10 @@
-//! The SQL of links.
+//! The SQL of links, grants and hits.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::Link;
+use super::{Event, Grant, Hit, HitRow, Link};
 use crate::{
     db::{Conn, on},
     error::Result,
@@ -17,7 +17,8 @@ use crate::{
 /// The database's.
 pub async fn insert(conn: impl Into<Conn<'_>>, link: &Link) -> Result<()> {
     let sql = "INSERT INTO bgfiles_links (jti, request_id, requester_only, data, created_by, \
-        created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+        created_at, expires_at, not_before, max_uses, scanner_safe) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)";
     on!(conn.into(), c => sqlx::query(sql)
         .bind(link.jti)
         .bind(link.request_id)
@@ -26,6 +27,9 @@ pub async fn insert(conn: impl Into<Conn<'_>>, link: &Link) -> Result<()> {
         .bind(&link.created_by)
         .bind(link.created_at)
         .bind(link.expires_at)
+        .bind(link.not_before)
+        .bind(link.max_uses)
+        .bind(link.scanner_safe)
         .execute(c)
         .await
         .map(drop)?);
@@ -70,4 +74,221 @@ pub async fn revoke(
         .await?
         .rows_affected());
     Ok(affected == 1)
+}
+
+/// What an edit changes; `None` leaves as it is, `Some(None)` takes the limit away.
+#[derive(Clone, Debug, Default)]
+pub struct LinkChanges {
+    /// Until when it works.
+    pub expires_at: Option<DateTime<Utc>>,
+    /// From when.
+    pub not_before: Option<Option<DateTime<Utc>>>,
+    /// How often.
+    pub max_uses: Option<Option<i32>>,
+    /// Whether opening it shows a page first.
+    pub scanner_safe: Option<bool>,
+}
+
+/// Edits a link that was not revoked. `None` when there is none.
+///
+/// # Errors
+/// The database's.
+pub async fn update(
+    conn: impl Into<Conn<'_>>,
+    request_id: RequestId,
+    jti: Uuid,
+    changes: &LinkChanges,
+) -> Result<Option<Link>> {
+    let sql = "UPDATE bgfiles_links SET expires_at = COALESCE($3, expires_at), \
+        not_before = CASE WHEN $4 THEN $5 ELSE not_before END, \
+        max_uses = CASE WHEN $6 THEN $7 ELSE max_uses END, \
+        scanner_safe = COALESCE($8, scanner_safe) \
+        WHERE request_id = $1 AND jti = $2 AND revoked_at IS NULL RETURNING *";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(request_id)
+        .bind(jti)
+        .bind(changes.expires_at)
+        .bind(changes.not_before.is_some())
+        .bind(changes.not_before.flatten())
+        .bind(changes.max_uses.is_some())
+        .bind(changes.max_uses.flatten())
+        .bind(changes.scanner_safe)
+        .fetch_optional(c)
+        .await?))
+}
+
+/// Counts one use, if the link can be used at `now`. This one statement is what keeps a link to
+/// its uses, however many redeem at once.
+///
+/// # Errors
+/// The database's.
+pub async fn consume(conn: impl Into<Conn<'_>>, jti: Uuid, now: DateTime<Utc>) -> Result<bool> {
+    let sql = "UPDATE bgfiles_links SET uses = uses + 1, last_used_at = $2 \
+        WHERE jti = $1 AND revoked_at IS NULL AND expires_at > $2 \
+        AND (not_before IS NULL OR not_before <= $2) AND (max_uses IS NULL OR uses < max_uses)";
+    let affected = on!(conn.into(), c => sqlx::query(sql)
+        .bind(jti)
+        .bind(now)
+        .execute(c)
+        .await?
+        .rows_affected());
+    Ok(affected == 1)
+}
+
+/// Makes `jti` the link that the mail of a request carries.
+///
+/// # Errors
+/// The database's.
+pub async fn set_standing(conn: impl Into<Conn<'_>>, id: RequestId, jti: Uuid) -> Result<()> {
+    let sql = "UPDATE bgfiles_file_requests SET link_jti = $2 WHERE id = $1";
+    on!(conn.into(), c => sqlx::query(sql).bind(id).bind(jti).execute(c).await.map(drop)?);
+    Ok(())
+}
+
+/// Brings a request's `download_limit` up to date: the uses of its links together, where its
+/// mailed link has a row and every link is limited.
+///
+/// # Errors
+/// The database's.
+pub async fn recount(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<()> {
+    let sql = "UPDATE bgfiles_file_requests SET download_limit = CASE WHEN link_jti IS NULL \
+        THEN NULL ELSE (SELECT CASE WHEN count(*) = count(max_uses) \
+        THEN CAST(sum(CASE WHEN revoked_at IS NULL THEN max_uses ELSE uses END) AS integer) END \
+        FROM bgfiles_links WHERE request_id = $1 AND (revoked_at IS NULL OR uses > 0)) END \
+        WHERE id = $1";
+    on!(conn.into(), c => sqlx::query(sql).bind(id).execute(c).await.map(drop)?);
+    Ok(())
+}
+
+/// Counts one download of a request.
+///
+/// # Errors
+/// The database's.
+pub async fn count_download(
+    conn: impl Into<Conn<'_>>,
+    id: RequestId,
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let sql = "UPDATE bgfiles_file_requests SET downloads = downloads + 1, last_download_at = $2 \
+        WHERE id = $1";
+    on!(conn.into(), c => sqlx::query(sql).bind(id).bind(now).execute(c).await.map(drop)?);
+    Ok(())
+}
+
+/// Inserts a grant. `false`: there is one with this secret already.
+///
+/// # Errors
+/// The database's.
+pub async fn insert_grant(conn: impl Into<Conn<'_>>, grant: &Grant) -> Result<bool> {
+    let sql = "INSERT INTO bgfiles_link_grants (hash, request_id, jti, requester, sha256, \
+        created_at, expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (hash) DO NOTHING";
+    let affected = on!(conn.into(), c => sqlx::query(sql)
+        .bind(&grant.hash)
+        .bind(grant.request_id)
+        .bind(grant.jti)
+        .bind(&grant.requester)
+        .bind(&grant.sha256)
+        .bind(grant.created_at)
+        .bind(grant.expires_at)
+        .execute(c)
+        .await?
+        .rows_affected());
+    Ok(affected == 1)
+}
+
+/// The grant with this hash.
+///
+/// # Errors
+/// The database's.
+pub async fn find_grant(conn: impl Into<Conn<'_>>, hash: &str) -> Result<Option<Grant>> {
+    let sql = "SELECT * FROM bgfiles_link_grants WHERE hash = $1";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(hash).fetch_optional(c).await?))
+}
+
+/// Marks a grant's download as whole; `false` when it was already.
+///
+/// # Errors
+/// The database's.
+pub async fn complete_grant(
+    conn: impl Into<Conn<'_>>,
+    hash: &str,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let sql = "UPDATE bgfiles_link_grants SET completed_at = $2 \
+        WHERE hash = $1 AND completed_at IS NULL";
+    let affected = on!(conn.into(), c => sqlx::query(sql)
+        .bind(hash)
+        .bind(now)
+        .execute(c)
+        .await?
+        .rows_affected());
+    Ok(affected == 1)
+}
+
+/// The pieces sent under a grant: first byte and length.
+///
+/// # Errors
+/// The database's.
+pub async fn pieces(conn: impl Into<Conn<'_>>, hash: &str) -> Result<Vec<(i64, i64)>> {
+    let sql = "SELECT first_byte, bytes FROM bgfiles_link_hits WHERE grant_hash = $1 \
+        AND first_byte IS NOT NULL AND bytes IS NOT NULL";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(hash).fetch_all(c).await?))
+}
+
+/// Logs a hit, unless the request is gone. Answers its number.
+///
+/// # Errors
+/// The database's.
+pub async fn log(conn: impl Into<Conn<'_>>, hit: &Hit, now: DateTime<Utc>) -> Result<Option<i64>> {
+    let sql = "INSERT INTO bgfiles_link_hits (request_id, jti, grant_hash, event, reason, \
+        first_byte, bytes, client_ip, user_agent, user_id, timestamp) \
+        SELECT r.id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM bgfiles_file_requests r \
+        WHERE r.id = $1 RETURNING id";
+    on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
+        .bind(hit.request_id)
+        .bind(hit.jti)
+        .bind(&hit.grant)
+        .bind(hit.event.as_str())
+        .bind(&hit.reason)
+        .bind(hit.first_byte)
+        .bind(hit.bytes)
+        .bind(hit.visitor.ip_text())
+        .bind(&hit.visitor.user_agent)
+        .bind(&hit.user)
+        .bind(now)
+        .fetch_optional(c)
+        .await?))
+}
+
+/// Makes a logged hit one of another event.
+///
+/// # Errors
+/// The database's.
+pub async fn relabel(conn: impl Into<Conn<'_>>, id: i64, event: Event) -> Result<()> {
+    let sql = "UPDATE bgfiles_link_hits SET event = $2 WHERE id = $1";
+    on!(conn.into(), c => sqlx::query(sql).bind(id).bind(event.as_str()).execute(c).await.map(drop)?);
+    Ok(())
+}
+
+/// The hits of a request, or of one of its links, newest first.
+///
+/// # Errors
+/// The database's.
+pub async fn hits(
+    conn: impl Into<Conn<'_>>,
+    request_id: RequestId,
+    jti: Option<Uuid>,
+    before: Option<i64>,
+    limit: i64,
+) -> Result<Vec<HitRow>> {
+    let sql = "SELECT id, jti, event, reason, first_byte, bytes, client_ip, user_agent, user_id, \
+        timestamp FROM bgfiles_link_hits WHERE request_id = $1 AND ($2 IS NULL OR jti = $2) \
+        AND ($3 IS NULL OR id < $3) ORDER BY id DESC LIMIT $4";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(request_id)
+        .bind(jti)
+        .bind(before)
+        .bind(limit)
+        .fetch_all(c)
+        .await?))
 }

@@ -51,6 +51,8 @@ pub struct Notice {
     pub attempts: i32,
     /// When it was made.
     pub created_at: DateTime<Utc>,
+    /// Which link it carries; the request's own when `None`.
+    pub jti: Option<Uuid>,
 }
 
 impl Notice {
@@ -73,7 +75,16 @@ impl Notice {
             generation: 0,
             attempts: 0,
             created_at: now,
+            jti: None,
         }
+    }
+
+    /// The same about one link. It is a mail of its own, so its `Message-ID` is another.
+    pub fn with_link(mut self, jti: Uuid, domain: &str) -> Self {
+        let (request, id) = (self.request_id.0.simple(), self.id.simple());
+        self.message_id = format!("{request}.link.{id}@{domain}");
+        self.jti = Some(jti);
+        self
     }
 
     /// Which template.

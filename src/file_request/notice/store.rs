@@ -15,7 +15,7 @@ use crate::{
 /// The database's.
 pub async fn insert(conn: impl Into<Conn<'_>>, notice: &Notice) -> Result<()> {
     let sql = "INSERT INTO bgfiles_notices (id, request_id, kind, message_id, status, run_at, \
-        woken_at, created_at) VALUES ($1, $2, $3, $4, $5, $6, $6, $6)";
+        woken_at, created_at, jti) VALUES ($1, $2, $3, $4, $5, $6, $6, $6, $7)";
     on!(conn.into(), c => sqlx::query(sql)
         .bind(notice.id)
         .bind(notice.request_id)
@@ -23,6 +23,7 @@ pub async fn insert(conn: impl Into<Conn<'_>>, notice: &Notice) -> Result<()> {
         .bind(&notice.message_id)
         .bind(&notice.status)
         .bind(notice.created_at)
+        .bind(notice.jti)
         .execute(c)
         .await
         .map(drop)?);

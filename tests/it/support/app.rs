@@ -8,10 +8,11 @@ use bgfiles::{
     config::Serve,
     file_request::{notice, store},
     mail::Mailer,
-    signer::Signer,
+    request_token,
     storage::Storage,
     templates::Templates,
     toolbox::{Dispatched, Tools},
+    visitor::TrustedProxies,
     web::{WebState, router, server},
     worker::{self, WorkerOptions},
 };
@@ -53,6 +54,8 @@ pub struct Parts {
     pub registry: Option<Registry>,
     pub lease: Duration,
     pub templates: Templates,
+    pub request_tokens: request_token::Settings,
+    pub trusted_proxies: TrustedProxies,
 }
 
 impl Default for Parts {
@@ -64,6 +67,8 @@ impl Default for Parts {
             registry: None,
             lease: Duration::from_secs(10),
             templates: Templates::new(None),
+            request_tokens: request_token::Settings::new([SECRET]).unwrap(),
+            trusted_proxies: TrustedProxies::default(),
         }
     }
 }
@@ -104,18 +109,23 @@ impl TestApp {
         };
         let seen = Seen::default();
         let files = url::Url::from_file_path(dir.path().join("files")).unwrap();
-        let toolbox = Toolbox::new(Tools {
-            db: Db::open(&url).unwrap(),
-            storage: parts.storage.unwrap_or_else(|| Storage::open(files.as_str(), &[]).unwrap()),
-            mailer: parts
+        let tools = Tools::new(
+            Db::open(&url).unwrap(),
+            parts.storage.unwrap_or_else(|| Storage::open(files.as_str(), &[]).unwrap()),
+            parts
                 .mailer
                 .unwrap_or_else(|| Mailer::open("memory:", "bgfiles <files@example.com>").unwrap()),
+            parts.registry.unwrap_or_else(|| handlers::registry(&seen)),
+            [SECRET],
+            "http://files.example.com".parse().unwrap(),
+        );
+        let toolbox = Toolbox::new(Tools {
             templates: parts.templates,
-            registry: parts.registry.unwrap_or_else(|| handlers::registry(&seen)),
-            signer: Signer::new([SECRET], "bgfiles", Some(Duration::from_secs(86_400))).unwrap(),
             clock: parts.clock,
-            base_url: "http://files.example.com".parse().unwrap(),
             lease: parts.lease,
+            request_tokens: parts.request_tokens,
+            trusted_proxies: parts.trusted_proxies,
+            ..tools.unwrap()
         });
         TestApp {
             kind,

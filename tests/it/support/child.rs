@@ -7,11 +7,9 @@ use std::{
 };
 
 use bgfiles::{
-    Clock, Db, Toolbox,
+    Db, Toolbox,
     mail::Mailer,
-    signer::Signer,
     storage::Storage,
-    templates::Templates,
     toolbox::Tools,
     worker::{self, WorkerOptions},
 };
@@ -121,17 +119,16 @@ async fn worker_process() {
     };
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let folder = |name: &str| url::Url::from_file_path(format!("{dir}/{name}")).unwrap();
-    let toolbox = Toolbox::new(Tools {
-        db: Db::open(&url).unwrap(),
-        storage: Storage::open(folder("files").as_str(), &[]).unwrap(),
-        mailer: Mailer::open(folder("mail").as_str(), "files@example.com").unwrap(),
-        templates: Templates::new(None),
-        registry: handlers::registry(&Seen::default()),
-        signer: Signer::new([SECRET], "bgfiles", Some(Duration::from_secs(86_400))).unwrap(),
-        clock: Clock::system(),
-        base_url: "http://files.example.com".parse().unwrap(),
-        lease: Duration::from_secs(lease.parse().unwrap()),
-    });
+    let tools = Tools::new(
+        Db::open(&url).unwrap(),
+        Storage::open(folder("files").as_str(), &[]).unwrap(),
+        Mailer::open(folder("mail").as_str(), "files@example.com").unwrap(),
+        handlers::registry(&Seen::default()),
+        [SECRET],
+        "http://files.example.com".parse().unwrap(),
+    );
+    let lease = Duration::from_secs(lease.parse().unwrap());
+    let toolbox = Toolbox::new(Tools { lease, ..tools.unwrap() });
     let stop = CancellationToken::new();
     let fired = stop.clone();
     let mut terminate =

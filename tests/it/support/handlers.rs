@@ -12,6 +12,7 @@ use async_trait::async_trait;
 use bgfiles::{
     Criteria, Error, FileRequest, Handler, Job, Output, Registry, Result,
     export::{Column, TableWriter, Value},
+    file_request::links::LinkPolicy,
     registry::Delivery,
 };
 use serde_json::{Map, json};
@@ -63,6 +64,17 @@ impl Handler for Simple {
 
     fn content_as_attachment(&self) -> bool {
         self.name != "big"
+    }
+
+    fn link_policy(&self) -> LinkPolicy {
+        let uses =
+            |uses| LinkPolicy { max_uses: std::num::NonZeroU32::new(uses), scanner_safe: false };
+        match self.name {
+            "once" => uses(1),
+            "thrice" => uses(3),
+            "safe" => LinkPolicy { max_uses: None, scanner_safe: true },
+            _ => LinkPolicy::default(),
+        }
     }
 
     fn timeout(&self) -> Duration {
@@ -168,7 +180,9 @@ pub fn registry(seen: &Seen) -> Registry {
         }),
         ("hangs", |_, _, _| Box::pin(std::future::pending())),
     ];
-    for (name, write) in simple {
+    let big = simple[1].1;
+    let limited = [("once", big), ("thrice", big), ("safe", big)];
+    for (name, write) in simple.into_iter().chain(limited) {
         registry.register(Simple { name, seen: seen.clone(), write }).unwrap();
     }
     registry

@@ -1,6 +1,7 @@
 //! What tests stand on.
 
 pub mod app;
+mod caller;
 pub mod child;
 pub mod handlers;
 pub mod postgres;
@@ -8,6 +9,7 @@ pub mod s3;
 pub mod smtp;
 
 pub use app::{Kind, TestApp};
+pub use caller::Caller;
 
 /// One test body, run on both databases, with a clock that stands still.
 macro_rules! both {

@@ -1,0 +1,128 @@
+//! Receipts: what happened to a link, line by line.
+
+use chrono::{DateTime, Utc};
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{file_request::model::rfc3339, ids::RequestId, visitor::Visitor};
+
+/// What happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// It was opened, by a person or a scanner, and shown as a page or a problem.
+    Page,
+    /// It was redeemed: one use.
+    Redeemed,
+    /// Some bytes were sent.
+    Range,
+    /// With this answer the last missing byte was sent.
+    Complete,
+    /// A front server or the object store was told to send the bytes.
+    HandedOver,
+    /// It was refused.
+    Denied,
+}
+
+impl Event {
+    /// As it stands in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Event::Page => "page",
+            Event::Redeemed => "redeemed",
+            Event::Range => "range",
+            Event::Complete => "complete",
+            Event::HandedOver => "handed_over",
+            Event::Denied => "denied",
+        }
+    }
+}
+
+/// One hit, to be logged.
+#[derive(Clone, Debug)]
+pub struct Hit {
+    /// Of which file.
+    pub request_id: RequestId,
+    /// By which link; `None` for one without a row.
+    pub jti: Option<Uuid>,
+    /// Under which grant.
+    pub grant: Option<String>,
+    /// What happened.
+    pub event: Event,
+    /// Why it was denied: an error's code.
+    pub reason: Option<String>,
+    /// The first byte sent, counted from 0.
+    pub first_byte: Option<i64>,
+    /// How many bytes were handed to the connection.
+    pub bytes: Option<i64>,
+    /// Who.
+    pub visitor: Visitor,
+    /// Who was logged in.
+    pub user: Option<String>,
+}
+
+/// A hit as stored.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct HitRow {
+    /// Grows.
+    pub id: i64,
+    /// By which link.
+    pub jti: Option<Uuid>,
+    /// What happened.
+    pub event: String,
+    /// Why it was denied.
+    pub reason: Option<String>,
+    /// The first byte sent.
+    pub first_byte: Option<i64>,
+    /// How many.
+    pub bytes: Option<i64>,
+    /// Through trusted proxies only.
+    pub client_ip: Option<String>,
+    /// As the client says.
+    pub user_agent: String,
+    /// Who was logged in.
+    pub user_id: Option<String>,
+    /// When.
+    pub timestamp: DateTime<Utc>,
+}
+
+impl HitRow {
+    /// The JSON of the HTTP API.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "id": self.id,
+            "jti": self.jti,
+            "event": self.event,
+            "reason": self.reason,
+            "first_byte": self.first_byte,
+            "bytes": self.bytes,
+            "client_ip": self.client_ip,
+            "user_agent": self.user_agent,
+            "user": self.user_id,
+            "timestamp": rfc3339(Some(self.timestamp)),
+        })
+    }
+}
+
+/// Whether pieces (first byte, length) cover all of `0..size`.
+pub fn covers(mut pieces: Vec<(i64, i64)>, size: i64) -> bool {
+    pieces.sort_unstable();
+    let end = pieces.into_iter().fold(0, |end, (first, length)| {
+        if first <= end { end.max(first.saturating_add(length)) } else { end }
+    });
+    end >= size
+}
+
+#[cfg(test)]
+mod tests {
+    use super::covers;
+
+    #[test]
+    fn pieces_cover_when_no_byte_is_missing() {
+        assert!(covers(vec![(5, 5), (0, 5)], 10));
+        assert!(covers(vec![(0, 7), (2, 3), (6, 4)], 10));
+        assert!(!covers(vec![(0, 5), (6, 4)], 10));
+        assert!(!covers(vec![(1, 9)], 10));
+        assert!(!covers(vec![(0, 9)], 10));
+        assert!(covers(vec![], 0));
+    }
+}

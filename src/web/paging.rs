@@ -1,0 +1,51 @@
+//! Lists whose cursor is a number that grows.
+
+use axum::Json;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use crate::error::{Error, Result};
+
+/// The query of a list.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    cursor: Option<String>,
+    limit: Option<String>,
+}
+
+impl Page {
+    pub(super) fn limit(&self) -> Result<i64> {
+        limit(self.limit.as_deref())
+    }
+
+    pub(super) fn before(&self) -> Result<Option<i64>> {
+        before(self.cursor.as_deref())
+    }
+}
+
+pub(super) fn limit(text: Option<&str>) -> Result<i64> {
+    match text.map(str::parse) {
+        None => Ok(50),
+        Some(Ok(limit @ 1..=200)) => Ok(limit),
+        Some(_) => Err(Error::invalid("limit", "must be 1 to 200")),
+    }
+}
+
+pub(super) fn before(cursor: Option<&str>) -> Result<Option<i64>> {
+    let cursor = cursor.map(str::parse).transpose();
+    cursor.map_err(|_| Error::invalid("cursor", "take it as it stands in `next`"))
+}
+
+/// Rows, of which one more than `limit` was asked for, as a page.
+pub(super) fn page<T>(
+    mut rows: Vec<T>,
+    limit: i64,
+    id: impl Fn(&T) -> i64,
+    to_json: impl Fn(&T) -> Value,
+) -> Json<Value> {
+    let more = rows.len() as i64 > limit;
+    rows.truncate(usize::try_from(limit).unwrap_or(200));
+    let next = rows.last().filter(|_| more).map(|row| id(row).to_string());
+    let items: Vec<Value> = rows.iter().map(to_json).collect();
+    Json(json!({ "items": items, "next": next }))
+}

@@ -1,0 +1,55 @@
+//! Reading who knocks from a request's head.
+
+use std::net::SocketAddr;
+
+use axum::{
+    extract::ConnectInfo,
+    http::{HeaderMap, header, request::Parts},
+};
+
+use super::{RequesterId, caller, session};
+use crate::{
+    auth_token::SessionSecret,
+    error::Result,
+    toolbox::Toolbox,
+    visitor::{TrustedProxies, Visitor},
+};
+
+/// The visitor of a request. The peer's address is known where the server tells it (axum's
+/// [`ConnectInfo`]).
+pub(super) fn visitor(
+    headers: &HeaderMap,
+    extensions: &axum::http::Extensions,
+    proxies: &TrustedProxies,
+) -> Visitor {
+    let text = |name| headers.get(name).and_then(|value: &header::HeaderValue| value.to_str().ok());
+    let peer = extensions.get::<ConnectInfo<SocketAddr>>().map(|ConnectInfo(peer)| peer.ip());
+    let forwarded: Vec<&str> =
+        headers.get_all("x-forwarded-for").iter().filter_map(|value| value.to_str().ok()).collect();
+    Visitor::new(proxies.client(peer, &forwarded), text(header::USER_AGENT).unwrap_or_default())
+}
+
+/// Everything a route may want to know of who asks.
+#[derive(Clone, Debug)]
+pub(super) struct Knock {
+    pub(super) visitor: Visitor,
+    /// Who is logged in: as the host application says, else by API token, else by session.
+    pub(super) user: Option<String>,
+    pub(super) session: Option<SessionSecret>,
+}
+
+pub(super) async fn knock(toolbox: &Toolbox, parts: &Parts) -> Result<Knock> {
+    let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
+    let session = session::of(&parts.headers);
+    let user = match parts.extensions.get::<RequesterId>() {
+        Some(RequesterId(id)) => Some(id.clone()),
+        None => match caller::by_token(toolbox, &parts.headers).await? {
+            Some(caller) => Some(caller.username),
+            None => match &session {
+                Some(secret) => toolbox.session_user(secret).await?.map(|person| person.id),
+                None => None,
+            },
+        },
+    };
+    Ok(Knock { visitor, user, session })
+}
