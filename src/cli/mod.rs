@@ -154,3 +154,12 @@ async fn run(cli: Cli, registry: Registry) -> Result<ExitCode> {
         Command::CreateToken(command) => command.run(&flags).await,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn no_two_arguments_share_a_name() {
+        use clap::CommandFactory;
+        super::Cli::command().debug_assert();
+    }
+}

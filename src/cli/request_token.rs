@@ -23,7 +23,7 @@ pub(super) enum Command {
     )]
     Create(Create),
     /// Show a token, by its number or its JWT, and why it would not admit now; exit 0 when it would, else 1
-    #[command(after_help = "Example:\n  bgfiles request-token show 17 --log")]
+    #[command(after_help = "Example:\n  bgfiles request-token show 17 --uses")]
     Show(Show),
     /// End a token: its JWTs admit nobody from now on
     #[command(after_help = "Example:\n  bgfiles request-token expire 17")]
@@ -69,7 +69,7 @@ pub(super) struct Show {
     token: String,
     /// With its log, newest first
     #[arg(long)]
-    log: bool,
+    uses: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -170,9 +170,9 @@ impl Show {
         let token = find(toolbox, &self.token).await?;
         let now = toolbox.clock.now();
         let mut json = token.to_json(now);
-        if self.log {
+        if self.uses {
             let uses = store::uses(&mut toolbox.db.read().await?, token.id, None, 1000).await?;
-            json["log"] = uses.iter().map(|used| used.to_json()).collect();
+            json["uses"] = uses.iter().map(|used| used.to_json()).collect();
         }
         if self.json {
             say(&json);

@@ -636,9 +636,9 @@ both! {
         let (code, jwt, _) = run(&["request-token", "create", "--scope", "report", "--expires", "1h", "--max-uses", "2"]);
         let jwt = jwt.trim();
         assert_eq!((code, jwt.split('.').count()), (0, 3));
-        let (code, shown, _) = run(&["request-token", "show", jwt, "--json", "--log"]);
+        let (code, shown, _) = run(&["request-token", "show", jwt, "--json", "--uses"]);
         let shown: Value = serde_json::from_str(&shown).unwrap();
-        assert_eq!((code, &shown["scope"], &shown["max_uses"], &shown["log"]), (0, &json!("report"), &json!(2), &json!([])));
+        assert_eq!((code, &shown["scope"], &shown["max_uses"], &shown["uses"]), (0, &json!("report"), &json!(2), &json!([])));
         let (code, url, _) = run(&["request-token", "create", "--scope", "x", "--url", "https://a.example/b?c=1"]);
         assert_eq!(code, 0);
         assert!(url.starts_with("https://a.example/b?c=1&rt="));
