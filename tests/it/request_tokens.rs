@@ -11,6 +11,7 @@ use bgfiles::{
         Changes, LoginMode, NewRequestToken, RequestToken as Row, Settings, jwt, store, template,
         tokenise,
     },
+    templates::Templates,
     toolbox::Presented,
     visitor::Visitor,
     web::{
@@ -438,10 +439,21 @@ async fn settings_of_request_tokens() {
         disable_logs: true,
         default_max_uses: 2,
         querystring: "token".into(),
+        template_403: "page/no_entry.html".into(),
+        expiry: std::time::Duration::from_secs(120),
         ..Settings::new([SECRET]).unwrap()
     };
     let trusted_proxies = "127.0.0.1".parse().unwrap();
-    let parts = Parts { request_tokens: settings, trusted_proxies, ..Parts::default() };
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("page")).unwrap();
+    std::fs::write(folder.path().join("page/no_entry.html"), "No entry: {{ code }}").unwrap();
+    let parts = Parts {
+        request_tokens: settings,
+        trusted_proxies,
+        templates: Templates::new(Some(folder.path().to_owned())),
+        base_url: "https://files.example.com/sub",
+        ..Parts::default()
+    };
     let app = TestApp::with(Kind::Sqlite, parts).await;
     let host = Host::new(&app).await;
     let (row, jwt) = host.issue(|_| ()).await;
@@ -456,6 +468,19 @@ async fn settings_of_request_tokens() {
     assert_eq!(get("/required", "garbage").await, refused("token_malformed"));
     assert_eq!(host.outcomes(row.id).await, [], "no log");
     assert_eq!(host.row(row.id).await.used_to_date, 1);
+    let page = host.call(Method::GET, "/required").header("accept", "text/html").send();
+    assert_eq!(text(page.await.unwrap()).await, refused("No entry: token_missing"));
+    app.user("amy", Role::User).await;
+    let (row, jwt) = host
+        .issue(|new| {
+            new.login_mode = LoginMode::Session;
+            new.user_id = Some("amy".into());
+        })
+        .await;
+    assert_eq!(row.expiration_time, Some(app::start() + TimeDelta::minutes(2)));
+    let response = host.call(Method::GET, &format!("/required?token={jwt}")).send().await.unwrap();
+    let cookie = response.headers()["set-cookie"].to_str().unwrap();
+    assert!(cookie.ends_with("; HttpOnly; SameSite=Lax; Secure"), "{cookie}");
     assert_eq!(app.toolbox.tokenise(&row, "/x").unwrap(), format!("/x?token={jwt}"));
 }
 

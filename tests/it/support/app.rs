@@ -54,6 +54,7 @@ pub struct Parts {
     pub registry: Option<Registry>,
     pub lease: Duration,
     pub templates: Templates,
+    pub base_url: &'static str,
     pub request_tokens: request_token::Settings,
     pub trusted_proxies: TrustedProxies,
 }
@@ -67,6 +68,7 @@ impl Default for Parts {
             registry: None,
             lease: Duration::from_secs(10),
             templates: Templates::new(None),
+            base_url: "http://files.example.com",
             request_tokens: request_token::Settings::new([SECRET]).unwrap(),
             trusted_proxies: TrustedProxies::default(),
         }
@@ -117,7 +119,7 @@ impl TestApp {
                 .unwrap_or_else(|| Mailer::open("memory:", "bgfiles <files@example.com>").unwrap()),
             parts.registry.unwrap_or_else(|| handlers::registry(&seen)),
             [SECRET],
-            "http://files.example.com".parse().unwrap(),
+            parts.base_url.parse().unwrap(),
         );
         let toolbox = Toolbox::new(Tools {
             templates: parts.templates,
