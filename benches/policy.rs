@@ -41,11 +41,15 @@ async fn main() {
         "http://127.0.0.1".parse().unwrap(),
     );
     let toolbox = Toolbox::new(tools.unwrap());
-    let mut tx = toolbox.db.begin().await.unwrap();
-    let new = NewRequestToken { max_uses: Some(i32::MAX), ..NewRequestToken::new("small") };
-    let token = toolbox.create_request_token(&mut tx, new).await.unwrap();
-    tx.commit().await.unwrap();
-    let jwt = toolbox.jwt(&token).unwrap();
+    let mut jwts = Vec::new();
+    for _ in 0..CONNECTIONS {
+        let mut tx = toolbox.db.begin().await.unwrap();
+        let new = NewRequestToken { max_uses: Some(i32::MAX), ..NewRequestToken::new("small") };
+        let token = toolbox.create_request_token(&mut tx, new).await.unwrap();
+        tx.commit().await.unwrap();
+        jwts.push(toolbox.jwt(&token).unwrap());
+    }
+    let jwt = jwts[0].clone();
 
     let small = || get(async || "ok");
     let protected = require_token(&toolbox, "small").unwrap();
@@ -57,11 +61,15 @@ async fn main() {
     let base = format!("http://{}", listener.local_addr().unwrap());
     tokio::spawn(server::serve(listener, router, Default::default(), CancellationToken::new()));
 
-    let routes = [
-        ("plain", format!("{base}/plain"), 200),
-        ("protected, counted and logged", format!("{base}/protected?rt={jwt}"), 200),
-        ("protected, counted", format!("{base}/unlogged?rt={jwt}"), 200),
-        ("refused: forged token", format!("{base}/protected?rt={jwt}x"), 403),
+    let with = |path: &str| jwts.iter().map(|jwt| format!("{base}{path}?rt={jwt}")).collect();
+    let one = |url: String| vec![url; CONNECTIONS];
+    let routes: [(&str, Vec<String>, u16); 6] = [
+        ("plain", one(format!("{base}/plain")), 200),
+        ("counted and logged, many tokens", with("/protected"), 200),
+        ("counted, many tokens", with("/unlogged"), 200),
+        ("counted and logged, one token", one(format!("{base}/protected?rt={jwt}")), 200),
+        ("counted, one token", one(format!("{base}/unlogged?rt={jwt}")), 200),
+        ("refused: forged token", one(format!("{base}/protected?rt={jwt}x")), 403),
     ];
     let mut results: Vec<Vec<f64>> = vec![Vec::new(); routes.len()];
     for _ in 0..ROUNDS {
@@ -93,9 +101,9 @@ async fn main() {
     );
 }
 
-async fn requests_a_second(url: &str, expected: u16) -> f64 {
+async fn requests_a_second(urls: &[String], expected: u16) -> f64 {
     let began = Instant::now();
-    let client = || async {
+    let client = async |url: &String| {
         let http = reqwest::Client::new();
         let mut done = 0u32;
         while began.elapsed() < EACH {
@@ -106,7 +114,7 @@ async fn requests_a_second(url: &str, expected: u16) -> f64 {
         }
         done
     };
-    let clients = (0..CONNECTIONS).map(|_| client());
+    let clients = urls.iter().map(client);
     let done: u32 = futures::future::join_all(clients).await.into_iter().sum();
     f64::from(done) / began.elapsed().as_secs_f64()
 }
