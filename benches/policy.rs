@@ -6,7 +6,9 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, missing_docs, reason = "a benchmark")]
 
-use std::time::{Duration, Instant};
+mod common;
+
+use std::time::Instant;
 
 use axum::{Router, routing::get};
 use bgfiles::{
@@ -18,19 +20,15 @@ use bgfiles::{
     toolbox::Tools,
     web::{require_token, server},
 };
+use common::{CONNECTIONS, EACH, ROUNDS, database, median, requests_a_second};
 use tokio_util::sync::CancellationToken;
 
-const CONNECTIONS: usize = 16;
-const ROUNDS: usize = 7;
-const EACH: Duration = Duration::from_secs(2);
 const SECRET: &str = "a-secret-for-benchmarks-0123456789";
 
 #[tokio::main]
 async fn main() {
     let dir = tempfile::tempdir().unwrap();
-    let given = std::env::args().skip(1).find(|arg| arg.starts_with("postgres"));
-    let url = given.unwrap_or_else(|| format!("sqlite:{}", dir.path().join("x.db").display()));
-    let db = Db::open(&url).unwrap();
+    let db = Db::open(&database(dir.path())).unwrap();
     Toolbox::migrate(&db).await.unwrap();
     let tools = Tools::new(
         db,
@@ -74,7 +72,7 @@ async fn main() {
     let mut results: Vec<Vec<f64>> = vec![Vec::new(); routes.len()];
     for _ in 0..ROUNDS {
         for (route, results) in routes.iter().zip(&mut results) {
-            results.push(requests_a_second(&route.1, route.2).await);
+            results.push(requests_a_second(&route.1, None, route.2).await);
         }
     }
     println!("{} · {CONNECTIONS} connections · {ROUNDS} rounds of {EACH:?}", toolbox.db.kind());
@@ -101,33 +99,9 @@ async fn main() {
     );
 }
 
-async fn requests_a_second(urls: &[String], expected: u16) -> f64 {
-    let began = Instant::now();
-    let client = async |url: &String| {
-        let http = reqwest::Client::new();
-        let mut done = 0u32;
-        while began.elapsed() < EACH {
-            let response = http.get(url).send().await.unwrap();
-            assert_eq!(response.status().as_u16(), expected);
-            response.bytes().await.unwrap();
-            done += 1;
-        }
-        done
-    };
-    let clients = urls.iter().map(client);
-    let done: u32 = futures::future::join_all(clients).await.into_iter().sum();
-    f64::from(done) / began.elapsed().as_secs_f64()
-}
-
 fn micros(mut work: impl FnMut()) -> f64 {
     const TIMES: u32 = 100_000;
     let began = Instant::now();
     (0..TIMES).for_each(|_| work());
     began.elapsed().as_secs_f64() * 1e6 / f64::from(TIMES)
-}
-
-fn median(values: &[f64]) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    sorted[sorted.len() / 2]
 }

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::time::Instant;
 
 use crate::{
-    auth_token,
+    auth_token::{self, limit_store},
     error::{Error, Result},
     file_request::{Status, store},
     queue, request_token,
@@ -85,6 +85,10 @@ pub struct Sweeps {
     pub request_token_log: Keep,
     /// Sessions that ended.
     pub sessions: Keep,
+    /// Auth tokens and secrets whose time is over.
+    pub auth_tokens: Keep,
+    /// Failed logins and throttled callers of the past.
+    pub rate_limits: Keep,
 }
 
 /// One sweep's setting.
@@ -127,6 +131,8 @@ impl Default for Sweeps {
             idempotency_keys: Keep::seconds(24 * 3600),
             request_token_log: Keep::seconds(90 * 24 * 3600),
             sessions: Keep::seconds(3600),
+            auth_tokens: Keep::seconds(0),
+            rate_limits: Keep::seconds(3600),
         }
     }
 }
@@ -170,6 +176,12 @@ pub async fn clean(toolbox: &Toolbox, sweeps: &Sweeps, limits: Limits) -> Result
     }
     if sweeps.sessions.enabled {
         swept.push(sessions(toolbox, sweeps.sessions, limits).await?);
+    }
+    if sweeps.auth_tokens.enabled {
+        swept.push(auth_tokens(toolbox, sweeps.auth_tokens, limits).await?);
+    }
+    if sweeps.rate_limits.enabled {
+        swept.push(rate_limits(toolbox, sweeps.rate_limits, limits).await?);
     }
     for s in &swept {
         metrics::counter!("bgfiles_swept_total", "sweep" => s.name).increment(s.removed);
@@ -335,6 +347,25 @@ async fn sessions(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept
         Ok(removed)
     };
     batches("sessions", limits, || batch().boxed()).await
+}
+
+async fn auth_tokens(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+    let before = keep.before(toolbox.clock.now());
+    let batch = || toolbox.purge_expired_tokens(before, BATCH * 10);
+    batches("auth_tokens", limits, || batch().boxed()).await
+}
+
+async fn rate_limits(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+    let before = keep.before(toolbox.clock.now());
+    let batch = || async move {
+        let mut tx = toolbox.db.begin().await?;
+        let (millis, micros) = (before.timestamp_millis(), before.timestamp_micros());
+        let attempts = limit_store::delete_forgotten(&mut tx, millis, BATCH * 10).await?;
+        let buckets = limit_store::delete_full(&mut tx, micros, BATCH * 10).await?;
+        tx.commit().await?;
+        Ok(attempts + buckets)
+    };
+    batches("rate_limits", limits, || batch().boxed()).await
 }
 
 /// Removes batch after batch until one comes back empty.

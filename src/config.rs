@@ -4,7 +4,12 @@
 //! defaults. [`SETTINGS`] is the one list: name, default and meaning; the README's table and
 //! `bgfiles check` are made from it.
 
-use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+    path::PathBuf,
+    time::Duration,
+};
 
 use figment::{
     Figment, Profile,
@@ -15,6 +20,7 @@ use serde::{Deserialize, Deserializer, de};
 
 use crate::{
     error::{Error, Result},
+    limits::{Rate, TokenTtl},
     visitor::TrustedProxies,
 };
 
@@ -135,6 +141,79 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("session_age", "BGFILES_SESSION_AGE", "1209600", "seconds a login lasts"),
     setting(
+        "default_token_ttl",
+        "BGFILES_DEFAULT_TOKEN_TTL",
+        "1d",
+        "how long API tokens live whose client does not say: `90s`, `12h`, `30d`, `never`",
+    ),
+    setting(
+        "auth_header_prefix",
+        "BGFILES_AUTH_HEADER_PREFIX",
+        "Token",
+        "scheme of the `Authorization` header of API tokens",
+    ),
+    setting(
+        "expiry_datetime_format",
+        "BGFILES_EXPIRY_DATETIME_FORMAT",
+        "",
+        "how logins and refreshes write `expiry`, as strftime; RFC 3339 when empty",
+    ),
+    setting(
+        "token_cache_timeout",
+        "BGFILES_TOKEN_CACHE_TIMEOUT",
+        "60",
+        "seconds a web process keeps the lookup of an API token; revoking works at once all the same; 0 for not at all",
+    ),
+    setting(
+        "refresh_token_on_login",
+        "BGFILES_REFRESH_TOKEN_ON_LOGIN",
+        "false",
+        "`true`: a login where there is a token already begins its time anew",
+    ),
+    setting(
+        "api_access_client_name",
+        "BGFILES_API_ACCESS_CLIENT_NAME",
+        "",
+        "client of the tokens that users get at `/api/auth/apiaccess`; off when empty",
+    ),
+    setting(
+        "api_access_exclude_from_sessions",
+        "BGFILES_API_ACCESS_EXCLUDE_FROM_SESSIONS",
+        "false",
+        "`true`: such tokens are not among a user's sessions",
+    ),
+    setting(
+        "login_include_user",
+        "BGFILES_LOGIN_INCLUDE_USER",
+        "false",
+        "`true`: the answer to a login says who it is, under `user`",
+    ),
+    setting(
+        "default_throttle_rate",
+        "BGFILES_DEFAULT_THROTTLE_RATE",
+        "",
+        "most API calls of who has no client with a rate: `100/m`; no limit when empty",
+    ),
+    setting(
+        "allowed_clients",
+        "BGFILES_ALLOWED_CLIENTS",
+        "",
+        "only these clients may call the API, `/api/auth` apart; all when empty",
+    ),
+    setting("disallowed_clients", "BGFILES_DISALLOWED_CLIENTS", "", "these clients may not"),
+    setting(
+        "identity_header",
+        "BGFILES_IDENTITY_HEADER",
+        "",
+        "header in which a trusted proxy says who calls, e.g. `X-Remote-User`; off when empty",
+    ),
+    setting(
+        "identity_email_header",
+        "BGFILES_IDENTITY_EMAIL_HEADER",
+        "",
+        "header in which it gives their mail address",
+    ),
+    setting(
         "request_token_querystring",
         "BGFILES_REQUEST_TOKEN_QUERYSTRING",
         "rt",
@@ -235,6 +314,42 @@ pub struct Config {
     /// How long a login lasts.
     #[serde(deserialize_with = "seconds")]
     pub session_age: Duration,
+    /// How long API tokens live by default.
+    #[serde(deserialize_with = "parsed")]
+    pub default_token_ttl: TokenTtl,
+    /// Scheme of the `Authorization` header.
+    pub auth_header_prefix: String,
+    /// How logins write `expiry`.
+    pub expiry_datetime_format: String,
+    /// How long a token's lookup is kept.
+    #[serde(deserialize_with = "seconds")]
+    pub token_cache_timeout: Duration,
+    /// Whether a login renews a token that is there.
+    #[serde(deserialize_with = "parsed")]
+    pub refresh_token_on_login: bool,
+    /// Client of users' own API tokens.
+    pub api_access_client_name: String,
+    /// Whether those are not shown as sessions.
+    #[serde(deserialize_with = "parsed")]
+    pub api_access_exclude_from_sessions: bool,
+    /// Whether a login says who it is.
+    #[serde(deserialize_with = "parsed")]
+    pub login_include_user: bool,
+    /// Rate of callers without a client with one.
+    #[serde(deserialize_with = "optional")]
+    pub default_throttle_rate: Option<Rate>,
+    /// Clients that may call.
+    #[serde(deserialize_with = "names")]
+    pub allowed_clients: BTreeSet<String>,
+    /// Clients that may not.
+    #[serde(deserialize_with = "names")]
+    pub disallowed_clients: BTreeSet<String>,
+    /// Where a trusted proxy says who calls.
+    #[serde(deserialize_with = "optional")]
+    pub identity_header: Option<http::HeaderName>,
+    /// Where it says their mail address.
+    #[serde(deserialize_with = "optional")]
+    pub identity_email_header: Option<http::HeaderName>,
     /// Name of request tokens in queries, bodies and forms.
     pub request_token_querystring: String,
     /// How long session tokens work.
@@ -357,6 +472,11 @@ impl BaseUrl {
         self.0.starts_with("https:")
     }
 
+    /// Whether an `Origin` header names where people reach us.
+    pub fn has_origin(&self, origin: &str) -> bool {
+        url::Url::parse(&self.0).is_ok_and(|url| url.origin().ascii_serialization() == origin)
+    }
+
     /// The same without scheme and host: what stands in a `Location` or a cookie's path.
     pub fn path(&self, path: &str) -> String {
         let prefix = url::Url::parse(&self.0).map(|url| url.path().to_owned()).unwrap_or_default();
@@ -409,10 +529,34 @@ impl Config {
             .collect();
         config.storage = absolute(&config.storage)?;
         config.mail = Secret(absolute(&config.mail.0)?);
+        config.check_auth()?;
         if config.lease < Duration::from_secs(1) {
             return Err(Error::Config("lease (BGFILES_LEASE): must be a second or more".into()));
         }
         Ok(config)
+    }
+
+    fn check_auth(&self) -> Result<()> {
+        let wrong = |message: &str| Err(Error::Config(message.into()));
+        let prefix = &self.auth_header_prefix;
+        let is_scheme = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+        if prefix.is_empty() || !prefix.bytes().all(is_scheme) {
+            return wrong(
+                "auth_header_prefix (BGFILES_AUTH_HEADER_PREFIX): must be one word, like Token",
+            );
+        }
+        let items = chrono::format::StrftimeItems::new(&self.expiry_datetime_format);
+        if items.into_iter().any(|item| matches!(item, chrono::format::Item::Error)) {
+            return wrong(
+                "expiry_datetime_format (BGFILES_EXPIRY_DATETIME_FORMAT): is no strftime format, like %Y-%m-%d %H:%M",
+            );
+        }
+        if self.identity_header.is_some() && self.trusted_proxies == TrustedProxies::default() {
+            return wrong(
+                "identity_header (BGFILES_IDENTITY_HEADER): needs trusted_proxies (BGFILES_TRUSTED_PROXIES), as anybody else could write it",
+            );
+        }
+        Ok(())
     }
 
     /// The signing secrets, once they were checked.
@@ -586,6 +730,12 @@ fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Secret>, D::Er
     let text = Scalar::deserialize(deserializer)?.text();
     let keys = text.split(',').map(str::trim).filter(|key| !key.is_empty());
     Ok(keys.map(Secret::new).collect())
+}
+
+fn names<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeSet<String>, D::Error> {
+    let text = Scalar::deserialize(deserializer)?.text();
+    let names = text.split(',').map(str::trim).filter(|name| !name.is_empty());
+    Ok(names.map(str::to_owned).collect())
 }
 
 fn optional<'de, D: Deserializer<'de>, T>(deserializer: D) -> Result<Option<T>, D::Error>

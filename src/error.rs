@@ -73,6 +73,12 @@ pub enum Error {
     /// The caller may not do this.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// The caller is too fast.
+    #[error("Request was throttled. Expected available in {}.", seconds(.retry_after))]
+    Throttled {
+        /// When to try again.
+        retry_after: std::time::Duration,
+    },
     /// What is asked contradicts the state things are in.
     #[error("{message}")]
     Conflict {
@@ -145,6 +151,14 @@ pub enum Error {
     Internal(String),
 }
 
+/// Whole seconds, rounded up, as Django REST framework says them.
+fn seconds(time: &std::time::Duration) -> String {
+    match time.as_millis().div_ceil(1000).max(1) {
+        1 => "1 second".into(),
+        n => format!("{n} seconds"),
+    }
+}
+
 fn describe(errors: &[FieldError]) -> String {
     let lines: Vec<String> = errors.iter().map(|e| format!("{}: {}", e.field, e.message)).collect();
     lines.join("; ")
@@ -191,6 +205,7 @@ impl Error {
             Error::NotRequester => "not_requester",
             Error::Unauthenticated(_) => "unauthenticated",
             Error::Forbidden(_) => "forbidden",
+            Error::Throttled { .. } => "throttled",
             Error::Conflict { code, .. } => code,
             Error::Permanent { code, .. } | Error::Temporary { code, .. } => code,
             Error::LeaseLost(_) => "lease_lost",

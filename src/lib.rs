@@ -28,6 +28,7 @@ pub mod error;
 pub mod export;
 pub mod file_request;
 pub mod ids;
+pub mod limits;
 pub mod mail;
 pub mod queue;
 pub mod registry;

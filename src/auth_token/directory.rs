@@ -1,8 +1,12 @@
 //! Who people are. The product has users of its own; a host application may bring its own.
 
-use async_trait::async_trait;
+use std::sync::Arc;
 
-use super::{Role, store};
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use super::{Role, User, password::verify_password, store};
 use crate::{db::Db, error::Result};
 
 /// A person, as far as this product needs to know them.
@@ -26,29 +30,106 @@ pub trait UserDirectory: Send + Sync + 'static {
     /// # Errors
     /// When the directory does not answer.
     async fn find(&self, id: &str) -> Result<Option<Person>>;
-}
 
-/// The users in our own table; the id is the username.
-#[derive(Clone, Debug)]
-pub struct OwnUsers(Db);
+    /// The person with these credentials; `None` when there is none. It should take as long for a
+    /// name that nobody has as for a wrong password.
+    ///
+    /// # Errors
+    /// When the directory does not answer.
+    async fn authenticate(&self, username: &str, password: &str) -> Result<Option<Person>>;
 
-impl OwnUsers {
-    /// Over a database.
-    pub fn new(db: Db) -> Self {
-        OwnUsers(db)
+    /// What the answer to a login says of the person under `user`; nothing by default.
+    fn profile(&self, person: &Person) -> Option<Value> {
+        let _ = person;
+        None
     }
 }
 
-#[async_trait]
-impl UserDirectory for OwnUsers {
-    async fn find(&self, id: &str) -> Result<Option<Person>> {
-        let mut tx = self.0.read().await?;
-        let user = store::find_user(&mut tx, id).await?;
-        Ok(user.map(|user| Person {
-            id: user.username,
-            email: user.email,
-            role: user.role,
-            is_active: user.is_active,
-        }))
+/// Where users live.
+#[derive(Clone)]
+pub enum Users {
+    /// In our own table; the id is the username.
+    Own,
+    /// In the host application. It is asked with each call, so that whom it deactivates is out at
+    /// once.
+    Host(Arc<dyn UserDirectory>),
+}
+
+impl std::fmt::Debug for Users {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Users::Own => "Own",
+            Users::Host(_) => "Host",
+        })
+    }
+}
+
+impl From<User> for Person {
+    fn from(user: User) -> Self {
+        Person { id: user.username, email: user.email, role: user.role, is_active: user.is_active }
+    }
+}
+
+impl Users {
+    /// The person with this id.
+    ///
+    /// # Errors
+    /// When the directory does not answer.
+    pub async fn find(&self, db: &Db, id: &str) -> Result<Option<Person>> {
+        match self {
+            Users::Host(directory) => directory.find(id).await,
+            Users::Own => {
+                let user = store::find_user(&mut db.acquire().await?, id).await?;
+                Ok(user.map(Person::from))
+            }
+        }
+    }
+
+    /// The active person with these credentials, and our own id of them.
+    ///
+    /// # Errors
+    /// When the directory does not answer.
+    pub async fn authenticate(
+        &self,
+        db: &Db,
+        username: &str,
+        password: &str,
+    ) -> Result<Option<Person>> {
+        let person = match self {
+            Users::Host(directory) => directory.authenticate(username, password).await?,
+            Users::Own => {
+                let found = store::find_credentials(&mut db.acquire().await?, username).await?;
+                let (user, hash) = found.unzip();
+                let same = verify_password(hash.flatten(), password).await?;
+                user.filter(|_| same).map(Person::from)
+            }
+        };
+        Ok(person.filter(|person| person.is_active))
+    }
+
+    /// Our own id of a person; `None` when they live elsewhere.
+    ///
+    /// # Errors
+    /// The database's.
+    pub(crate) async fn own_id(&self, db: &Db, id: &str) -> Result<Option<Uuid>> {
+        match self {
+            Users::Host(_) => Ok(None),
+            Users::Own => {
+                let user = store::find_user(&mut db.acquire().await?, id).await?;
+                Ok(user.map(|user| user.id))
+            }
+        }
+    }
+
+    /// What the answer to a login says of the person.
+    pub fn profile(&self, person: &Person) -> Option<Value> {
+        match self {
+            Users::Host(directory) => directory.profile(person),
+            Users::Own => Some(json!({
+                "username": person.id,
+                "email": person.email,
+                "role": person.role,
+            })),
+        }
     }
 }

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{AuthToken, Caller, Client, Session, User};
+use super::{Client, Role, Session, User, username_key};
 use crate::{
     db::{Conn, on},
     error::{Error, Result},
@@ -19,7 +19,7 @@ pub async fn insert_user(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let sql = "INSERT INTO bgfiles_users (id, username, email, role, password_hash, is_active, \
-        created_at) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (username) DO NOTHING";
+        created_at, username_key) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
     let affected = on!(conn.into(), c => sqlx::query(sql)
         .bind(user.id)
         .bind(&user.username)
@@ -28,10 +28,16 @@ pub async fn insert_user(
         .bind(password_hash)
         .bind(user.is_active)
         .bind(now)
+        .bind(username_key(&user.username))
         .execute(c)
         .await?
         .rows_affected());
-    one_or_taken(affected, "user_exists", || format!("there is a user {:?} already", user.username))
+    one_or_taken(affected, "user_exists", || {
+        format!(
+            "there is a user {:?} already, or one whose name differs in case or form only",
+            user.username
+        )
+    })
 }
 
 /// Inserts a client.
@@ -43,13 +49,14 @@ pub async fn insert_client(
     client: &Client,
     now: DateTime<Utc>,
 ) -> Result<()> {
-    let sql = "INSERT INTO bgfiles_clients (id, name, token_ttl, throttle_rate, created_at) \
-        VALUES ($1, $2, $3, $4, $5) ON CONFLICT (name) DO NOTHING";
+    let sql = "INSERT INTO bgfiles_clients (id, name, token_ttl, throttle_rate, tokens, \
+        created_at) VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO NOTHING";
     let affected = on!(conn.into(), c => sqlx::query(sql)
         .bind(client.id)
         .bind(&client.name)
         .bind(client.token_ttl)
         .bind(&client.throttle_rate)
+        .bind(client.tokens.as_str())
         .bind(now)
         .execute(c)
         .await?
@@ -77,44 +84,95 @@ pub async fn find_user(conn: impl Into<Conn<'_>>, username: &str) -> Result<Opti
 /// # Errors
 /// The database's.
 pub async fn find_client(conn: impl Into<Conn<'_>>, name: &str) -> Result<Option<Client>> {
-    let sql = "SELECT id, name, token_ttl, throttle_rate FROM bgfiles_clients WHERE name = $1";
+    let sql =
+        "SELECT id, name, token_ttl, throttle_rate, tokens FROM bgfiles_clients WHERE name = $1";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(name).fetch_optional(c).await?))
 }
 
-/// Inserts a token.
+#[derive(sqlx::FromRow)]
+struct Credentials {
+    #[sqlx(flatten)]
+    user: User,
+    password_hash: Option<String>,
+}
+
+/// The user whom people mean by this name, and the hash of their password.
 ///
 /// # Errors
 /// The database's.
-pub async fn insert_token(conn: impl Into<Conn<'_>>, token: &AuthToken) -> Result<()> {
-    let sql = "INSERT INTO bgfiles_auth_tokens (id, hash, prefix, user_id, client_id, created_at, \
-        expires_at) VALUES ($1, $2, $3, $4, $5, $6, $7)";
+pub async fn find_credentials(
+    conn: impl Into<Conn<'_>>,
+    username: &str,
+) -> Result<Option<(User, Option<String>)>> {
+    let sql = "SELECT id, username, email, role, is_active, password_hash FROM bgfiles_users \
+        WHERE username_key = $1";
+    let found: Option<Credentials> = on!(conn.into(), c => sqlx::query_as(sql)
+        .bind(username_key(username))
+        .fetch_optional(c)
+        .await?);
+    Ok(found.map(|found| (found.user, found.password_hash)))
+}
+
+/// Gives a user another password. Whether there is such a user.
+///
+/// # Errors
+/// The database's.
+pub async fn set_password(conn: impl Into<Conn<'_>>, user: uuid::Uuid, hash: &str) -> Result<bool> {
+    let sql = "UPDATE bgfiles_users SET password_hash = $2 WHERE id = $1";
+    let affected = on!(conn.into(), c => sqlx::query(sql).bind(user).bind(hash).execute(c).await?.rows_affected());
+    Ok(affected == 1)
+}
+
+/// Changes what is given of a user.
+///
+/// # Errors
+/// The database's.
+pub async fn update_user(
+    conn: impl Into<Conn<'_>>,
+    user: uuid::Uuid,
+    email: Option<&str>,
+    role: Option<Role>,
+    is_active: Option<bool>,
+) -> Result<()> {
+    let sql = "UPDATE bgfiles_users SET email = coalesce($2, email), role = coalesce($3, role), \
+        is_active = coalesce($4, is_active) WHERE id = $1";
     on!(conn.into(), c => sqlx::query(sql)
-        .bind(token.id)
-        .bind(&token.hash)
-        .bind(&token.prefix)
-        .bind(token.user_id)
-        .bind(token.client_id)
-        .bind(token.created_at)
-        .bind(token.expires_at)
+        .bind(user)
+        .bind(email)
+        .bind(role.map(Role::as_str))
+        .bind(is_active)
         .execute(c)
         .await
         .map(drop)?);
     Ok(())
 }
 
-/// Whose secret has this hash, if it is good at `now` and its user is active.
+/// Gives a key to users who have none yet.
 ///
 /// # Errors
-/// The database's.
-pub async fn authenticate(
-    conn: impl Into<Conn<'_>>,
-    hash: &str,
-    now: DateTime<Utc>,
-) -> Result<Option<Caller>> {
-    let sql = "SELECT u.username, u.email, u.role, c.name AS client FROM bgfiles_auth_tokens t \
-        JOIN bgfiles_users u ON u.id = t.user_id JOIN bgfiles_clients c ON c.id = t.client_id \
-        WHERE t.hash = $1 AND (t.expires_at IS NULL OR t.expires_at > $2) AND u.is_active";
-    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(hash).bind(now).fetch_optional(c).await?))
+/// [`Error::Conflict`] naming two users whose names are the same but for case and form; the
+/// database's.
+pub async fn fill_username_keys(conn: impl Into<Conn<'_>>) -> Result<()> {
+    let mut conn = conn.into();
+    let sql = "SELECT username FROM bgfiles_users WHERE username_key IS NULL";
+    let names: Vec<String> = on!(conn.reborrow(), c => sqlx::query_scalar(sql).fetch_all(c).await?);
+    for name in names {
+        let key = username_key(&name);
+        let sql = "SELECT username FROM bgfiles_users WHERE username_key = $1";
+        let other: Option<String> = on!(conn.reborrow(), c => sqlx::query_scalar(sql)
+            .bind(&key)
+            .fetch_optional(c)
+            .await?);
+        if let Some(other) = other {
+            let message = format!(
+                "the users {name:?} and {other:?} have the same name but for case or form: rename one of them, then migrate again"
+            );
+            return Err(Error::Conflict { code: "user_exists", message });
+        }
+        let sql = "UPDATE bgfiles_users SET username_key = $2 WHERE username = $1";
+        on!(conn.reborrow(), c => sqlx::query(sql).bind(&name).bind(&key).execute(c).await.map(drop)?);
+    }
+    Ok(())
 }
 
 /// Inserts a session.
@@ -155,6 +213,16 @@ pub async fn find_session(
 pub async fn delete_session(conn: impl Into<Conn<'_>>, hash: &str) -> Result<()> {
     let sql = "DELETE FROM bgfiles_sessions WHERE hash = $1";
     on!(conn.into(), c => sqlx::query(sql).bind(hash).execute(c).await.map(drop)?);
+    Ok(())
+}
+
+/// Ends all sessions of a user.
+///
+/// # Errors
+/// The database's.
+pub async fn delete_sessions_of(conn: impl Into<Conn<'_>>, user_id: &str) -> Result<()> {
+    let sql = "DELETE FROM bgfiles_sessions WHERE user_id = $1";
+    on!(conn.into(), c => sqlx::query(sql).bind(user_id).execute(c).await.map(drop)?);
     Ok(())
 }
 

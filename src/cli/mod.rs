@@ -16,6 +16,7 @@ mod request;
 mod request_token;
 mod setup;
 mod token;
+mod tokens;
 mod users;
 mod web;
 mod worker;
@@ -106,8 +107,16 @@ enum Command {
     CreateUser(users::CreateUser),
     /// Add an API client
     CreateClient(users::CreateClient),
+    /// Change a user's address or role, or deactivate them
+    SetUser(users::SetUser),
+    /// Give a user another password
+    SetPassword(users::SetPassword),
     /// Issue an API token; its secret is printed once
-    CreateToken(users::CreateToken),
+    CreateToken(tokens::CreateToken),
+    /// Show API tokens, and who used them last
+    ListTokens(tokens::ListTokens),
+    /// End an API token, at once and in every process
+    RevokeToken(tokens::RevokeToken),
 }
 
 /// Runs the command line with the given handlers beside the declared ones.
@@ -151,7 +160,11 @@ async fn run(cli: Cli, registry: Registry) -> Result<ExitCode> {
         Command::TruncateRequestTokenLog(command) => command.run(&flags).await,
         Command::CreateUser(command) => command.run(&flags).await,
         Command::CreateClient(command) => command.run(&flags).await,
+        Command::SetUser(command) => command.run(&flags).await,
+        Command::SetPassword(command) => command.run(&flags).await,
         Command::CreateToken(command) => command.run(&flags).await,
+        Command::ListTokens(command) => command.run(&flags).await,
+        Command::RevokeToken(command) => command.run(&flags).await,
     }
 }
 

@@ -8,12 +8,17 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
 use crate::{
+    auth_token,
     config::{Config, Flags, LogFormat},
+    db::Db,
     error::{Error, Result},
     export,
     file_request::Criteria,
+    ids::random_bytes,
+    mail::Mailer,
     registry::Registry,
-    toolbox::Toolbox,
+    storage::{Storage, hex},
+    toolbox::{Toolbox, Tools},
     web::{self, WebState, server},
 };
 
@@ -104,6 +109,23 @@ pub(super) async fn toolbox_when_ready(
             () = shutdown.cancelled() => {}
         }
     }
+}
+
+/// The operations on users, clients and tokens, which need nothing but the database.
+pub(super) async fn accounts(flags: &Flags) -> Result<Toolbox> {
+    let config = config(flags)?;
+    let db = Db::open(&config.database_url)?;
+    db.require_current().await?;
+    let tools = Tools::new(
+        db,
+        Storage::open("memory:", &[])?,
+        Mailer::open("memory:", "nobody@localhost")?,
+        Registry::new(),
+        // Nothing is signed here.
+        [hex(&random_bytes::<32>())],
+        config.base_url.clone(),
+    )?;
+    Ok(Toolbox::new(Tools { auth: auth_token::Settings::configured(&config), ..tools }))
 }
 
 /// Fires on SIGTERM or Ctrl-C; a second one ends the process at once.

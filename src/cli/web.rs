@@ -53,7 +53,7 @@ impl Web {
         if tokio::time::timeout(RECEIPTS, receipts.wait()).await.is_err() {
             tracing::warn!("some receipts of downloads were not written");
         }
-        toolbox.db.close().await;
+        toolbox.close().await;
         Ok(ExitCode::SUCCESS)
     }
 }

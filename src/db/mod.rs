@@ -5,6 +5,7 @@
 //! opened on the same database. The macro `on!` expands one body for both drivers.
 
 mod migrations;
+mod watch;
 
 use std::{str::FromStr, time::Duration};
 
@@ -13,6 +14,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
+
+pub use watch::Watch;
 
 use crate::error::{Error, Result};
 
@@ -46,6 +49,16 @@ pub enum Tx {
     Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
 }
 
+/// A connection of the pool without a transaction: each statement stands for itself, and costs one
+/// round trip instead of three.
+#[derive(Debug)]
+pub enum Pooled {
+    /// PostgreSQL.
+    Postgres(sqlx::pool::PoolConnection<sqlx::Postgres>),
+    /// SQLite.
+    Sqlite(sqlx::pool::PoolConnection<sqlx::Sqlite>),
+}
+
 /// A borrowed connection.
 #[derive(Debug)]
 pub enum Conn<'c> {
@@ -70,6 +83,15 @@ impl<'c> From<&'c mut Tx> for Conn<'c> {
         match tx {
             Tx::Postgres(tx) => Conn::Postgres(tx),
             Tx::Sqlite(tx) => Conn::Sqlite(tx),
+        }
+    }
+}
+
+impl<'c> From<&'c mut Pooled> for Conn<'c> {
+    fn from(pooled: &'c mut Pooled) -> Self {
+        match pooled {
+            Pooled::Postgres(c) => Conn::Postgres(c),
+            Pooled::Sqlite(c) => Conn::Sqlite(c),
         }
     }
 }
@@ -176,6 +198,17 @@ impl Db {
         Ok(match self {
             Db::Postgres(pool) => Tx::Postgres(pool.begin().await?),
             Db::Sqlite(pool) => Tx::Sqlite(pool.begin().await?),
+        })
+    }
+
+    /// A connection for single statements.
+    ///
+    /// # Errors
+    /// When none is to be had.
+    pub async fn acquire(&self) -> Result<Pooled> {
+        Ok(match self {
+            Db::Postgres(pool) => Pooled::Postgres(pool.acquire().await?),
+            Db::Sqlite(pool) => Pooled::Sqlite(pool.acquire().await?),
         })
     }
 

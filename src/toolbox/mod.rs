@@ -10,14 +10,20 @@
 //! grants     redeem · evaluate_grant: a limited link's use and its download
 //! receipts   record_hit: what became of each link
 //! request_tokens   create · admit · conclude · expire, and sessions
+//! callers    who a secret, a session or a name is; throttling
+//! logins     log_in · refresh · log_out · tokens of a user, and API access
+//! accounts   create_user · create_client · set_password · revoke_token
 //! inline     a file made in the response that asks for it
 //! ```
 
+mod accounts;
+mod callers;
 mod dispatch;
 mod files;
 mod grants;
 mod inline;
 mod links;
+mod logins;
 mod notices;
 mod receipts;
 mod request_tokens;
@@ -28,17 +34,19 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 
+pub use accounts::{NewUser, UserChanges};
 pub use dispatch::{Dispatched, backoff};
 pub use files::{Download, FileOverrides};
 pub use grants::Redeemer;
 pub use inline::Inline;
 pub use links::{LinkEdit, LinkOptions};
+pub use logins::{ApiAccess, Login};
 pub use request_tokens::{Admission, Presented};
 pub use requests::{Deliver, IdempotencyKey, Response};
 pub use tokens::{Rules, Visit};
 
 use crate::{
-    auth_token::{OwnUsers, UserDirectory},
+    auth_token::{self, Memory, Users},
     clock::Clock,
     config::{BaseUrl, Config},
     db::Db,
@@ -58,7 +66,12 @@ const KEEP_ENDED: TimeDelta = TimeDelta::days(30);
 
 /// Everything a process needs to record, make and hand out files. Cheap to clone.
 #[derive(Clone)]
-pub struct Toolbox(Arc<Tools>);
+pub struct Toolbox(Arc<Chest>);
+
+struct Chest {
+    tools: Tools,
+    memory: Memory,
+}
 
 /// What a [`Toolbox`] is made of.
 pub struct Tools {
@@ -81,7 +94,9 @@ pub struct Tools {
     /// How long a claim holds without a heartbeat.
     pub lease: Duration,
     /// Who people are.
-    pub users: Arc<dyn UserDirectory>,
+    pub users: Users,
+    /// How logins, tokens and callers are treated.
+    pub auth: auth_token::Settings,
     /// Keys and defaults of request tokens.
     pub request_tokens: request_token::Settings,
     /// How long a login lasts.
@@ -110,7 +125,8 @@ impl Tools {
     ) -> Result<Self> {
         let day = Duration::from_secs(86_400);
         Ok(Tools {
-            users: Arc::new(OwnUsers::new(db.clone())),
+            users: Users::Own,
+            auth: auth_token::Settings::default(),
             signer: Signer::new(secrets.clone(), "bgfiles", Some(day))?,
             request_tokens: request_token::Settings::new(secrets)?,
             db,
@@ -138,14 +154,29 @@ impl std::ops::Deref for Toolbox {
     type Target = Tools;
 
     fn deref(&self) -> &Tools {
-        &self.0
+        &self.0.tools
     }
 }
 
 impl Toolbox {
     /// From parts of one's own.
     pub fn new(tools: Tools) -> Self {
-        Toolbox(Arc::new(tools))
+        let memory = Memory::new(&tools.db);
+        Toolbox(Arc::new(Chest { tools, memory }))
+    }
+
+    /// What this process keeps in memory of tokens; its `signals` tell what happens to them.
+    pub fn memory(&self) -> &Memory {
+        &self.0.memory
+    }
+
+    /// Writes down what is still in memory, and lets go of the database.
+    pub async fn close(&self) {
+        if let Err(error) = self.flush_uses().await {
+            tracing::warn!(%error, "the last uses of tokens were not written down");
+        }
+        self.memory().watch.close().await;
+        self.db.close().await;
     }
 
     /// Brings a database's schema up to date: the queue's tables, then ours. Safe to repeat, and to
@@ -155,7 +186,10 @@ impl Toolbox {
     /// When a migration fails; what was applied before it stays.
     pub async fn migrate(db: &Db) -> Result<()> {
         queue::migrate(db).await?;
-        db.migrate().await
+        db.migrate().await?;
+        let mut tx = db.begin().await?;
+        auth_token::store::fill_username_keys(&mut tx).await?;
+        tx.commit().await
     }
 
     /// As the configuration says, with the given handlers.
@@ -167,7 +201,8 @@ impl Toolbox {
         templates.check(config.templates_dir.as_ref())?;
         let db = Db::open(&config.database_url)?;
         Ok(Self::new(Tools {
-            users: Arc::new(OwnUsers::new(db.clone())),
+            users: Users::Own,
+            auth: auth_token::Settings::configured(config),
             request_tokens: request_token::Settings::configured(config)?,
             session_age: config.session_age,
             grant_age: config.grant_age,

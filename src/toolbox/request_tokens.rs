@@ -214,7 +214,7 @@ impl Toolbox {
         if presented.user.is_some_and(|user| user != owner) {
             return Ok(Some(Denial::WrongUser));
         }
-        let active = self.users.find(owner).await?.is_some_and(|person| person.is_active);
+        let active = self.users.find(&self.db, owner).await?.is_some_and(|person| person.is_active);
         Ok((!active).then_some(Denial::InactiveUser))
     }
 
@@ -269,6 +269,16 @@ impl Toolbox {
         Ok(secret)
     }
 
+    /// Ends a session.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn end_session(&self, secret: &SessionSecret) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        auth::delete_session(&mut tx, &secret.hash()).await?;
+        tx.commit().await
+    }
+
     /// Who is logged in with this session, if they still may do anything.
     ///
     /// # Errors
@@ -281,7 +291,7 @@ impl Toolbox {
         let session = auth::find_session(&mut tx, &secret.hash(), self.clock.now()).await?;
         drop(tx);
         let Some(session) = session else { return Ok(None) };
-        let person = self.users.find(&session.user_id).await?;
+        let person = self.users.find(&self.db, &session.user_id).await?;
         Ok(person.filter(|person| person.is_active))
     }
 

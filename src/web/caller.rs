@@ -1,15 +1,15 @@
-//! Who is calling.
+//! Who is calling, and whether they may call at all.
 
-use std::sync::Arc;
+use std::{net::SocketAddr, sync::Arc};
 
 use axum::{
-    extract::{FromRequestParts, OptionalFromRequestParts},
-    http::{HeaderMap, header, request::Parts},
+    extract::{ConnectInfo, FromRequestParts},
+    http::{HeaderMap, HeaderName, Method, header, request::Parts},
 };
 
-use super::{Problem, WebState};
+use super::{Problem, WebState, session, visitor::visitor};
 use crate::{
-    auth_token::{AuthSecret, Caller, store},
+    auth_token::{AuthSecret, Caller, Proof},
     error::{Error, Result},
     toolbox::Toolbox,
 };
@@ -21,12 +21,12 @@ pub struct RequesterId(pub String);
 
 /// The secret of `Authorization: Token <secret>`; `None` without the header or with another
 /// scheme.
-fn secret(headers: &HeaderMap) -> Result<Option<AuthSecret>> {
+fn secret(headers: &HeaderMap, prefix: &str) -> Result<Option<AuthSecret>> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     // Bytes that are no text are somebody's mistake, not a crash.
     let value = value.to_str().map_err(|_| Error::Unauthenticated("Invalid token."))?;
     let mut words = value.split_ascii_whitespace();
-    if !words.next().is_some_and(|scheme| scheme.eq_ignore_ascii_case("token")) {
+    if !words.next().is_some_and(|scheme| scheme.eq_ignore_ascii_case(prefix)) {
         return Ok(None);
     }
     let secret = words
@@ -40,36 +40,79 @@ fn secret(headers: &HeaderMap) -> Result<Option<AuthSecret>> {
     Ok(Some(AuthSecret::parse(secret).ok_or(Error::Unauthenticated("Invalid token."))?))
 }
 
-/// Who calls with `Authorization: Token …`; `None` without it.
+/// Who calls: as the host application says, else by token, else as a trusted proxy says, else by
+/// session. `None` for nobody.
 ///
 /// # Errors
-/// [`Error::Unauthenticated`] for a token that is not good.
-pub(super) async fn by_token(toolbox: &Toolbox, headers: &HeaderMap) -> Result<Option<Caller>> {
-    let Some(secret) = secret(headers)? else { return Ok(None) };
-    let mut tx = toolbox.db.read().await?;
-    let caller = store::authenticate(&mut tx, &secret.hash(), toolbox.clock.now()).await?;
-    caller.map(Some).ok_or(Error::Unauthenticated("Invalid token."))
+/// [`Error::Unauthenticated`] for a token that is not good, and for an inactive user.
+pub(super) async fn identify(toolbox: &Toolbox, parts: &Parts) -> Result<Option<Caller>> {
+    if let Some(caller) = parts.extensions.get::<Caller>() {
+        return Ok(Some(caller.clone()));
+    }
+    if let Some(RequesterId(id)) = parts.extensions.get::<RequesterId>() {
+        return toolbox.vouched_for(id, None, Proof::Host).await.map(Some);
+    }
+    if let Some(secret) = secret(&parts.headers, &toolbox.auth.header_prefix)? {
+        let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
+        return toolbox.authenticate(&secret, &visitor).await.map(Some);
+    }
+    if let Some(id) = said_by_proxy(toolbox, parts, toolbox.auth.identity_header.as_ref()) {
+        let email = said_by_proxy(toolbox, parts, toolbox.auth.identity_email_header.as_ref());
+        return toolbox.vouched_for(id, email, Proof::Proxy).await.map(Some);
+    }
+    let Some(secret) = session::of(&parts.headers) else { return Ok(None) };
+    let person = toolbox.session_user(&secret).await?;
+    person.map(|person| Caller::new(Some(person), Proof::Session)).transpose()
+}
+
+/// What a trusted proxy, and nobody else, writes into a header.
+fn said_by_proxy<'p>(
+    toolbox: &Toolbox,
+    parts: &'p Parts,
+    header: Option<&HeaderName>,
+) -> Option<&'p str> {
+    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    let said = parts.headers.get(header?)?.to_str().ok()?.trim();
+    (toolbox.trusted_proxies.trusts(peer.ip()) && !said.is_empty()).then_some(said)
+}
+
+/// As [`identify`], for routes that need somebody: counts the call against their rate, and refuses
+/// what another site makes a browser send in their name.
+///
+/// # Errors
+/// [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Throttled`].
+pub(super) async fn require(toolbox: &Toolbox, parts: &Parts) -> Result<Caller> {
+    let caller = identify(toolbox, parts).await?;
+    let missing = Error::Unauthenticated("Authentication credentials were not provided.");
+    let caller = caller.ok_or(missing)?;
+    if caller.is_ambient() && !comes_from_here(toolbox, parts) {
+        return Err(Error::Forbidden("this request was made by another site"));
+    }
+    let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
+    toolbox.throttle(Some(&caller), &visitor).await?;
+    Ok(caller)
+}
+
+/// Whether a request that changes something is of our own pages (Fetch Metadata; `Origin` where a
+/// browser does not send it), or of no browser.
+fn comes_from_here(toolbox: &Toolbox, parts: &Parts) -> bool {
+    if matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return true;
+    }
+    let text = |name: &str| parts.headers.get(name).map(|value| value.to_str().unwrap_or("odd"));
+    match (text("sec-fetch-site"), text("origin")) {
+        (Some(site), _) => matches!(site, "same-origin" | "none"),
+        (None, Some(origin)) => toolbox.base_url.has_origin(origin),
+        (None, None) => true,
+    }
 }
 
 impl FromRequestParts<Arc<WebState>> for Caller {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &Arc<WebState>) -> Result<Self, Problem> {
-        let caller = by_token(&state.toolbox, &parts.headers).await?;
-        let missing = "Authentication credentials were not provided.";
-        Ok(caller.ok_or(Error::Unauthenticated(missing))?)
-    }
-}
-
-/// For routes that need nobody, but treat somebody differently. Wrong credentials are refused all
-/// the same.
-impl OptionalFromRequestParts<Arc<WebState>> for Caller {
-    type Rejection = Problem;
-
-    async fn from_request_parts(
-        parts: &mut Parts,
-        state: &Arc<WebState>,
-    ) -> Result<Option<Self>, Problem> {
-        Ok(by_token(&state.toolbox, &parts.headers).await?)
+        let caller = require(&state.toolbox, parts).await?;
+        state.toolbox.check_client(&caller)?;
+        Ok(caller)
     }
 }

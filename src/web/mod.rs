@@ -2,9 +2,12 @@
 //!
 //! [`router`] can be nested in a host application; [`server::serve`] is what `bgfiles web` runs.
 
+mod auth;
 mod body;
 mod caller;
+mod client_guard;
 mod download;
+mod drf;
 mod events;
 mod file_types;
 mod health;
@@ -16,6 +19,7 @@ mod range;
 mod redeem;
 mod request_tokens;
 mod requests;
+mod routes;
 pub mod server;
 mod session;
 mod token_guard;
@@ -27,12 +31,15 @@ use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRef},
     middleware,
-    routing::{delete, get, post},
+    routing::get,
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 pub use caller::RequesterId;
+pub use client_guard::{
+    CallerLayer, CallerService, allow_clients, disallow_clients, require_caller,
+};
 pub use download::serve_file;
 pub use problem::Problem;
 pub use token_guard::{
@@ -40,6 +47,7 @@ pub use token_guard::{
 };
 
 use crate::{config::Serve, toolbox::Toolbox};
+use routes::Routes;
 
 /// How long a client may pause within a request's body.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
@@ -92,34 +100,52 @@ pub fn monitor_router(state: WebState) -> Router {
         .with_state(Arc::new(state))
 }
 
+fn table() -> Routes {
+    let api = Routes::default()
+        .post("/requests", requests::create)
+        .get("/requests", requests::list)
+        .get("/requests/{id}", requests::show)
+        .delete("/requests/{id}", requests::remove)
+        .post("/requests/{id}/cancel", requests::cancel)
+        .post("/requests/{id}/retry", requests::retry)
+        .get("/requests/{id}/events", events::events)
+        .post("/requests/{id}/links", links::create)
+        .get("/requests/{id}/links", links::list)
+        .delete("/requests/{id}/links/{jti}", links::revoke)
+        .patch("/requests/{id}/links/{jti}", links::extend)
+        .post("/requests/{id}/links/{jti}/send", links::send)
+        .get("/requests/{id}/links/{jti}/log", links::link_log)
+        .get("/requests/{id}/log", links::request_log)
+        .get("/file-types", file_types::list)
+        .post("/request-tokens", request_tokens::create)
+        .get("/request-tokens", request_tokens::list)
+        .post("/request-tokens/redeem", request_tokens::redeem)
+        .get("/request-tokens/{id}", request_tokens::show)
+        .patch("/request-tokens/{id}", request_tokens::update)
+        .post("/request-tokens/{id}/expire", request_tokens::expire)
+        .get("/request-tokens/{id}/log", request_tokens::log)
+        .nest("/auth", auth::routes());
+    Routes::default()
+        .nest("/api", api)
+        // HEAD comes with GET.
+        .get("/d/{token}", download::download)
+        .post("/d/{token}", redeem::redeem)
+        .get("/g/{grant}/{name}", redeem::granted)
+        .get("/healthz", health::healthz)
+        .get("/readyz", health::readyz)
+        .get("/metrics", health::metrics)
+}
+
+/// Method and path of every route of [`router`].
+pub fn routes() -> Vec<(http::Method, String)> {
+    table().list()
+}
+
 /// All routes.
 pub fn router(state: WebState) -> Router {
     let state = Arc::new(state);
-    let api = Router::new()
-        .route("/requests", post(requests::create).get(requests::list))
-        .route("/requests/{id}", get(requests::show).delete(requests::remove))
-        .route("/requests/{id}/cancel", post(requests::cancel))
-        .route("/requests/{id}/retry", post(requests::retry))
-        .route("/requests/{id}/events", get(events::events))
-        .route("/requests/{id}/links", post(links::create).get(links::list))
-        .route("/requests/{id}/links/{jti}", delete(links::revoke).patch(links::extend))
-        .route("/requests/{id}/links/{jti}/send", post(links::send))
-        .route("/requests/{id}/links/{jti}/log", get(links::link_log))
-        .route("/requests/{id}/log", get(links::request_log))
-        .route("/file-types", get(file_types::list))
-        .route("/request-tokens", post(request_tokens::create).get(request_tokens::list))
-        .route("/request-tokens/redeem", post(request_tokens::redeem))
-        .route("/request-tokens/{id}", get(request_tokens::show).patch(request_tokens::update))
-        .route("/request-tokens/{id}/expire", post(request_tokens::expire))
-        .route("/request-tokens/{id}/log", get(request_tokens::log));
-    Router::new()
-        .nest("/api", api)
-        // HEAD comes with GET.
-        .route("/d/{token}", get(download::download).post(redeem::redeem))
-        .route("/g/{grant}/{name}", get(redeem::granted))
-        .route("/healthz", get(health::healthz))
-        .route("/readyz", get(health::readyz))
-        .route("/metrics", get(health::metrics))
+    table()
+        .router
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(DefaultBodyLimit::max(state.body_limit))

@@ -16,6 +16,7 @@ use super::WebState;
 use crate::{
     error::{Error, FieldError},
     templates::Templates,
+    toolbox::Toolbox,
 };
 
 /// An error on its way out.
@@ -27,6 +28,7 @@ pub struct Problem {
     detail: String,
     advice: &'static str,
     errors: Vec<FieldError>,
+    retry_after: Option<u64>,
 }
 
 impl Problem {
@@ -37,7 +39,15 @@ impl Problem {
         detail: impl Into<String>,
     ) -> Self {
         let detail = detail.into();
-        Problem { status, code: code.into(), title, detail, advice: "", errors: Vec::new() }
+        Problem {
+            status,
+            code: code.into(),
+            title,
+            detail,
+            advice: "",
+            errors: Vec::new(),
+            retry_after: None,
+        }
     }
 
     fn advise(mut self, advice: &'static str) -> Self {
@@ -89,6 +99,12 @@ impl From<Error> for Problem {
                 .advise("Log in as the person who asked for it."),
             Error::Unauthenticated(_) => new(S::UNAUTHORIZED, "Who are you?"),
             Error::Forbidden(_) => new(S::FORBIDDEN, "Not allowed"),
+            Error::Throttled { retry_after } => {
+                let seconds = retry_after.as_millis().div_ceil(1000).max(1);
+                let problem = new(S::TOO_MANY_REQUESTS, "Too many requests")
+                    .advise("Wait a little, then try again.");
+                Problem { retry_after: u64::try_from(seconds).ok(), ..problem }
+            }
             Error::Conflict { .. } => new(S::CONFLICT, "That is not possible now"),
             Error::Permanent { .. } => new(S::UNPROCESSABLE_ENTITY, "The file cannot be made"),
             Error::Temporary { .. } => new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
@@ -163,7 +179,14 @@ impl Problem {
         }
     }
 
-    fn headers(&self, headers: &mut HeaderMap) {
+    pub(super) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    pub(super) fn headers(&self, headers: &mut HeaderMap) {
+        if let Some(seconds) = self.retry_after {
+            headers.insert(header::RETRY_AFTER, seconds.into());
+        }
         let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
         set(header::CACHE_CONTROL, "no-store");
         match self.status {
@@ -174,6 +197,15 @@ impl Problem {
             }
             _ => {}
         }
+    }
+}
+
+/// Names the configured scheme in what refuses somebody unknown.
+pub(super) fn challenge(toolbox: &Toolbox, response: &mut Response) {
+    if response.status() == StatusCode::UNAUTHORIZED
+        && let Ok(scheme) = HeaderValue::from_str(&toolbox.auth.header_prefix)
+    {
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
     }
 }
 
@@ -194,6 +226,7 @@ pub(super) async fn pages(
     {
         response = page;
     }
+    challenge(&state.toolbox, &mut response);
     let headers = response.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -29,6 +29,11 @@ pub(super) fn begin(toolbox: &Toolbox, secret: &SessionSecret) -> Result<HeaderV
     set(toolbox, SESSION, secret.expose(), "/", toolbox.session_age)
 }
 
+/// The header that takes the cookie of a session away.
+pub(super) fn end(toolbox: &Toolbox) -> Result<(header::HeaderName, HeaderValue)> {
+    Ok((header::SET_COOKIE, set(toolbox, SESSION, "", "/", Duration::ZERO)?))
+}
+
 /// A cookie that scripts cannot read and that other sites' forms do not carry. `Secure` where
 /// people come by https.
 pub(super) fn set(

@@ -7,7 +7,7 @@ use axum::{
     http::{HeaderMap, header, request::Parts},
 };
 
-use super::{RequesterId, caller, session};
+use super::{caller, session};
 use crate::{
     auth_token::SessionSecret,
     error::Result,
@@ -33,7 +33,7 @@ pub(super) fn visitor(
 #[derive(Clone, Debug)]
 pub(super) struct Knock {
     pub(super) visitor: Visitor,
-    /// Who is logged in: as the host application says, else by API token, else by session.
+    /// Who is logged in.
     pub(super) user: Option<String>,
     pub(super) session: Option<SessionSecret>,
 }
@@ -41,15 +41,6 @@ pub(super) struct Knock {
 pub(super) async fn knock(toolbox: &Toolbox, parts: &Parts) -> Result<Knock> {
     let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
     let session = session::of(&parts.headers);
-    let user = match parts.extensions.get::<RequesterId>() {
-        Some(RequesterId(id)) => Some(id.clone()),
-        None => match caller::by_token(toolbox, &parts.headers).await? {
-            Some(caller) => Some(caller.username),
-            None => match &session {
-                Some(secret) => toolbox.session_user(secret).await?.map(|person| person.id),
-                None => None,
-            },
-        },
-    };
+    let user = caller::identify(toolbox, parts).await?.map(|caller| caller.username);
     Ok(Knock { visitor, user, session })
 }

@@ -326,7 +326,7 @@ both! {
         assert_eq!(amy.get("/api/requests").await.0, 200);
         app.advance(10);
         assert_eq!(amy.get("/api/requests").await.0, 401);
-        let stored = app.count("SELECT count(*) FROM bgfiles_auth_tokens WHERE hash LIKE 'bgf_%'").await;
+        let stored = app.count("SELECT count(*) FROM bgfiles_auth_secrets WHERE hash LIKE 'bgf_%'").await;
         assert_eq!(stored, 0, "secrets are not stored");
     }
 }

@@ -15,7 +15,7 @@ const FLOORS: &[&[&str]] = &[
     &["db"],
     &["config"],
     &["error"],
-    &["clock", "ids", "visitor"],
+    &["clock", "ids", "limits", "visitor"],
 ];
 
 fn floor(room: &str) -> Option<usize> {

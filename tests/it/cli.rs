@@ -78,7 +78,7 @@ both! {
         assert_eq!(code, 1);
         assert!(err.contains("shop") && err.contains("already"), "{err}");
         let (_, out, _) = run(on(&app).args(["create-client", "web", "--token-ttl", "1d", "--throttle-rate", "5/m"]));
-        assert_eq!(out, "Created client \"web\".\n");
+        assert_eq!(out, "Created client \"web\"; its tokens live 86400 seconds.\n");
         let (code, secret, _) = run(on(&app).args(["create-token", "--user", "shop", "--client", "web"]));
         assert_eq!((code, secret.trim().len()), (0, 53));
         let base = format!("http://{}", app.serve().await);
@@ -228,6 +228,10 @@ fn every_command_has_help_with_an_example() {
         "create-user",
         "create-client",
         "create-token",
+        "set-user",
+        "set-password",
+        "list-tokens",
+        "revoke-token",
     ];
     for command in commands {
         assert!(help.contains(command), "{command}");
@@ -243,8 +247,8 @@ fn the_readme_lists_every_setting() {
     let readme = std::fs::read_to_string("README.md").unwrap();
     let example = std::fs::read_to_string(".env.example").unwrap();
     for setting in SETTINGS {
-        let cell = format!("`{}`", setting.env);
-        let row = readme.lines().find(|line| line.starts_with('|') && line.contains(&cell));
+        let cells = format!("| `{}` | `{}` |", setting.key, setting.env);
+        let row = readme.lines().find(|line| line.starts_with(&cells));
         let row = row.unwrap_or_else(|| panic!("README.md: {}", setting.env));
         assert!(row.contains(setting.default), "README.md: default of {}", setting.env);
         assert!(example.contains(setting.env), ".env.example: {}", setting.env);

@@ -10,6 +10,7 @@ mod support;
 
 mod api;
 mod architecture;
+mod auth_tokens;
 mod cleaning;
 mod cli;
 mod conformance;
@@ -20,6 +21,7 @@ mod file_requests;
 mod fuzzing;
 mod links;
 mod mailing;
+mod matrix;
 mod queueing;
 mod request_tokens;
 mod storing;

@@ -13,17 +13,17 @@ use std::{
 use base64::{Engine, engine::general_purpose::STANDARD};
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use super::{output::note, setup, users::issue};
+use super::{output::note, setup};
 use crate::{
-    auth_token::{Client, Role, User, store},
+    auth_token::{Role, TokenPolicy},
     cleaner::{self, Limits, Sweeps},
     config::{Config, Flags},
     error::{Error, Result},
     ids::random_bytes,
+    limits::TokenTtl,
     registry::Registry,
-    toolbox::Toolbox,
+    toolbox::{NewUser, Toolbox},
     web::{WebState, router, server},
     worker::{self, WorkerOptions},
 };
@@ -75,7 +75,7 @@ impl Demo {
         }
         shutdown.cancel();
         parts.join_all().await;
-        toolbox.db.close().await;
+        toolbox.close().await;
         visited.map(|()| ExitCode::SUCCESS)
     }
 }
@@ -144,33 +144,26 @@ async fn prepare(config: &Config, registry: Registry) -> Result<Toolbox> {
 
 /// An application that may ask for files, with a token for this run.
 async fn introduce(toolbox: &Toolbox) -> Result<String> {
-    let now = toolbox.clock.now();
-    let user = User {
-        id: Uuid::new_v4(),
+    let new = NewUser {
         username: "demo".into(),
         email: String::new(),
         role: Role::Service,
-        is_active: true,
+        password: None,
     };
-    let client = Client {
-        id: Uuid::new_v4(),
-        name: "demo".into(),
-        token_ttl: Some(24 * 60 * 60),
-        throttle_rate: String::new(),
-    };
-    let mut tx = toolbox.db.begin().await?;
+    let user = toolbox.create_user(new).await.map(drop);
+    let client = toolbox
+        .create_client("demo", Some(TokenTtl::DAY), "", TokenPolicy::Several)
+        .await
+        .map(drop);
     // From the second run on they are there.
-    for added in [
-        store::insert_user(&mut tx, &user, None, now).await,
-        store::insert_client(&mut tx, &client, now).await,
-    ] {
+    for added in [user, client] {
         match added {
             Ok(()) | Err(Error::Conflict { .. }) => {}
             Err(e) => return Err(e),
         }
     }
-    tx.commit().await?;
-    Ok(issue(&toolbox.db, "demo", "demo", &toolbox.clock).await?.expose().to_owned())
+    let (person, client) = toolbox.person_and_client("demo", "demo").await?;
+    Ok(toolbox.issue_secret(&person, &client).await?.secret.expose().to_owned())
 }
 
 /// Web, worker and cleaner, which are processes of their own elsewhere.

@@ -45,7 +45,7 @@ pub use extract::{RequestToken, Scope};
 
 use super::{
     Problem, RequesterId,
-    problem::wants_html,
+    problem::{self, wants_html},
     session,
     visitor::{Knock, knock},
 };
@@ -253,7 +253,11 @@ where
         Some(found) => (request, found, false),
         None => match look(&layer.toolbox, request).await {
             Ok((request, found)) => (request, found, true),
-            Err(error) => return Ok(Problem::from(error).into_response()),
+            Err(error) => {
+                let mut response = Problem::from(error).into_response();
+                problem::challenge(&layer.toolbox, &mut response);
+                return Ok(response);
+            }
         },
     };
     if let Some(guard) = &layer.guard {

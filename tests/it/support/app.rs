@@ -4,14 +4,15 @@ use std::{net::SocketAddr, path::Path, time::Duration};
 
 use bgfiles::{
     Clock, Db, FileRequest, NewFileRequest, Registry, RequestId, Toolbox,
-    auth_token::{AuthSecret, AuthToken, Client, Role, User, store as auth},
+    auth_token::{self, Client, Role, TokenPolicy, Users},
     config::Serve,
     file_request::{notice, store},
+    limits::TokenTtl,
     mail::Mailer,
     request_token,
     storage::Storage,
     templates::Templates,
-    toolbox::{Dispatched, Tools},
+    toolbox::{Dispatched, NewUser, Tools},
     visitor::TrustedProxies,
     web::{WebState, router, server},
     worker::{self, WorkerOptions},
@@ -20,7 +21,6 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::Value;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use super::{
     handlers::{self, Seen},
@@ -57,6 +57,8 @@ pub struct Parts {
     pub base_url: &'static str,
     pub request_tokens: request_token::Settings,
     pub trusted_proxies: TrustedProxies,
+    pub auth: auth_token::Settings,
+    pub users: Users,
 }
 
 impl Default for Parts {
@@ -71,6 +73,8 @@ impl Default for Parts {
             base_url: "http://files.example.com",
             request_tokens: request_token::Settings::new([SECRET]).unwrap(),
             trusted_proxies: TrustedProxies::default(),
+            auth: auth_token::Settings::default(),
+            users: Users::Own,
         }
     }
 }
@@ -127,8 +131,41 @@ impl TestApp {
             lease: parts.lease,
             request_tokens: parts.request_tokens,
             trusted_proxies: parts.trusted_proxies,
+            auth: parts.auth,
+            users: parts.users,
             ..tools.unwrap()
         });
+        Self::over(kind, toolbox, url, dir, seen, database)
+    }
+
+    /// Another web process over the same database: nothing in memory is shared.
+    pub fn sibling(&self) -> TestApp {
+        let tools = Tools::new(
+            Db::open(&self.url).unwrap(),
+            Storage::open("memory:", &[]).unwrap(),
+            Mailer::open("memory:", "bgfiles <files@example.com>").unwrap(),
+            handlers::registry(&self.seen),
+            [SECRET],
+            self.toolbox.base_url.clone(),
+        );
+        let toolbox = Toolbox::new(Tools {
+            clock: self.toolbox.clock.clone(),
+            auth: self.toolbox.auth.clone(),
+            users: self.toolbox.users.clone(),
+            ..tools.unwrap()
+        });
+        let dir = tempfile::tempdir().unwrap();
+        Self::over(self.kind, toolbox, self.url.clone(), dir, self.seen.clone(), None)
+    }
+
+    fn over(
+        kind: Kind,
+        toolbox: Toolbox,
+        url: String,
+        dir: tempfile::TempDir,
+        seen: Seen,
+        database: Option<String>,
+    ) -> Self {
         TestApp {
             kind,
             toolbox,
@@ -219,38 +256,37 @@ impl TestApp {
         due.len()
     }
 
-    /// A user with a token.
+    /// A user with a token that never expires.
     pub async fn user(&self, name: &str, role: Role) -> String {
-        let now = self.toolbox.clock.now();
-        let user = User {
-            id: Uuid::new_v4(),
+        self.add_user(name, role, None).await;
+        let client = format!("client-{name}");
+        self.client(&client, TokenTtl::Never, "", TokenPolicy::One).await;
+        self.token(name, &client).await
+    }
+
+    pub async fn add_user(&self, name: &str, role: Role, password: Option<&str>) {
+        let new = NewUser {
             username: name.into(),
             email: format!("{name}@example.com"),
             role,
-            is_active: true,
+            password: password.map(str::to_owned),
         };
-        let client = Client {
-            id: Uuid::new_v4(),
-            name: format!("client-{name}"),
-            token_ttl: None,
-            throttle_rate: String::new(),
-        };
-        let secret = AuthSecret::random();
-        let token = AuthToken {
-            id: Uuid::new_v4(),
-            hash: secret.hash(),
-            prefix: secret.prefix(),
-            user_id: user.id,
-            client_id: client.id,
-            created_at: now,
-            expires_at: None,
-        };
-        let mut tx = self.toolbox.db.begin().await.unwrap();
-        auth::insert_user(&mut tx, &user, None, now).await.unwrap();
-        auth::insert_client(&mut tx, &client, now).await.unwrap();
-        auth::insert_token(&mut tx, &token).await.unwrap();
-        tx.commit().await.unwrap();
-        secret.expose().to_owned()
+        self.toolbox.create_user(new).await.unwrap();
+    }
+
+    pub async fn client(
+        &self,
+        name: &str,
+        ttl: TokenTtl,
+        rate: &str,
+        tokens: TokenPolicy,
+    ) -> Client {
+        self.toolbox.create_client(name, Some(ttl), rate, tokens).await.unwrap()
+    }
+
+    pub async fn token(&self, user: &str, client: &str) -> String {
+        let (person, client) = self.toolbox.person_and_client(user, client).await.unwrap();
+        self.toolbox.issue_secret(&person, &client).await.unwrap().secret.expose().to_owned()
     }
 
     /// A running web server; its address.

@@ -1,0 +1,108 @@
+//! What a process keeps in memory of tokens: who they were when last looked up, and who uses them.
+
+use std::{
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
+
+use super::{Signals, Throttle, TokenUse};
+use crate::{
+    db::{Db, Watch},
+    visitor::Visitor,
+};
+
+/// Tokens kept at most.
+const MANY: usize = 10_000;
+/// Seconds between two writes of who uses which token.
+const FLUSH: i64 = 10;
+
+/// The memory of one process.
+#[derive(Debug)]
+pub struct Memory {
+    /// Says whether what is kept still holds.
+    pub watch: Watch,
+    /// What happens.
+    pub signals: Signals,
+    /// Everybody's buckets.
+    pub throttle: Throttle,
+    tokens: Mutex<HashMap<String, Kept>>,
+    seen: Mutex<Seen>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    generation: u64,
+    read_at: DateTime<Utc>,
+    token: TokenUse,
+}
+
+#[derive(Debug, Default)]
+struct Seen {
+    uses: HashMap<Uuid, (DateTime<Utc>, Visitor)>,
+    written: DateTime<Utc>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Memory {
+    /// Nothing yet.
+    pub fn new(db: &Db) -> Self {
+        Memory {
+            watch: Watch::new(db),
+            signals: Signals::default(),
+            throttle: Throttle::default(),
+            tokens: Mutex::default(),
+            seen: Mutex::default(),
+        }
+    }
+
+    /// The token with this hash, if it was read in this generation, not longer than `age` ago, and
+    /// has not expired since.
+    pub fn recall(
+        &self,
+        hash: &str,
+        generation: u64,
+        age: TimeDelta,
+        now: DateTime<Utc>,
+    ) -> Option<TokenUse> {
+        let tokens = lock(&self.tokens);
+        let kept = tokens.get(hash)?;
+        let holds = kept.generation == generation
+            && now - kept.read_at < age
+            && kept.token.expires_at.is_none_or(|end| end > now);
+        holds.then(|| kept.token.clone())
+    }
+
+    /// Keeps what was read while `generation` was the current one.
+    pub fn keep(&self, hash: String, token: TokenUse, generation: u64, now: DateTime<Utc>) {
+        let mut tokens = lock(&self.tokens);
+        if tokens.len() >= MANY {
+            tokens.retain(|_, kept| kept.generation == generation);
+        }
+        if tokens.len() >= MANY {
+            tokens.clear();
+        }
+        tokens.insert(hash, Kept { generation, read_at: now, token });
+    }
+
+    /// Notes a use of a token; whether it is time to write them down.
+    pub fn note(&self, token: Uuid, visitor: &Visitor, now: DateTime<Utc>) -> bool {
+        let mut seen = lock(&self.seen);
+        seen.uses.insert(token, (now, visitor.clone()));
+        let due = now - seen.written >= TimeDelta::seconds(FLUSH);
+        if due {
+            seen.written = now;
+        }
+        due
+    }
+
+    /// The uses that were noted and not written down.
+    pub fn take_uses(&self) -> HashMap<Uuid, (DateTime<Utc>, Visitor)> {
+        std::mem::take(&mut lock(&self.seen).uses)
+    }
+}

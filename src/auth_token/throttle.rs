@@ -1,0 +1,60 @@
+//! Throttling: in memory on SQLite, where one machine does it all; in a table on PostgreSQL, where
+//! several web processes share each caller's bucket.
+
+use std::{collections::HashMap, sync::Mutex, time::Duration};
+
+use chrono::{DateTime, Utc};
+
+use super::limit_store;
+use crate::{
+    db::Db,
+    error::{Error, Result},
+    limits::Rate,
+};
+
+/// Buckets in memory above which full ones are forgotten.
+const MANY: usize = 10_000;
+
+/// Everybody's buckets.
+#[derive(Debug, Default)]
+pub struct Throttle(Mutex<HashMap<String, i64>>);
+
+impl Throttle {
+    /// Counts one call of `who`.
+    ///
+    /// # Errors
+    /// [`Error::Throttled`] above the rate; the database's.
+    pub async fn take(&self, db: &Db, who: String, rate: Rate, now: DateTime<Utc>) -> Result<()> {
+        let now = now.timestamp_micros();
+        let waited = match db {
+            Db::Sqlite(_) => self.take_here(who, rate, now).err(),
+            Db::Postgres(_) => {
+                let mut conn = db.acquire().await?;
+                match limit_store::take(&mut conn, &who, rate.cost(), rate.period(), now).await? {
+                    true => None,
+                    false => {
+                        let full_at = limit_store::full_at(&mut conn, &who).await?;
+                        Some(rate.wait(full_at.unwrap_or(now), now))
+                    }
+                }
+            }
+        };
+        match waited {
+            None => Ok(()),
+            Some(retry_after) => {
+                metrics::counter!("bgfiles_throttled_total").increment(1);
+                Err(Error::Throttled { retry_after })
+            }
+        }
+    }
+
+    fn take_here(&self, who: String, rate: Rate, now: i64) -> Result<(), Duration> {
+        let mut buckets = self.0.lock().unwrap_or_else(|e| e.into_inner());
+        if buckets.len() >= MANY {
+            buckets.retain(|_, full_at| *full_at > now);
+        }
+        let full_at = buckets.entry(who).or_insert(now);
+        *full_at = rate.admit(*full_at, now)?;
+        Ok(())
+    }
+}

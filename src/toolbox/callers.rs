@@ -1,0 +1,147 @@
+//! Who is calling: secrets, looked up or remembered; and how often they may.
+
+use chrono::TimeDelta;
+
+use super::Toolbox;
+use crate::{
+    auth_token::{
+        AuthEvent, AuthSecret, Caller, Person, Proof, Role, TokenUse, Users, token_store,
+    },
+    error::{Error, Result},
+    limits::Rate,
+    visitor::Visitor,
+};
+
+impl Toolbox {
+    /// Who shows this secret. The lookup is kept in memory for a while; whatever takes something
+    /// away from the caller is seen at once all the same.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] for a secret that is none, or is over, or whose user is inactive.
+    pub async fn authenticate(&self, secret: &AuthSecret, visitor: &Visitor) -> Result<Caller> {
+        let token = self.token_of(secret).await?;
+        let person = match (&self.users, &token.user) {
+            (Users::Own, Some(person)) => Some(person.clone()),
+            _ => self.users.find(&self.db, &token.user_id).await?,
+        };
+        let caller = Caller::new(person, Proof::Token(Box::new(token)))?;
+        if let Some(token) = caller.token()
+            && self.memory().note(token.id, visitor, self.clock.now())
+        {
+            let toolbox = self.clone();
+            tokio::spawn(async move {
+                if let Err(error) = toolbox.flush_uses().await {
+                    tracing::warn!(%error, "uses of tokens were not written down");
+                }
+            });
+        }
+        Ok(caller)
+    }
+
+    async fn token_of(&self, secret: &AuthSecret) -> Result<TokenUse> {
+        let (hash, now) = (secret.hash(), self.clock.now());
+        let age = TimeDelta::from_std(self.auth.token_cache).unwrap_or(TimeDelta::MAX);
+        // The generation comes first: what is read afterwards is at least as new.
+        let generation = match age.is_zero() {
+            true => None,
+            false => self.memory().watch.generation().await,
+        };
+        let kept = generation.and_then(|g| self.memory().recall(&hash, g, age, now));
+        metrics::counter!("bgfiles_token_lookups_total",
+            "from" => if kept.is_some() { "memory" } else { "database" })
+        .increment(1);
+        if let Some(token) = kept {
+            return Ok(token);
+        }
+        let found = token_store::look_up(&mut self.db.acquire().await?, &hash).await?;
+        let token = found.ok_or(Error::Unauthenticated("Invalid token."))?;
+        if token.expires_at.is_some_and(|end| end <= now) {
+            self.remove_expired(&token).await?;
+            return Err(Error::Unauthenticated("The given token has expired."));
+        }
+        if let Some(generation) = generation {
+            self.memory().keep(hash, token.clone(), generation, now);
+        }
+        Ok(token)
+    }
+
+    async fn remove_expired(&self, token: &TokenUse) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let now = self.clock.now();
+        let removed = token_store::delete_expired_secret(&mut tx, &token.hash, now).await?;
+        tx.commit().await?;
+        if removed {
+            self.memory().signals.send(AuthEvent::TokenExpired {
+                username: token.user_id.clone(),
+                source: "auth_token",
+            });
+        }
+        Ok(())
+    }
+
+    /// Somebody whose name the host application or a trusted proxy vouches for. Whom our directory
+    /// knows has the role that it says, and is refused when inactive; anybody else is a user.
+    ///
+    /// # Errors
+    /// [`Error::Unauthenticated`] for an inactive user; the directory's.
+    pub async fn vouched_for(&self, id: &str, email: Option<&str>, proof: Proof) -> Result<Caller> {
+        let known = self.users.find(&self.db, id).await?;
+        let person = known.unwrap_or_else(|| Person {
+            id: id.to_owned(),
+            email: email.unwrap_or_default().to_owned(),
+            role: Role::User,
+            is_active: true,
+        });
+        Caller::new(Some(person), proof)
+    }
+
+    /// Counts a call: of a user and client at the client's rate, of a user without a client or of
+    /// an address at the default one.
+    ///
+    /// # Errors
+    /// [`Error::Throttled`] above the rate; the database's.
+    pub async fn throttle(&self, caller: Option<&Caller>, visitor: &Visitor) -> Result<()> {
+        let client = caller.and_then(Caller::token);
+        let own: Option<Rate> = client.and_then(|token| token.rate);
+        let Some(rate) = own.or(self.auth.default_throttle) else { return Ok(()) };
+        let who = match (caller, client) {
+            (Some(caller), Some(token)) => format!("client {} {}", token.client, caller.username),
+            (Some(caller), None) => format!("user {}", caller.username),
+            _ => format!("address {}", visitor.ip_text().unwrap_or_default()),
+        };
+        self.memory().throttle.take(&self.db, who, rate, self.clock.now()).await
+    }
+
+    /// Whether the settings let the caller's client use the API.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`].
+    pub fn check_client(&self, caller: &Caller) -> Result<()> {
+        let (allowed, refused) = (&self.auth.allowed_clients, &self.auth.disallowed_clients);
+        let named = |list: &std::collections::BTreeSet<String>| {
+            caller.client().is_some_and(|client| list.contains(client))
+        };
+        let fits = (allowed.is_empty() || named(allowed)) && !named(refused);
+        fits.then_some(()).ok_or(Error::Forbidden("this client may not use the API"))
+    }
+
+    /// Writes down who used which token last. A web process does so every ten seconds, and when it
+    /// ends.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn flush_uses(&self) -> Result<()> {
+        let uses = self.memory().take_uses();
+        if uses.is_empty() {
+            return Ok(());
+        }
+        let mut uses: Vec<_> = uses.into_iter().collect();
+        // In one order, so that two processes do not wait for each other.
+        uses.sort_by_key(|(token, _)| *token);
+        let mut tx = self.db.begin().await?;
+        for (token, (at, visitor)) in &uses {
+            token_store::used(&mut tx, *token, *at, visitor).await?;
+        }
+        tx.commit().await
+    }
+}

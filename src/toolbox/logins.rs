@@ -1,0 +1,307 @@
+//! Logging in and out, and the tokens of a user.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::Toolbox;
+use crate::{
+    auth_token::{
+        Attempt, AuthEvent, AuthSecret, Caller, Client, Person, Token, TokenPolicy, store,
+        token_store,
+    },
+    db::Tx,
+    error::{Error, Result},
+    limits::TokenTtl,
+    visitor::Visitor,
+};
+
+/// Secrets of one token that are good at the same time, at most. A login beyond ends the oldest.
+const SECRETS: i64 = 100;
+
+/// A login that worked.
+#[derive(Debug)]
+pub struct Login {
+    /// The secret, shown once.
+    pub secret: AuthSecret,
+    /// Until when it is good; for ever when `None`.
+    pub expiry: Option<DateTime<Utc>>,
+    /// The token that it belongs to.
+    pub token_id: Uuid,
+    /// Whether a token that was there lasts longer now.
+    renewed: bool,
+}
+
+/// What became of asking for an API token of one's own.
+#[derive(Debug)]
+pub enum ApiAccess {
+    /// It was made.
+    Issued(Box<Token>, AuthSecret),
+    /// There is one already.
+    Already,
+}
+
+impl Toolbox {
+    /// The active person with these credentials. Wrong guesses make the next ones wait.
+    ///
+    /// # Errors
+    /// [`Error::Throttled`] while guesses wait; the directory's.
+    pub async fn check_credentials(
+        &self,
+        username: &str,
+        password: &str,
+        visitor: &Visitor,
+    ) -> Result<Option<Person>> {
+        let attempt = Attempt::begin(&self.db, username, visitor, self.clock.now()).await?;
+        let person = self.users.authenticate(&self.db, username, password).await?;
+        let outcome = if person.is_some() { "ok" } else { "refused" };
+        metrics::counter!("bgfiles_logins_total", "outcome" => outcome).increment(1);
+        match &person {
+            Some(_) => attempt.succeeded(&self.db).await?,
+            None => tracing::info!(ip = visitor.ip_text(), "a login was refused"),
+        }
+        Ok(person)
+    }
+
+    /// The client of this name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn client(&self, name: &str) -> Result<Option<Client>> {
+        store::find_client(&mut self.db.acquire().await?, name).await
+    }
+
+    /// Logs a person in: a fresh secret of their token with this client. Where there is a token
+    /// already, the secret lasts as long as that one does, or its client's whole time under
+    /// `REFRESH_TOKEN_ON_LOGIN`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn log_in(&self, person: &Person, client: &Client) -> Result<Login> {
+        let login = self.issue_secret(person, client).await?;
+        let signals = &self.memory().signals;
+        if login.renewed {
+            signals.send(AuthEvent::TokenRenewed {
+                username: person.id.clone(),
+                token_id: login.token_id,
+                new_expiry: login.expiry,
+            });
+        }
+        signals.send(AuthEvent::LoggedIn {
+            username: person.id.clone(),
+            client: client.name.clone(),
+            token_id: login.token_id,
+        });
+        Ok(login)
+    }
+
+    /// As [`Toolbox::log_in`], without an event: what `bgfiles create-token` does.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn issue_secret(&self, person: &Person, client: &Client) -> Result<Login> {
+        let own_user = self.users.own_id(&self.db, &person.id).await?;
+        let mut tx = self.db.begin().await?;
+        let (login, restarted) = self.issue(&mut tx, &person.id, own_user, client).await?;
+        tx.commit().await?;
+        if restarted {
+            self.memory().watch.changed().await;
+        }
+        Ok(login)
+    }
+
+    async fn issue(
+        &self,
+        tx: &mut Tx,
+        user_id: &str,
+        own_user: Option<Uuid>,
+        client: &Client,
+    ) -> Result<(Login, bool)> {
+        let (secret, now) = (AuthSecret::random(), self.clock.now());
+        let whole = TokenTtl::end(client.token_ttl, now);
+        let slot = match client.tokens {
+            TokenPolicy::Several => Uuid::new_v4().to_string(),
+            TokenPolicy::One | TokenPolicy::OneOnly => String::new(),
+        };
+        let (token_id, end, made) =
+            token_store::hold(&mut *tx, user_id, own_user, client, &slot, whole, now).await?;
+        // An expired token is not handed out again: it begins anew.
+        let over = end.is_some_and(|end| end <= now);
+        let restarted = !made && (over || client.tokens == TokenPolicy::OneOnly);
+        let renewed = !made && !restarted && self.auth.refresh_on_login;
+        let expiry = if made || restarted || renewed { whole } else { end };
+        if restarted {
+            token_store::restart(&mut *tx, token_id, expiry, now).await?;
+        }
+        token_store::add_secret(&mut *tx, token_id, &secret, expiry, now, SECRETS - 1).await?;
+        token_store::renew(&mut *tx, token_id, None, expiry).await?;
+        Ok((Login { secret, expiry, token_id, renewed }, restarted))
+    }
+
+    /// Gives the secret that the caller uses its client's whole time again, from now.
+    ///
+    /// # Errors
+    /// [`Error::Forbidden`] when the caller uses none; [`Error::Unauthenticated`] when it was
+    /// revoked meanwhile.
+    pub async fn refresh(&self, caller: &Caller) -> Result<Option<DateTime<Utc>>> {
+        let used = caller.token().ok_or(Error::Forbidden("Only a token can be refreshed."))?;
+        let gone = || Error::Unauthenticated("Invalid token.");
+        let mut tx = self.db.begin().await?;
+        let client = token_store::client_of(&mut tx, used.id).await?.ok_or_else(gone)?;
+        let expiry = TokenTtl::end(client.token_ttl, self.clock.now());
+        if !token_store::renew(&mut tx, used.id, Some(&used.hash), expiry).await? {
+            return Err(gone());
+        }
+        tx.commit().await?;
+        self.memory().signals.send(AuthEvent::TokenRenewed {
+            username: caller.username.clone(),
+            token_id: used.id,
+            new_expiry: expiry,
+        });
+        Ok(expiry)
+    }
+
+    /// Ends the token that the caller uses. When it returns, no process honours it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn log_out(&self, caller: &Caller) -> Result<()> {
+        if let Some(used) = caller.token() {
+            self.revoke_token(used.id).await?;
+        }
+        self.memory().signals.send(AuthEvent::LoggedOut { username: caller.username.clone() });
+        Ok(())
+    }
+
+    /// Ends all tokens and sessions of the caller, API access included.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn log_out_all(&self, caller: &Caller) -> Result<()> {
+        self.revoke_all(&caller.username).await?;
+        self.memory().signals.send(AuthEvent::LoggedOut { username: caller.username.clone() });
+        Ok(())
+    }
+
+    /// Ends all tokens and sessions of a user. When it returns, no process honours them.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn revoke_all(&self, user_id: &str) -> Result<u64> {
+        let mut tx = self.db.begin().await?;
+        let tokens = token_store::delete_of(&mut tx, user_id).await?;
+        store::delete_sessions_of(&mut tx, user_id).await?;
+        tx.commit().await?;
+        self.memory().watch.changed().await;
+        Ok(tokens)
+    }
+
+    /// Ends a token. When it returns, no process honours it. Whether it was there.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn revoke_token(&self, token: Uuid) -> Result<bool> {
+        let mut tx = self.db.begin().await?;
+        let removed = token_store::delete(&mut tx, token).await?;
+        tx.commit().await?;
+        self.memory().watch.changed().await;
+        Ok(removed)
+    }
+
+    /// The tokens of a user that are good now.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn tokens_of(&self, user_id: &str) -> Result<Vec<Token>> {
+        // What this process knows of their use belongs to the answer.
+        self.flush_uses().await?;
+        let good_at = Some(self.clock.now());
+        let filter = token_store::Filter { user_id: Some(user_id), client: None, good_at };
+        let mut tokens = token_store::list(&mut self.db.acquire().await?, &filter).await?;
+        let settings = &self.auth;
+        tokens.retain(|token| {
+            !settings.api_access_excluded || token.client != settings.api_access_client
+        });
+        Ok(tokens)
+    }
+
+    async fn api_access_client(&self) -> Result<Client> {
+        let name = self.auth.api_access_client.as_str();
+        let client = if name.is_empty() { None } else { self.client(name).await? };
+        if client.is_none() && !name.is_empty() {
+            tracing::warn!(
+                name,
+                "api_access_client_name names no client: create it by `bgfiles create-client`"
+            );
+        }
+        client.ok_or(Error::NotFound("API access"))
+    }
+
+    /// The user's own API token; never its secret.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without one, or without such a client.
+    pub async fn api_access(&self, caller: &Caller) -> Result<Token> {
+        let client = self.api_access_client().await?;
+        self.flush_uses().await?;
+        self.find_token(&caller.username, &client.name).await?.ok_or(Error::NotFound("API access"))
+    }
+
+    async fn find_token(&self, user_id: &str, client: &str) -> Result<Option<Token>> {
+        let filter = token_store::Filter {
+            user_id: Some(user_id),
+            client: Some(client),
+            good_at: Some(self.clock.now()),
+        };
+        let found = token_store::list(&mut self.db.acquire().await?, &filter).await?;
+        Ok(found.into_iter().next())
+    }
+
+    /// Issues the user's own API token, unless they have one.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without such a client.
+    pub async fn issue_api_access(&self, caller: &Caller) -> Result<ApiAccess> {
+        let client = self.api_access_client().await?;
+        // Whatever the client's policy, it is one.
+        let client = Client { tokens: TokenPolicy::OneOnly, ..client };
+        let own_user = self.users.own_id(&self.db, &caller.username).await?;
+        let now = self.clock.now();
+        let mut tx = self.db.begin().await?;
+        let whole = TokenTtl::end(client.token_ttl, now);
+        let (_, end, made) =
+            token_store::hold(&mut tx, &caller.username, own_user, &client, "", whole, now).await?;
+        if !made && end.is_none_or(|end| end > now) {
+            return Ok(ApiAccess::Already);
+        }
+        let (login, _) = self.issue(&mut tx, &caller.username, own_user, &client).await?;
+        tx.commit().await?;
+        self.memory().watch.changed().await;
+        let token = self.find_token(&caller.username, &client.name).await?;
+        let token = token.ok_or(Error::NotFound("API access"))?;
+        Ok(ApiAccess::Issued(Box::new(token), login.secret))
+    }
+
+    /// Ends the user's own API token.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] without one.
+    pub async fn revoke_api_access(&self, caller: &Caller) -> Result<()> {
+        let token = self.api_access(caller).await?;
+        self.revoke_token(token.id).await.map(drop)
+    }
+
+    /// Removes expired tokens and secrets, so many at once. Answers how many.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn purge_expired_tokens(&self, before: DateTime<Utc>, limit: i64) -> Result<u64> {
+        let mut tx = self.db.begin().await?;
+        let (users, secrets) = token_store::delete_expired(&mut tx, before, limit).await?;
+        tx.commit().await?;
+        let removed = u64::try_from(users.len()).unwrap_or(u64::MAX).saturating_add(secrets);
+        for username in users {
+            self.memory().signals.send(AuthEvent::TokenExpired { username, source: "cleaner" });
+        }
+        Ok(removed)
+    }
+}

@@ -1,0 +1,318 @@
+//! Who may do what: every route, by everybody, with what is theirs and what is not.
+//!
+//! One table holds the expected answers. A route that is not in it fails the test, and so does a
+//! line of the table without a route.
+
+use bgfiles::{
+    auth_token::{Role, Settings, TokenPolicy},
+    limits::TokenTtl,
+    request_token::NewRequestToken,
+    toolbox::{LinkOptions, UserChanges},
+    web::routes,
+};
+use serde_json::{Value, json};
+
+use crate::support::{TestApp, app, app::Parts, both};
+
+/// Who calls, in the order of the table's columns.
+const CALLERS: [&str; 7] = ["anonymous", "amy", "bob", "shop", "root", "gone", "wrong"];
+
+/// Status with what is the caller's own, then with what is somebody else's; `+` and `-`: whether
+/// the answer shows it. `anonymous` has nothing of their own: theirs is somebody else's, too.
+const EXPECTED: &str = "
+                                               anonymous user other service staff inactive wrong-client
+POST   /api/requests                       own 401  202  202  202  202  401  403
+POST   /api/requests                   foreign 401  403  403  202  202  401  403
+GET    /api/requests                       own 401  200+ 200+ 200+ 200+ 401  403
+GET    /api/requests                   foreign 401  200- 200- 200+ 200+ 401  403
+GET    /api/requests/{id}                  own 401  200+ 200+ 200+ 200+ 401  403
+GET    /api/requests/{id}              foreign 401  404  404  200+ 200+ 401  403
+DELETE /api/requests/{id}                  own 401  204  204  204  204  401  403
+DELETE /api/requests/{id}              foreign 401  404  404  204  204  401  403
+POST   /api/requests/{id}/cancel           own 401  409  409  409  409  401  403
+POST   /api/requests/{id}/cancel       foreign 401  404  404  409  409  401  403
+POST   /api/requests/{id}/retry            own 401  409  409  409  409  401  403
+POST   /api/requests/{id}/retry        foreign 401  404  404  409  409  401  403
+GET    /api/requests/{id}/events           own 401  200+ 200+ 200+ 200+ 401  403
+GET    /api/requests/{id}/events       foreign 401  404  404  200+ 200+ 401  403
+POST   /api/requests/{id}/links            own 401  201  201  201  201  401  403
+POST   /api/requests/{id}/links        foreign 401  404  404  201  201  401  403
+GET    /api/requests/{id}/links            own 401  200  200  200  200  401  403
+GET    /api/requests/{id}/links        foreign 401  404  404  200  200  401  403
+PATCH  /api/requests/{id}/links/{jti}      own 401  200  200  200  200  401  403
+PATCH  /api/requests/{id}/links/{jti}  foreign 401  404  404  200  200  401  403
+DELETE /api/requests/{id}/links/{jti}      own 401  204  204  204  204  401  403
+DELETE /api/requests/{id}/links/{jti}  foreign 401  404  404  204  204  401  403
+POST   /api/requests/{id}/links/{jti}/send own 401  202  202  202  202  401  403
+POST   /api/requests/{id}/links/{jti}/send foreign 401  404  404  202  202  401  403
+GET    /api/requests/{id}/links/{jti}/log  own 401  200  200  200  200  401  403
+GET    /api/requests/{id}/links/{jti}/log foreign 401  404  404  200  200  401  403
+GET    /api/requests/{id}/log              own 401  200  200  200  200  401  403
+GET    /api/requests/{id}/log          foreign 401  404  404  200  200  401  403
+GET    /api/file-types                     own 401  200  200  200  200  401  403
+GET    /api/file-types                 foreign 401  200  200  200  200  401  403
+POST   /api/request-tokens                 own 401  403  403  201  201  401  403
+POST   /api/request-tokens             foreign 401  403  403  201  201  401  403
+GET    /api/request-tokens                 own 401  403  403  200  200  401  403
+GET    /api/request-tokens             foreign 401  403  403  200  200  401  403
+POST   /api/request-tokens/redeem          own 401  403  403  200  200  401  403
+POST   /api/request-tokens/redeem      foreign 401  403  403  200  200  401  403
+GET    /api/request-tokens/{id}            own 401  403  403  200  200  401  403
+GET    /api/request-tokens/{id}        foreign 401  403  403  200  200  401  403
+PATCH  /api/request-tokens/{id}            own 401  403  403  200  200  401  403
+PATCH  /api/request-tokens/{id}        foreign 401  403  403  200  200  401  403
+POST   /api/request-tokens/{id}/expire     own 401  403  403  200  200  401  403
+POST   /api/request-tokens/{id}/expire foreign 401  403  403  200  200  401  403
+GET    /api/request-tokens/{id}/log        own 401  403  403  200  200  401  403
+GET    /api/request-tokens/{id}/log    foreign 401  403  403  200  200  401  403
+POST   /api/auth/login                     own 400  400  400  400  400  400  400
+POST   /api/auth/login                 foreign 400  400  400  400  400  400  400
+POST   /api/auth/refresh                   own 401  200  200  200  200  401  200
+POST   /api/auth/refresh               foreign 401  200  200  200  200  401  200
+POST   /api/auth/logout                    own 401  204  204  204  204  401  204
+POST   /api/auth/logout                foreign 401  204  204  204  204  401  204
+POST   /api/auth/logoutall                 own 401  204  204  204  204  401  204
+POST   /api/auth/logoutall             foreign 401  204  204  204  204  401  204
+GET    /api/auth/sessions                  own 401  200+ 200+ 200+ 200+ 401  200+
+GET    /api/auth/sessions              foreign 401  200- 200- 200- 200- 401  200-
+DELETE /api/auth/sessions/{id}             own 401  204  204  204  204  401  204
+DELETE /api/auth/sessions/{id}         foreign 401  404  404  404  404  401  404
+GET    /api/auth/apiaccess                 own 401  200  200  200  200  401  200
+GET    /api/auth/apiaccess             foreign 401  404  404  404  404  401  404
+POST   /api/auth/apiaccess                 own 401  400  400  400  400  401  400
+POST   /api/auth/apiaccess             foreign 401  201  201  201  201  401  201
+DELETE /api/auth/apiaccess                 own 401  204  204  204  204  401  204
+DELETE /api/auth/apiaccess             foreign 401  404  404  404  404  401  404
+GET    /d/{token}                          own 403  200  200  200  200  401  200
+GET    /d/{token}                      foreign 403  403  403  403  403  401  403
+POST   /d/{token}                          own 403  303  303  303  303  401  303
+POST   /d/{token}                      foreign 403  403  403  403  403  401  403
+GET    /g/{grant}/{name}                   own 403  200  200  200  200  401  200
+GET    /g/{grant}/{name}               foreign 403  403  403  403  403  401  403
+GET    /healthz                            own 200  200  200  200  200  200  200
+GET    /healthz                        foreign 200  200  200  200  200  200  200
+GET    /readyz                             own 200  200  200  200  200  200  200
+GET    /readyz                         foreign 200  200  200  200  200  200  200
+GET    /metrics                            own 200  200  200  200  200  200  200
+GET    /metrics                        foreign 200  200  200  200  200  200  200
+";
+
+#[derive(Debug, PartialEq, Eq)]
+struct Line {
+    route: (String, String),
+    own: bool,
+    expected: Vec<String>,
+}
+
+fn table() -> Vec<Line> {
+    let lines = EXPECTED.lines().filter(|line| line.contains('/'));
+    lines
+        .map(|line| {
+            let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+            let [method, path, whose, expected @ ..] = words.as_slice() else { panic!("{line}") };
+            assert!(["own", "foreign"].contains(&whose.as_str()), "{line}");
+            assert_eq!(expected.len(), CALLERS.len(), "{line}");
+            Line {
+                route: (method.clone(), path.clone()),
+                own: whose == "own",
+                expected: expected.to_vec(),
+            }
+        })
+        .collect()
+}
+
+#[test]
+fn every_route_has_its_lines() {
+    let lines = table();
+    let mut known: Vec<_> = routes().into_iter().map(|(m, path)| (m.to_string(), path)).collect();
+    known.sort();
+    for own in [true, false] {
+        let mut listed: Vec<_> =
+            lines.iter().filter(|line| line.own == own).map(|line| line.route.clone()).collect();
+        listed.sort();
+        assert_eq!(known, listed, "own: {own}");
+    }
+}
+
+/// A house with everybody in it.
+struct House<'a> {
+    app: &'a TestApp,
+    base: String,
+}
+
+/// Something for one call.
+#[derive(Default)]
+struct Thing {
+    path: String,
+    body: Option<Value>,
+    /// What the answer may show.
+    mark: String,
+}
+
+impl House<'_> {
+    /// What a call to the route is about when it is `owner`'s.
+    async fn thing(&self, method: &str, path: &str, owner: &str, caller: &str) -> Thing {
+        let toolbox = &self.app.toolbox;
+        let mut thing = Thing { path: path.to_owned(), ..Thing::default() };
+        let parts: Vec<&str> = path.split('/').collect();
+        match parts.as_slice() {
+            ["", "api", "requests"] if method == "POST" => {
+                let names_somebody =
+                    !(owner == caller && ["amy", "bob", "wrong"].contains(&caller));
+                let requester = if names_somebody { json!({"id": owner}) } else { json!({}) };
+                thing.body = Some(json!({"file_type": "hello", "requester": requester}));
+            }
+            ["", "api", "requests", ..] | ["", "d" | "g", ..] => {
+                let mut new = TestApp::new_request("hello", "");
+                new.requester.id = Some(owner.to_owned());
+                let row = self.app.add(new).await;
+                self.app.dispatch(row.id).await;
+                let row = self.app.row(row.id).await;
+                thing.mark = row.id.to_string();
+                if parts.len() == 3 && parts[1] == "api" {
+                    thing.path = format!("{path}?requester={owner}");
+                    return thing;
+                }
+                let options = LinkOptions {
+                    requester_only: Some(true),
+                    scanner_safe: method == "POST" || parts[1] == "g",
+                    created_by: owner.to_owned(),
+                    ..LinkOptions::default()
+                };
+                let mut tx = toolbox.db.begin().await.unwrap();
+                let (link, url) = toolbox.create_link(&mut tx, &row, options).await.unwrap();
+                tx.commit().await.unwrap();
+                let url = url.strip_prefix("http://files.example.com").unwrap().to_owned();
+                thing.path = match parts[1] {
+                    "d" => url,
+                    "g" => self.granted(&url, owner).await,
+                    _ => path.replace("{id}", &thing.mark).replace("{jti}", &link.jti.to_string()),
+                };
+                if ["POST", "PATCH"].contains(&method) && parts[1] == "api" {
+                    let body = if method == "PATCH" { json!({"max_age": 60}) } else { json!({}) };
+                    thing.body = Some(body);
+                }
+            }
+            ["", "api", "request-tokens", ..] => {
+                let new =
+                    NewRequestToken { created_by: owner.to_owned(), ..NewRequestToken::new("foo") };
+                let mut tx = toolbox.db.begin().await.unwrap();
+                let token = toolbox.create_request_token(&mut tx, new).await.unwrap();
+                tx.commit().await.unwrap();
+                thing.path = path.replace("{id}", &token.id.to_string());
+                thing.body = match (method, parts.last().copied()) {
+                    ("POST", Some("redeem")) => {
+                        Some(json!({"token": toolbox.jwt(&token).unwrap(), "scope": "foo"}))
+                    }
+                    ("POST", Some("request-tokens")) => Some(json!({"scope": "foo"})),
+                    ("PATCH", _) => Some(json!({"max_uses": 7})),
+                    _ => None,
+                };
+            }
+            ["", "api", "auth", "sessions", ..] => {
+                self.app.token(owner, "other").await;
+                let tokens = toolbox.tokens_of(owner).await.unwrap();
+                let token = tokens.iter().find(|token| token.client == "other").unwrap();
+                thing.mark = token.id.to_string();
+                thing.path = path.replace("{id}", &thing.mark);
+            }
+            ["", "api", "auth", "apiaccess"] => {
+                for user in [owner, caller] {
+                    if CALLERS[1..].contains(&user) || user == "carol" {
+                        let (person, client) =
+                            toolbox.person_and_client(user, "keys").await.unwrap();
+                        for token in toolbox.tokens_of(user).await.unwrap() {
+                            if token.client == "keys" {
+                                toolbox.revoke_token(token.id).await.unwrap();
+                            }
+                        }
+                        if user == owner {
+                            toolbox.issue_secret(&person, &client).await.unwrap();
+                        }
+                    }
+                }
+            }
+            ["", "api", "auth", "login"] => thing.body = Some(json!({})),
+            _ => {}
+        }
+        thing
+    }
+
+    /// The address of a grant that `owner` got.
+    async fn granted(&self, link: &str, owner: &str) -> String {
+        // Somebody inactive got it before.
+        let active = |is_active| UserChanges { is_active: Some(is_active), ..Default::default() };
+        self.app.toolbox.update_user(owner, active(true)).await.unwrap();
+        let secret = self.secret(owner).await;
+        let request = self.app.http.post(format!("{}{link}", self.base));
+        let request = request.header("authorization", format!("Token {secret}"));
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 303);
+        if owner == "gone" {
+            self.app.toolbox.update_user(owner, active(false)).await.unwrap();
+        }
+        let location = response.headers()["location"].to_str().unwrap();
+        location.strip_prefix("http://files.example.com").unwrap_or(location).to_owned()
+    }
+
+    async fn secret(&self, user: &str) -> String {
+        self.app.token(user, if user == "wrong" { "wrong" } else { "right" }).await
+    }
+
+    async fn answer(&self, line: &Line, caller: &str) -> String {
+        let (method, path) = &line.route;
+        let owner = if line.own && caller != "anonymous" { caller } else { "carol" };
+        let thing = self.thing(method, path, owner, caller).await;
+        let url = format!("{}{}", self.base, thing.path);
+        let mut request = self.app.http.request(method.parse().unwrap(), url);
+        if caller != "anonymous" {
+            request =
+                request.header("authorization", format!("Token {}", self.secret(caller).await));
+        }
+        if let Some(body) = &thing.body {
+            request = request.json(body);
+        }
+        let (status, body) = app::json(request.send().await.unwrap()).await;
+        let shown = !thing.mark.is_empty() && body.to_string().contains(&thing.mark);
+        format!("{status}{}", if shown { "+" } else { "-" })
+    }
+}
+
+both! {
+    async fn everybody_at_every_door(app) {
+        let auth = Settings {
+            api_access_client: "keys".into(),
+            disallowed_clients: ["wrong".to_owned()].into(),
+            ..Settings::default()
+        };
+        let app = TestApp::with(app.kind, Parts { auth, ..Parts::default() }).await;
+        for (name, role) in [
+            ("amy", Role::User), ("bob", Role::User), ("shop", Role::Service), ("root", Role::Staff),
+            ("gone", Role::Staff), ("wrong", Role::User), ("carol", Role::User),
+        ] {
+            app.add_user(name, role, None).await;
+        }
+        for client in ["right", "wrong", "other", "keys"] {
+            app.client(client, TokenTtl::DAY, "", TokenPolicy::One).await;
+        }
+        let inactive = UserChanges { is_active: Some(false), ..Default::default() };
+        app.toolbox.update_user("gone", inactive).await.unwrap();
+        let house = House { app: &app, base: format!("http://{}", app.serve().await) };
+        let mut wrong = Vec::new();
+        for line in table() {
+            for (caller, expected) in CALLERS.into_iter().zip(&line.expected) {
+                let answer = house.answer(&line, caller).await;
+                let fits = match expected.ends_with(['+', '-']) {
+                    true => answer == *expected,
+                    false => answer.trim_end_matches(['+', '-']) == *expected,
+                };
+                if !fits {
+                    let (method, path) = &line.route;
+                    let whose = if line.own { "own" } else { "foreign" };
+                    wrong.push(format!("{method} {path} {whose}: {caller} got {answer}, not {expected}"));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}
