@@ -238,6 +238,12 @@ impl Error {
         }
     }
 
+    /// Whether the database ended a transaction for the sake of another one (SQLSTATE 40P01, 40001).
+    pub fn is_deadlock(&self) -> bool {
+        let Error::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.code().is_some_and(|code| code == "40P01" || code == "40001")
+    }
+
     /// Whether what failed is below the request: the database, the store, a disk.
     pub fn is_infrastructure(&self) -> bool {
         matches!(self, Error::Database(_) | Error::Storage(_) | Error::Io { .. })

@@ -23,6 +23,18 @@ impl Visitor {
         Visitor { ip, user_agent: visible.take(MAX_AGENT).collect() }
     }
 
+    /// What one party has of the net: an IPv4 address, or the /64 of an IPv6 one.
+    pub fn network(&self) -> String {
+        match self.ip {
+            Some(IpAddr::V6(ip)) => {
+                let [a, b, c, d, ..] = ip.segments();
+                format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
+            }
+            Some(ip) => ip.to_string(),
+            None => "unknown".into(),
+        }
+    }
+
     /// The address as text.
     pub fn ip_text(&self) -> Option<String> {
         self.ip.map(|ip| ip.to_string())

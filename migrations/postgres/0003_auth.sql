@@ -51,15 +51,15 @@ INSERT INTO bgfiles_auth_secrets (hash, prefix, token_id, created_at, expires_at
     SELECT hash, prefix, id, created_at, expires_at FROM bgfiles_auth_tokens_before;
 DROP TABLE bgfiles_auth_tokens_before;
 
--- Failed logins of late, by account and address. Times in milliseconds since 1970. Unlogged: after
--- a crash of the server it begins empty.
+-- Failed logins of late, by account and address, and who is known where. Times in milliseconds
+-- since 1970; failures leak away, all of them by drained_at. Unlogged: after a crash of the server
+-- it begins empty.
 CREATE UNLOGGED TABLE bgfiles_login_attempts (
     key           text   PRIMARY KEY,
-    failures      bigint NOT NULL,
-    blocked_until bigint NOT NULL,
-    updated_at    bigint NOT NULL
+    drained_at    bigint NOT NULL,
+    blocked_until bigint NOT NULL
 );
-CREATE INDEX bgfiles_login_attempts_updated ON bgfiles_login_attempts (updated_at);
+CREATE INDEX bgfiles_login_attempts_drained ON bgfiles_login_attempts (drained_at);
 
 -- When each caller's bucket will be full again, in microseconds since 1970 (GCRA's "theoretical
 -- arrival time"). On SQLite the web process keeps this in memory.
@@ -83,7 +83,22 @@ CREATE TRIGGER bgfiles_auth_secrets_shortened AFTER UPDATE OF expires_at ON bgfi
 CREATE TRIGGER bgfiles_auth_tokens_shortened AFTER UPDATE OF expires_at ON bgfiles_auth_tokens
     FOR EACH ROW WHEN (NEW.expires_at < OLD.expires_at OR (OLD.expires_at IS NULL AND NEW.expires_at IS NOT NULL))
     EXECUTE FUNCTION bgfiles_auth_changed();
+CREATE TRIGGER bgfiles_auth_secrets_moved AFTER UPDATE OF hash, token_id ON bgfiles_auth_secrets
+    FOR EACH ROW EXECUTE FUNCTION bgfiles_auth_changed();
+CREATE TRIGGER bgfiles_auth_secrets_truncated AFTER TRUNCATE ON bgfiles_auth_secrets
+    FOR EACH STATEMENT EXECUTE FUNCTION bgfiles_auth_changed();
+CREATE TRIGGER bgfiles_auth_tokens_moved AFTER UPDATE OF user_id, own_user_id, client_id ON bgfiles_auth_tokens
+    FOR EACH ROW EXECUTE FUNCTION bgfiles_auth_changed();
 CREATE TRIGGER bgfiles_users_changed AFTER UPDATE OF username, email, role, is_active ON bgfiles_users
     FOR EACH ROW EXECUTE FUNCTION bgfiles_auth_changed();
 CREATE TRIGGER bgfiles_clients_changed AFTER UPDATE OF name, throttle_rate ON bgfiles_clients
     FOR EACH ROW EXECUTE FUNCTION bgfiles_auth_changed();
+
+-- A user who is renamed keeps their tokens, and nobody else gets them.
+CREATE FUNCTION bgfiles_user_renamed() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    UPDATE bgfiles_auth_tokens SET user_id = NEW.username WHERE own_user_id = NEW.id;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER bgfiles_users_renamed AFTER UPDATE OF username ON bgfiles_users
+    FOR EACH ROW WHEN (NEW.username <> OLD.username) EXECUTE FUNCTION bgfiles_user_renamed();

@@ -46,11 +46,10 @@ DROP TABLE bgfiles_auth_tokens_before;
 
 CREATE TABLE bgfiles_login_attempts (
     key           text   PRIMARY KEY NOT NULL,
-    failures      bigint NOT NULL,
-    blocked_until bigint NOT NULL,
-    updated_at    bigint NOT NULL
+    drained_at    bigint NOT NULL,
+    blocked_until bigint NOT NULL
 );
-CREATE INDEX bgfiles_login_attempts_updated ON bgfiles_login_attempts (updated_at);
+CREATE INDEX bgfiles_login_attempts_drained ON bgfiles_login_attempts (drained_at);
 
 CREATE TABLE bgfiles_auth_epoch (
     id    integer PRIMARY KEY CHECK (id = 1),
@@ -73,4 +72,23 @@ CREATE TRIGGER bgfiles_users_changed AFTER UPDATE OF username, email, role, is_a
 END;
 CREATE TRIGGER bgfiles_clients_changed AFTER UPDATE OF name, throttle_rate ON bgfiles_clients BEGIN
     UPDATE bgfiles_auth_epoch SET epoch = epoch + 1;
+END;
+-- Deleting cascades only where foreign keys are on, which is up to who deletes.
+CREATE TRIGGER bgfiles_auth_tokens_deleted AFTER DELETE ON bgfiles_auth_tokens BEGIN
+    UPDATE bgfiles_auth_epoch SET epoch = epoch + 1;
+END;
+CREATE TRIGGER bgfiles_users_deleted AFTER DELETE ON bgfiles_users BEGIN
+    UPDATE bgfiles_auth_epoch SET epoch = epoch + 1;
+END;
+CREATE TRIGGER bgfiles_clients_deleted AFTER DELETE ON bgfiles_clients BEGIN
+    UPDATE bgfiles_auth_epoch SET epoch = epoch + 1;
+END;
+CREATE TRIGGER bgfiles_auth_secrets_moved AFTER UPDATE OF hash, token_id ON bgfiles_auth_secrets BEGIN
+    UPDATE bgfiles_auth_epoch SET epoch = epoch + 1;
+END;
+CREATE TRIGGER bgfiles_auth_tokens_moved AFTER UPDATE OF user_id, own_user_id, client_id ON bgfiles_auth_tokens BEGIN
+    UPDATE bgfiles_auth_epoch SET epoch = epoch + 1;
+END;
+CREATE TRIGGER bgfiles_users_renamed AFTER UPDATE OF username ON bgfiles_users WHEN NEW.username <> OLD.username BEGIN
+    UPDATE bgfiles_auth_tokens SET user_id = NEW.username WHERE own_user_id = NEW.id;
 END;

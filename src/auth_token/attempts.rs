@@ -1,11 +1,12 @@
 //! Guessing passwords gets slower with each wrong one.
 //!
-//! Failures count for an account *from an address*, and for an address. So whoever guesses from
-//! elsewhere keeps nobody out: there is no count of an account alone. Each attempt is counted
-//! before the password is looked at, so that a thousand at once are no way around; one that waits
-//! is not counted, so that nobody prolongs the wait.
+//! Failures count for an account *from a network*, and for a network. So whoever guesses from
+//! elsewhere keeps nobody out: there is no count of an account alone. Who logged in from a network
+//! in the last month does not wait for what others do there. Failures leak away evenly. Each attempt
+//! is counted before the password is looked at, so that a thousand at once are no way around; one
+//! that waits is not counted, so that nobody prolongs the wait.
 
-use std::{net::IpAddr, time::Duration};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
@@ -16,79 +17,80 @@ use crate::{
     visitor::Visitor,
 };
 
-/// When guessing begins to take longer, and how long at most.
+/// When guessing begins to take longer, and how long at most. In milliseconds.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Backoff {
-    /// Failures without consequence.
+    /// Failures without consequence; the wait after that many is a second, then it doubles.
     pub(super) free: i64,
-    /// Most milliseconds between two attempts; the first wait is a second, then it doubles.
+    /// The longest wait.
     pub(super) longest: i64,
+    /// How long it takes until one failure is forgotten.
+    pub(super) leak: i64,
 }
 
-/// Of one account from one address.
-const ACCOUNT: Backoff = Backoff { free: 5, longest: 60_000 };
-/// Of one address for all accounts: offices share one.
-const ADDRESS: Backoff = Backoff { free: 50, longest: 30_000 };
-/// Milliseconds after which failures are forgotten.
-pub(super) const FORGET: i64 = 3_600_000;
+/// Of one account from one network.
+const ACCOUNT: Backoff = Backoff { free: 5, longest: 60_000, leak: 720_000 };
+/// Of one network for all accounts: offices share one.
+const NETWORK: Backoff = Backoff { free: 50, longest: 30_000, leak: 72_000 };
+/// How long somebody who logged in is known.
+const KNOWN: i64 = 30 * 86_400_000;
 
 /// An attempt under way.
 #[derive(Debug)]
 pub struct Attempt {
-    keys: [(String, Backoff); 2],
-}
-
-/// A network that one party has: an IPv4 address, or the /64 of an IPv6 one.
-fn network(ip: Option<IpAddr>) -> String {
-    match ip {
-        Some(IpAddr::V6(ip)) => {
-            let [a, b, c, d, ..] = ip.segments();
-            format!("{a:x}:{b:x}:{c:x}:{d:x}::/64")
-        }
-        Some(ip) => ip.to_string(),
-        None => "unknown".into(),
-    }
+    account: String,
+    known: String,
+    /// The network's key, and until when it waits for this attempt; none for who is known there.
+    network: Option<(String, i64)>,
+    now: i64,
 }
 
 impl Attempt {
     /// Counts an attempt, as failed until [`Attempt::succeeded`] says otherwise.
     ///
     /// # Errors
-    /// [`Error::Throttled`] while the account or the address has to wait; the database's.
+    /// [`Error::Throttled`] while the account or the network has to wait; the database's.
     pub async fn begin(
         db: &Db,
         username: &str,
         visitor: &Visitor,
         now: DateTime<Utc>,
     ) -> Result<Attempt> {
-        let (network, now) = (network(visitor.ip), now.timestamp_millis());
-        let account: String = username_key(username).chars().take(200).collect();
-        let keys = [
-            (format!("account {network} {account}"), ACCOUNT),
-            (format!("address {network}"), ADDRESS),
-        ];
+        let (network, now) = (visitor.network(), now.timestamp_millis());
+        let name: String = username_key(username).chars().take(200).collect();
+        let account = format!("account {network} {name}");
+        let known = format!("known {network} {name}");
+        let network = format!("network {network}");
+        let slowed = |until: i64| {
+            metrics::counter!("bgfiles_logins_total", "outcome" => "slowed").increment(1);
+            let wait = (until - now).max(1).unsigned_abs();
+            Error::Throttled { retry_after: Duration::from_millis(wait) }
+        };
         let mut tx = db.begin().await?;
-        for (key, backoff) in &keys {
-            if let Some(until) = limit_store::attempt(&mut tx, key, *backoff, now).await? {
-                metrics::counter!("bgfiles_logins_total", "outcome" => "slowed").increment(1);
-                let wait = (until - now).max(1).unsigned_abs();
-                return Err(Error::Throttled { retry_after: Duration::from_millis(wait) });
+        limit_store::attempt(&mut tx, &account, ACCOUNT, now).await?.map_err(slowed)?;
+        let network = match limit_store::knows(&mut tx, &known, now).await? {
+            true => None,
+            false => {
+                let counted = limit_store::attempt(&mut tx, &network, NETWORK, now).await?;
+                Some((network, counted.map_err(slowed)?))
             }
-        }
+        };
         tx.commit().await?;
-        Ok(Attempt { keys })
+        Ok(Attempt { account, known, network, now })
     }
 
-    /// The password was right: the account's failures from here are forgotten, and this attempt is
-    /// none of the address's.
+    /// The password was right: the account's failures from here are forgotten, this attempt is none
+    /// of the network's, and who it is is known here.
     ///
     /// # Errors
     /// The database's.
     pub async fn succeeded(self, db: &Db) -> Result<()> {
-        let [(account, _), (address, _)] = &self.keys;
         let mut tx = db.begin().await?;
-        limit_store::forget(&mut tx, account).await?;
-        limit_store::forgive(&mut tx, address).await?;
+        limit_store::forget(&mut tx, &self.account).await?;
+        if let Some((network, until)) = &self.network {
+            limit_store::forgive(&mut tx, network, NETWORK.leak, *until, self.now).await?;
+        }
+        limit_store::know(&mut tx, &self.known, self.now + KNOWN).await?;
         tx.commit().await
     }
 }

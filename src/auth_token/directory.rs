@@ -79,8 +79,8 @@ impl Users {
         match self {
             Users::Host(directory) => directory.find(id).await,
             Users::Own => {
-                let user = store::find_user(&mut db.acquire().await?, id).await?;
-                Ok(user.map(Person::from))
+                let found = store::find_credentials(&mut db.acquire().await?, id).await?;
+                Ok(found.map(|(user, _)| user.into()))
             }
         }
     }
@@ -115,8 +115,8 @@ impl Users {
         match self {
             Users::Host(_) => Ok(None),
             Users::Own => {
-                let user = store::find_user(&mut db.acquire().await?, id).await?;
-                Ok(user.map(|user| user.id))
+                let found = store::find_credentials(&mut db.acquire().await?, id).await?;
+                Ok(found.map(|(user, _)| user.id))
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The SQL of throttling and of slowing down guesses. Arithmetic on whole numbers only, which both
 //! databases do alike.
 
-use super::attempts::{Backoff, FORGET};
+use super::attempts::Backoff;
 use crate::{
     db::{Conn, on},
     error::Result,
@@ -53,7 +53,8 @@ pub async fn delete_full(conn: impl Into<Conn<'_>>, now: i64, limit: i64) -> Res
     Ok(sqlx::query(sql).bind(now).bind(limit).execute(c).await?.rows_affected())
 }
 
-/// Counts a failure, unless the key has to wait: then until when.
+/// Counts a failure: until when the next attempt then waits. `Err` with that time while this one
+/// has to.
 ///
 /// # Errors
 /// The database's.
@@ -62,36 +63,38 @@ pub(super) async fn attempt(
     key: &str,
     backoff: Backoff,
     now: i64,
-) -> Result<Option<i64>> {
-    // The wait after failure number n is 2^(n - free) seconds.
-    let sql = "INSERT INTO bgfiles_login_attempts AS a (key, failures, blocked_until, updated_at) \
-        VALUES ($1, 1, $2, $2) \
+) -> Result<Result<i64, i64>> {
+    // Each failure takes `leak` to be forgotten, so n of them are gone at n * leak from now. The
+    // wait after the n-th is 2^(n - free) seconds.
+    let sql = "INSERT INTO bgfiles_login_attempts AS a (key, drained_at, blocked_until) \
+        VALUES ($1, $2 + $3, $2) \
         ON CONFLICT (key) DO UPDATE SET \
-            failures = CASE WHEN a.updated_at < $3 THEN 1 ELSE a.failures + 1 END, \
+            drained_at = CASE WHEN a.drained_at > $2 THEN a.drained_at ELSE $2 END + $3, \
             blocked_until = CASE \
-                WHEN a.updated_at < $3 OR a.failures + 1 < $4 THEN $2 \
-                WHEN a.failures + 1 - $4 > 15 THEN $2 + $5 \
-                WHEN (1000 << CAST(a.failures + 1 - $4 AS integer)) > $5 THEN $2 + $5 \
-                ELSE $2 + (1000 << CAST(a.failures + 1 - $4 AS integer)) END, \
-            updated_at = $2 \
-        WHERE a.blocked_until <= $2";
+                WHEN a.drained_at <= $2 OR (a.drained_at - $2 + 2 * $3 - 1) / $3 < $4 THEN $2 \
+                WHEN (a.drained_at - $2 + 2 * $3 - 1) / $3 - $4 > 15 THEN $2 + $5 \
+                WHEN (1000 << CAST((a.drained_at - $2 + 2 * $3 - 1) / $3 - $4 AS integer)) > $5 \
+                    THEN $2 + $5 \
+                ELSE $2 + (1000 << CAST((a.drained_at - $2 + 2 * $3 - 1) / $3 - $4 AS integer)) \
+                END \
+        WHERE a.blocked_until <= $2 \
+        RETURNING blocked_until";
     let mut conn = conn.into();
-    let counted = on!(conn.reborrow(), c => sqlx::query(sql)
+    let counted: Option<i64> = on!(conn.reborrow(), c => sqlx::query_scalar(sql)
         .bind(key)
         .bind(now)
-        .bind(now - FORGET)
+        .bind(backoff.leak)
         .bind(backoff.free)
         .bind(backoff.longest)
-        .execute(c)
-        .await?
-        .rows_affected());
-    if counted == 1 {
-        return Ok(None);
+        .fetch_optional(c)
+        .await?);
+    if let Some(until) = counted {
+        return Ok(Ok(until));
     }
     let sql = "SELECT blocked_until FROM bgfiles_login_attempts WHERE key = $1";
     let until: Option<i64> =
         on!(conn, c => sqlx::query_scalar(sql).bind(key).fetch_optional(c).await?);
-    Ok(Some(until.unwrap_or(now)))
+    Ok(Err(until.unwrap_or(now)))
 }
 
 /// Forgets a key's failures.
@@ -104,15 +107,51 @@ pub(super) async fn forget(conn: impl Into<Conn<'_>>, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// Takes one failure back.
+/// Takes one failure back, and the wait that it brought.
 ///
 /// # Errors
 /// The database's.
-pub(super) async fn forgive(conn: impl Into<Conn<'_>>, key: &str) -> Result<()> {
-    let sql = "UPDATE bgfiles_login_attempts SET failures = failures - 1 \
-        WHERE key = $1 AND failures > 0";
-    on!(conn.into(), c => sqlx::query(sql).bind(key).execute(c).await.map(drop)?);
+pub(super) async fn forgive(
+    conn: impl Into<Conn<'_>>,
+    key: &str,
+    leak: i64,
+    until: i64,
+    now: i64,
+) -> Result<()> {
+    let sql = "UPDATE bgfiles_login_attempts SET drained_at = drained_at - $2, \
+        blocked_until = CASE WHEN blocked_until = $3 THEN $4 ELSE blocked_until END \
+        WHERE key = $1";
+    on!(conn.into(), c => sqlx::query(sql)
+        .bind(key)
+        .bind(leak)
+        .bind(until)
+        .bind(now)
+        .execute(c)
+        .await
+        .map(drop)?);
     Ok(())
+}
+
+/// Notes until when somebody is known.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn know(conn: impl Into<Conn<'_>>, key: &str, until: i64) -> Result<()> {
+    let sql = "INSERT INTO bgfiles_login_attempts (key, drained_at, blocked_until) \
+        VALUES ($1, $2, 0) ON CONFLICT (key) DO UPDATE SET drained_at = excluded.drained_at";
+    on!(conn.into(), c => sqlx::query(sql).bind(key).bind(until).execute(c).await.map(drop)?);
+    Ok(())
+}
+
+/// Whether somebody is known.
+///
+/// # Errors
+/// The database's.
+pub(super) async fn knows(conn: impl Into<Conn<'_>>, key: &str, now: i64) -> Result<bool> {
+    let sql = "SELECT count(*) FROM bgfiles_login_attempts WHERE key = $1 AND drained_at > $2";
+    let known: i64 =
+        on!(conn.into(), c => sqlx::query_scalar(sql).bind(key).bind(now).fetch_one(c).await?);
+    Ok(known > 0)
 }
 
 /// Removes failures that are forgotten. Answers how many.
@@ -121,9 +160,9 @@ pub(super) async fn forgive(conn: impl Into<Conn<'_>>, key: &str) -> Result<()> 
 /// The database's.
 pub async fn delete_forgotten(conn: impl Into<Conn<'_>>, now: i64, limit: i64) -> Result<u64> {
     let sql = "DELETE FROM bgfiles_login_attempts WHERE key IN ( \
-        SELECT key FROM bgfiles_login_attempts WHERE updated_at < $1 LIMIT $2)";
+        SELECT key FROM bgfiles_login_attempts WHERE drained_at < $1 LIMIT $2)";
     let removed = on!(conn.into(), c => sqlx::query(sql)
-        .bind(now - FORGET)
+        .bind(now)
         .bind(limit)
         .execute(c)
         .await?

@@ -3,6 +3,7 @@
 use std::{
     collections::HashMap,
     sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -16,8 +17,8 @@ use crate::{
 
 /// Tokens kept at most.
 const MANY: usize = 10_000;
-/// Seconds between two writes of who uses which token.
-const FLUSH: i64 = 10;
+/// Time between two writes of who uses which token.
+const FLUSH: Duration = Duration::from_secs(10);
 
 /// The memory of one process.
 #[derive(Debug)]
@@ -90,15 +91,24 @@ impl Memory {
         tokens.insert(hash, Kept { generation, read_at: now, token });
     }
 
-    /// Notes a use of a token; whether it is time to write them down.
-    pub fn note(&self, token: Uuid, visitor: &Visitor, now: DateTime<Utc>) -> bool {
+    /// Notes a use of a token; when to write them down, if nobody was told to yet.
+    pub fn note(&self, token: Uuid, visitor: &Visitor, now: DateTime<Utc>) -> Option<Duration> {
         let mut seen = lock(&self.seen);
+        let first = seen.uses.is_empty();
         seen.uses.insert(token, (now, visitor.clone()));
-        let due = now - seen.written >= TimeDelta::seconds(FLUSH);
-        if due {
+        if now - seen.written >= TimeDelta::from_std(FLUSH).unwrap_or_default() {
             seen.written = now;
+            return Some(Duration::ZERO);
         }
-        due
+        first.then_some(FLUSH)
+    }
+
+    /// Takes uses back that could not be written; newer ones win.
+    pub fn put_back(&self, uses: Vec<(Uuid, (DateTime<Utc>, Visitor))>) {
+        let mut seen = lock(&self.seen);
+        for (token, used) in uses {
+            seen.uses.entry(token).or_insert(used);
+        }
     }
 
     /// The uses that were noted and not written down.

@@ -77,8 +77,10 @@ pub async fn verify_password(hash: Option<String>, password: &str) -> Result<boo
     // A longer one was never accepted; hashing it all would be a way to keep us busy.
     let password = if password.len() <= 2 * MAX_LENGTH { normal(password) } else { String::new() };
     let busy = |_| Error::Internal("password hashing has ended".into());
-    let _permit = PERMITS.acquire().await.map_err(busy)?;
+    let permit = PERMITS.acquire().await.map_err(busy)?;
     let verify = move || {
+        // Held until the hash is done, whether or not somebody still waits for it.
+        let _permit = permit;
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| NOBODY.clone());
         let hash = PasswordHash::new(&hash)

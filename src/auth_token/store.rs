@@ -70,15 +70,6 @@ fn one_or_taken(affected: u64, code: &'static str, message: impl FnOnce() -> Str
     if affected == 1 { Ok(()) } else { Err(Error::Conflict { code, message: message() }) }
 }
 
-/// The user of this name.
-///
-/// # Errors
-/// The database's.
-pub async fn find_user(conn: impl Into<Conn<'_>>, username: &str) -> Result<Option<User>> {
-    let sql = "SELECT id, username, email, role, is_active FROM bgfiles_users WHERE username = $1";
-    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(username).fetch_optional(c).await?))
-}
-
 /// The client of this name.
 ///
 /// # Errors

@@ -12,12 +12,22 @@ use crate::{
     limits::Rate,
 };
 
-/// Buckets in memory above which full ones are forgotten.
+/// Buckets in memory above which full ones are forgotten, whenever there are twice as many as the
+/// last time.
 const MANY: usize = 10_000;
+/// Buckets in memory above which all are.
+const TOO_MANY: usize = 500_000;
 
 /// Everybody's buckets.
 #[derive(Debug, Default)]
-pub struct Throttle(Mutex<HashMap<String, i64>>);
+pub struct Throttle(Mutex<Buckets>);
+
+#[derive(Debug, Default)]
+struct Buckets {
+    full_at: HashMap<String, i64>,
+    /// How many stayed when full ones were forgotten last.
+    stayed: usize,
+}
 
 impl Throttle {
     /// Counts one call of `who`.
@@ -50,10 +60,15 @@ impl Throttle {
 
     fn take_here(&self, who: String, rate: Rate, now: i64) -> Result<(), Duration> {
         let mut buckets = self.0.lock().unwrap_or_else(|e| e.into_inner());
-        if buckets.len() >= MANY {
-            buckets.retain(|_, full_at| *full_at > now);
+        let Buckets { full_at, stayed } = &mut *buckets;
+        if full_at.len() >= MANY.max(*stayed * 2) {
+            full_at.retain(|_, full_at| *full_at > now);
+            if full_at.len() > TOO_MANY {
+                full_at.clear();
+            }
+            *stayed = full_at.len();
         }
-        let full_at = buckets.entry(who).or_insert(now);
+        let full_at = full_at.entry(who).or_insert(now);
         *full_at = rate.admit(*full_at, now)?;
         Ok(())
     }

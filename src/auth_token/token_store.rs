@@ -64,8 +64,8 @@ pub async fn look_up(conn: impl Into<Conn<'_>>, hash: &str) -> Result<Option<Tok
     }))
 }
 
-/// The token of a user with a client, made when there is none; and whether it was made. Its row is
-/// locked until the transaction ends.
+/// The token of a user with a client, made when there is none; and how it stands. Its row is locked
+/// until the transaction ends. Everybody locks a token before its secrets.
 ///
 /// # Errors
 /// The database's.
@@ -77,14 +77,14 @@ pub async fn hold(
     slot: &str,
     expires_at: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
-) -> Result<(Uuid, Option<DateTime<Utc>>, bool)> {
+) -> Result<(Uuid, Standing)> {
     let sql = "INSERT INTO bgfiles_auth_tokens (id, user_id, own_user_id, client_id, slot, \
             created_at, expires_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7) \
-        ON CONFLICT (user_id, client_id, slot) DO UPDATE SET own_user_id = excluded.own_user_id \
-        RETURNING id, expires_at";
+        ON CONFLICT (user_id, client_id, slot) DO UPDATE SET client_id = excluded.client_id \
+        RETURNING id, expires_at, own_user_id";
     let id = Uuid::new_v4();
-    let (held, end): (Uuid, Option<DateTime<Utc>>) = on!(conn.into(), c => sqlx::query_as(sql)
+    let (held, end, owner): (Uuid, Option<DateTime<Utc>>, Option<Uuid>) = on!(conn.into(), c => sqlx::query_as(sql)
         .bind(id)
         .bind(user_id)
         .bind(own_user)
@@ -94,7 +94,25 @@ pub async fn hold(
         .bind(expires_at)
         .fetch_one(c)
         .await?);
-    Ok((held, end, held == id))
+    let standing = match held == id {
+        true => Standing::Made,
+        // Of somebody who had this name before.
+        false if owner != own_user => Standing::Over,
+        false if end.is_some_and(|end| end <= now) => Standing::Over,
+        false => Standing::Good(end),
+    };
+    Ok((held, standing))
+}
+
+/// How a token stands that was asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// There was none, and it was made.
+    Made,
+    /// It was there, good until then; for ever when `None`.
+    Good(Option<DateTime<Utc>>),
+    /// It was there, and its time is over, or it was somebody else's: begin it anew.
+    Over,
 }
 
 /// Begins a token anew: without secrets, from now.
@@ -104,18 +122,20 @@ pub async fn hold(
 pub async fn restart(
     conn: impl Into<Conn<'_>>,
     token: Uuid,
+    own_user: Option<Uuid>,
     expires_at: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
 ) -> Result<()> {
     let mut conn = conn.into();
     let sql = "DELETE FROM bgfiles_auth_secrets WHERE token_id = $1";
     on!(conn.reborrow(), c => sqlx::query(sql).bind(token).execute(c).await.map(drop)?);
-    let sql = "UPDATE bgfiles_auth_tokens SET created_at = $2, expires_at = $3, \
+    let sql = "UPDATE bgfiles_auth_tokens SET created_at = $2, expires_at = $3, own_user_id = $4, \
         last_used_at = NULL, last_ip = NULL, last_user_agent = '' WHERE id = $1";
     on!(conn, c => sqlx::query(sql)
         .bind(token)
         .bind(now)
         .bind(expires_at)
+        .bind(own_user)
         .execute(c)
         .await
         .map(drop)?);
@@ -171,28 +191,29 @@ pub async fn renew(
     expires_at: Option<DateTime<Utc>>,
 ) -> Result<bool> {
     let mut conn = conn.into();
-    if let Some(hash) = hash {
-        let sql = "UPDATE bgfiles_auth_secrets SET expires_at = $2 WHERE hash = $1";
-        let affected = on!(conn.reborrow(), c => sqlx::query(sql)
-            .bind(hash)
-            .bind(expires_at)
-            .execute(c)
-            .await?
-            .rows_affected());
-        if affected == 0 {
-            return Ok(false);
+    let sql = match expires_at {
+        Some(_) => {
+            "UPDATE bgfiles_auth_tokens SET expires_at = CASE \
+                WHEN expires_at IS NULL OR expires_at > $2 THEN expires_at ELSE $2 END \
+                WHERE id = $1"
         }
-    }
-    let sql = "UPDATE bgfiles_auth_tokens SET expires_at = CASE \
-        WHEN $2 IS NULL OR expires_at > $2 THEN expires_at ELSE $2 END \
-        WHERE id = $1 AND expires_at IS NOT NULL";
-    let sql = if expires_at.is_none() {
-        "UPDATE bgfiles_auth_tokens SET expires_at = $2 WHERE id = $1"
-    } else {
-        sql
+        None => "UPDATE bgfiles_auth_tokens SET expires_at = $2 WHERE id = $1",
     };
-    on!(conn, c => sqlx::query(sql).bind(token).bind(expires_at).execute(c).await.map(drop)?);
-    Ok(true)
+    on!(conn.reborrow(), c => sqlx::query(sql)
+        .bind(token)
+        .bind(expires_at)
+        .execute(c)
+        .await
+        .map(drop)?);
+    let Some(hash) = hash else { return Ok(true) };
+    let sql = "UPDATE bgfiles_auth_secrets SET expires_at = $2 WHERE hash = $1";
+    let renewed = on!(conn, c => sqlx::query(sql)
+        .bind(hash)
+        .bind(expires_at)
+        .execute(c)
+        .await?
+        .rows_affected());
+    Ok(renewed == 1)
 }
 
 /// The client of a token.
@@ -243,26 +264,27 @@ pub async fn list(conn: impl Into<Conn<'_>>, filter: &Filter<'_>) -> Result<Vec<
 /// The database's.
 pub async fn delete_expired_secret(
     conn: impl Into<Conn<'_>>,
-    hash: &str,
+    token: &TokenUse,
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let mut conn = conn.into();
-    let sql = "DELETE FROM bgfiles_auth_secrets WHERE hash = $1 AND expires_at <= $2 \
-        RETURNING token_id";
-    let token: Option<Uuid> = on!(conn.reborrow(), c => sqlx::query_scalar(sql)
-        .bind(hash)
+    let sql = "UPDATE bgfiles_auth_tokens SET slot = slot WHERE id = $1";
+    on!(conn.reborrow(), c => sqlx::query(sql).bind(token.id).execute(c).await.map(drop)?);
+    let sql = "DELETE FROM bgfiles_auth_secrets WHERE hash = $1 AND expires_at <= $2";
+    let removed = on!(conn.reborrow(), c => sqlx::query(sql)
+        .bind(&token.hash)
         .bind(now)
-        .fetch_optional(c)
-        .await?);
-    let Some(token) = token else { return Ok(false) };
+        .execute(c)
+        .await?
+        .rows_affected());
     let sql = "DELETE FROM bgfiles_auth_tokens WHERE id = $1 AND expires_at <= $2 AND NOT EXISTS \
         (SELECT 1 FROM bgfiles_auth_secrets s WHERE s.token_id = bgfiles_auth_tokens.id)";
-    on!(conn, c => sqlx::query(sql).bind(token).bind(now).execute(c).await.map(drop)?);
-    Ok(true)
+    on!(conn, c => sqlx::query(sql).bind(token.id).bind(now).execute(c).await.map(drop)?);
+    Ok(removed == 1)
 }
 
 /// Removes expired tokens, so many at once, and expired secrets of others. Answers whose tokens,
-/// and how many secrets besides.
+/// and how many secrets besides. What was renewed since it was seen is left alone.
 ///
 /// # Errors
 /// The database's.
@@ -272,15 +294,25 @@ pub async fn delete_expired(
     limit: i64,
 ) -> Result<(Vec<String>, u64)> {
     let mut conn = conn.into();
-    let sql = "DELETE FROM bgfiles_auth_tokens WHERE id IN ( \
-        SELECT id FROM bgfiles_auth_tokens WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2) \
-        RETURNING user_id";
-    let users = on!(conn.reborrow(), c => sqlx::query_scalar(sql)
+    let sql = "SELECT id FROM bgfiles_auth_tokens WHERE expires_at <= $1 \
+        ORDER BY expires_at LIMIT $2";
+    let tokens: Vec<Uuid> = on!(conn.reborrow(), c => sqlx::query_scalar(sql)
         .bind(before)
         .bind(limit)
         .fetch_all(c)
         .await?);
-    let sql = "DELETE FROM bgfiles_auth_secrets WHERE hash IN ( \
+    let mut users = Vec::new();
+    for token in in_order(tokens) {
+        let sql = "DELETE FROM bgfiles_auth_tokens WHERE id = $1 AND expires_at <= $2 \
+            RETURNING user_id";
+        let user: Option<String> = on!(conn.reborrow(), c => sqlx::query_scalar(sql)
+            .bind(token)
+            .bind(before)
+            .fetch_optional(c)
+            .await?);
+        users.extend(user);
+    }
+    let sql = "DELETE FROM bgfiles_auth_secrets WHERE expires_at <= $1 AND hash IN ( \
         SELECT hash FROM bgfiles_auth_secrets WHERE expires_at <= $1 ORDER BY expires_at LIMIT $2)";
     let secrets = on!(conn, c => sqlx::query(sql)
         .bind(before)
@@ -289,6 +321,12 @@ pub async fn delete_expired(
         .await?
         .rows_affected());
     Ok((users, secrets))
+}
+
+/// Who changes several tokens does so in this order, so that two do not wait for each other.
+fn in_order(mut tokens: Vec<Uuid>) -> Vec<Uuid> {
+    tokens.sort();
+    tokens
 }
 
 /// Removes a token with its secrets. Whether it was there.
@@ -307,9 +345,16 @@ pub async fn delete(conn: impl Into<Conn<'_>>, token: Uuid) -> Result<bool> {
 /// # Errors
 /// The database's.
 pub async fn delete_of(conn: impl Into<Conn<'_>>, user_id: &str) -> Result<u64> {
-    let sql = "DELETE FROM bgfiles_auth_tokens WHERE user_id = $1";
-    let removed =
-        on!(conn.into(), c => sqlx::query(sql).bind(user_id).execute(c).await?.rows_affected());
+    let mut conn = conn.into();
+    let sql = "SELECT id FROM bgfiles_auth_tokens WHERE user_id = $1";
+    let tokens: Vec<Uuid> = on!(conn.reborrow(), c => sqlx::query_scalar(sql)
+        .bind(user_id)
+        .fetch_all(c)
+        .await?);
+    let mut removed = 0;
+    for token in in_order(tokens) {
+        removed += u64::from(delete(conn.reborrow(), token).await?);
+    }
     Ok(removed)
 }
 

@@ -1,6 +1,7 @@
 //! Who is calling: secrets, looked up or remembered; and how often they may.
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
+use uuid::Uuid;
 
 use super::Toolbox;
 use crate::{
@@ -12,6 +13,16 @@ use crate::{
     visitor::Visitor,
 };
 
+/// Somebody whom we know by name only.
+fn stranger(id: &str, email: Option<&str>) -> Person {
+    Person {
+        id: id.to_owned(),
+        email: email.unwrap_or_default().to_owned(),
+        role: Role::User,
+        is_active: true,
+    }
+}
+
 impl Toolbox {
     /// Who shows this secret. The lookup is kept in memory for a while; whatever takes something
     /// away from the caller is seen at once all the same.
@@ -22,20 +33,34 @@ impl Toolbox {
         let token = self.token_of(secret).await?;
         let person = match (&self.users, &token.user) {
             (Users::Own, Some(person)) => Some(person.clone()),
-            _ => self.users.find(&self.db, &token.user_id).await?,
+            (Users::Own, None) => self.somebody_elses_user(&token.user_id).await?,
+            (Users::Host(_), _) => self.users.find(&self.db, &token.user_id).await?,
         };
         let caller = Caller::new(person, Proof::Token(Box::new(token)))?;
         if let Some(token) = caller.token()
-            && self.memory().note(token.id, visitor, self.clock.now())
+            && let Some(pause) = self.memory().note(token.id, visitor, self.clock.now())
         {
             let toolbox = self.clone();
             tokio::spawn(async move {
+                tokio::time::sleep(pause).await;
                 if let Err(error) = toolbox.flush_uses().await {
-                    tracing::warn!(%error, "uses of tokens were not written down");
+                    tracing::warn!(%error, "uses of tokens were not written down yet");
                 }
             });
         }
         Ok(caller)
+    }
+
+    /// Whether there are users whom a proxy vouches for and our table does not know.
+    pub(super) fn knows_others(&self) -> bool {
+        matches!(self.users, Users::Host(_)) || self.auth.identity_header.is_some()
+    }
+
+    /// Whose token has no user of ours: of somebody whom a trusted proxy vouched for. A user of
+    /// ours who was given that name since is somebody else.
+    async fn somebody_elses_user(&self, id: &str) -> Result<Option<Person>> {
+        let taken = self.users.find(&self.db, id).await?.is_some();
+        Ok((self.knows_others() && !taken).then(|| stranger(id, None)))
     }
 
     async fn token_of(&self, secret: &AuthSecret) -> Result<TokenUse> {
@@ -68,7 +93,7 @@ impl Toolbox {
     async fn remove_expired(&self, token: &TokenUse) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let now = self.clock.now();
-        let removed = token_store::delete_expired_secret(&mut tx, &token.hash, now).await?;
+        let removed = token_store::delete_expired_secret(&mut tx, token, now).await?;
         tx.commit().await?;
         if removed {
             self.memory().signals.send(AuthEvent::TokenExpired {
@@ -86,13 +111,7 @@ impl Toolbox {
     /// [`Error::Unauthenticated`] for an inactive user; the directory's.
     pub async fn vouched_for(&self, id: &str, email: Option<&str>, proof: Proof) -> Result<Caller> {
         let known = self.users.find(&self.db, id).await?;
-        let person = known.unwrap_or_else(|| Person {
-            id: id.to_owned(),
-            email: email.unwrap_or_default().to_owned(),
-            role: Role::User,
-            is_active: true,
-        });
-        Caller::new(Some(person), proof)
+        Caller::new(known.or_else(|| Some(stranger(id, email))), proof)
     }
 
     /// Counts a call: of a user and client at the client's rate, of a user without a client or of
@@ -105,9 +124,10 @@ impl Toolbox {
         let own: Option<Rate> = client.and_then(|token| token.rate);
         let Some(rate) = own.or(self.auth.default_throttle) else { return Ok(()) };
         let who = match (caller, client) {
-            (Some(caller), Some(token)) => format!("client {} {}", token.client, caller.username),
-            (Some(caller), None) => format!("user {}", caller.username),
-            _ => format!("address {}", visitor.ip_text().unwrap_or_default()),
+            // Names have no line breaks.
+            (Some(caller), Some(token)) => format!("client\n{}\n{}", token.client, caller.username),
+            (Some(caller), None) => format!("user\n{}", caller.username),
+            _ => format!("network\n{}", visitor.network()),
         };
         self.memory().throttle.take(&self.db, who, rate, self.clock.now()).await
     }
@@ -136,10 +156,18 @@ impl Toolbox {
             return Ok(());
         }
         let mut uses: Vec<_> = uses.into_iter().collect();
-        // In one order, so that two processes do not wait for each other.
+        // In the order of everybody who changes several tokens.
         uses.sort_by_key(|(token, _)| *token);
+        let written = self.write_uses(&uses).await;
+        if written.is_err() {
+            self.memory().put_back(uses);
+        }
+        written
+    }
+
+    async fn write_uses(&self, uses: &[(Uuid, (DateTime<Utc>, Visitor))]) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        for (token, (at, visitor)) in &uses {
+        for (token, (at, visitor)) in uses {
             token_store::used(&mut tx, *token, *at, visitor).await?;
         }
         tx.commit().await

@@ -7,7 +7,7 @@ use super::Toolbox;
 use crate::{
     auth_token::{
         Attempt, AuthEvent, AuthSecret, Caller, Client, Person, Token, TokenPolicy, store,
-        token_store,
+        token_store::{self, Standing},
     },
     db::Tx,
     error::{Error, Result},
@@ -17,6 +17,14 @@ use crate::{
 
 /// Secrets of one token that are good at the same time, at most. A login beyond ends the oldest.
 const SECRETS: i64 = 100;
+
+/// Tokens to end.
+#[derive(Clone, Copy)]
+enum Which<'a> {
+    One(Uuid),
+    /// With their sessions.
+    AllOf(&'a str),
+}
 
 /// A login that worked.
 #[derive(Debug)]
@@ -122,15 +130,19 @@ impl Toolbox {
             TokenPolicy::Several => Uuid::new_v4().to_string(),
             TokenPolicy::One | TokenPolicy::OneOnly => String::new(),
         };
-        let (token_id, end, made) =
+        let (token_id, standing) =
             token_store::hold(&mut *tx, user_id, own_user, client, &slot, whole, now).await?;
+        let good = matches!(standing, Standing::Good(_));
         // An expired token is not handed out again: it begins anew.
-        let over = end.is_some_and(|end| end <= now);
-        let restarted = !made && (over || client.tokens == TokenPolicy::OneOnly);
-        let renewed = !made && !restarted && self.auth.refresh_on_login;
-        let expiry = if made || restarted || renewed { whole } else { end };
+        let restarted =
+            standing == Standing::Over || (good && client.tokens == TokenPolicy::OneOnly);
+        let renewed = good && !restarted && self.auth.refresh_on_login;
+        let expiry = match standing {
+            Standing::Good(end) if !restarted && !renewed => end,
+            _ => whole,
+        };
         if restarted {
-            token_store::restart(&mut *tx, token_id, expiry, now).await?;
+            token_store::restart(&mut *tx, token_id, own_user, expiry, now).await?;
         }
         token_store::add_secret(&mut *tx, token_id, &secret, expiry, now, SECRETS - 1).await?;
         token_store::renew(&mut *tx, token_id, None, expiry).await?;
@@ -187,12 +199,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn revoke_all(&self, user_id: &str) -> Result<u64> {
-        let mut tx = self.db.begin().await?;
-        let tokens = token_store::delete_of(&mut tx, user_id).await?;
-        store::delete_sessions_of(&mut tx, user_id).await?;
-        tx.commit().await?;
-        self.memory().watch.changed().await;
-        Ok(tokens)
+        self.end_tokens(Which::AllOf(user_id)).await
     }
 
     /// Ends a token. When it returns, no process honours it. Whether it was there.
@@ -200,11 +207,34 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn revoke_token(&self, token: Uuid) -> Result<bool> {
-        let mut tx = self.db.begin().await?;
-        let removed = token_store::delete(&mut tx, token).await?;
-        tx.commit().await?;
+        Ok(self.end_tokens(Which::One(token)).await? > 0)
+    }
+
+    async fn end_tokens(&self, which: Which<'_>) -> Result<u64> {
+        let mut tries = 0;
+        let ended = loop {
+            tries += 1;
+            match self.try_to_end_tokens(which).await {
+                // The database ended this one for the sake of another; it must not fail for that.
+                Err(error) if error.is_deadlock() && tries < 4 => {}
+                other => break other?,
+            }
+        };
         self.memory().watch.changed().await;
-        Ok(removed)
+        Ok(ended)
+    }
+
+    async fn try_to_end_tokens(&self, which: Which<'_>) -> Result<u64> {
+        let mut tx = self.db.begin().await?;
+        let ended = match which {
+            Which::One(token) => u64::from(token_store::delete(&mut tx, token).await?),
+            Which::AllOf(user_id) => {
+                store::delete_sessions_of(&mut tx, user_id).await?;
+                token_store::delete_of(&mut tx, user_id).await?
+            }
+        };
+        tx.commit().await?;
+        Ok(ended)
     }
 
     /// The tokens of a user that are good now.
@@ -265,12 +295,15 @@ impl Toolbox {
         // Whatever the client's policy, it is one.
         let client = Client { tokens: TokenPolicy::OneOnly, ..client };
         let own_user = self.users.own_id(&self.db, &caller.username).await?;
+        if own_user.is_none() && !self.knows_others() {
+            return Err(Error::Forbidden("Only users of this service have API tokens."));
+        }
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
         let whole = TokenTtl::end(client.token_ttl, now);
-        let (_, end, made) =
+        let (_, standing) =
             token_store::hold(&mut tx, &caller.username, own_user, &client, "", whole, now).await?;
-        if !made && end.is_none_or(|end| end > now) {
+        if matches!(standing, Standing::Good(_)) {
             return Ok(ApiAccess::Already);
         }
         let (login, _) = self.issue(&mut tx, &caller.username, own_user, &client).await?;

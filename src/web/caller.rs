@@ -56,8 +56,8 @@ pub(super) async fn identify(toolbox: &Toolbox, parts: &Parts) -> Result<Option<
         let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
         return toolbox.authenticate(&secret, &visitor).await.map(Some);
     }
-    if let Some(id) = said_by_proxy(toolbox, parts, toolbox.auth.identity_header.as_ref()) {
-        let email = said_by_proxy(toolbox, parts, toolbox.auth.identity_email_header.as_ref());
+    if let Some(id) = said_by_proxy(toolbox, parts, toolbox.auth.identity_header.as_ref())? {
+        let email = said_by_proxy(toolbox, parts, toolbox.auth.identity_email_header.as_ref())?;
         return toolbox.vouched_for(id, email, Proof::Proxy).await.map(Some);
     }
     let Some(secret) = session::of(&parts.headers) else { return Ok(None) };
@@ -65,15 +65,22 @@ pub(super) async fn identify(toolbox: &Toolbox, parts: &Parts) -> Result<Option<
     person.map(|person| Caller::new(Some(person), Proof::Session)).transpose()
 }
 
-/// What a trusted proxy, and nobody else, writes into a header.
+/// What a trusted proxy, and nobody else, writes into a header. Two values mean that it added its
+/// own to the client's: then nobody knows.
 fn said_by_proxy<'p>(
     toolbox: &Toolbox,
     parts: &'p Parts,
     header: Option<&HeaderName>,
-) -> Option<&'p str> {
-    let ConnectInfo(peer) = parts.extensions.get::<ConnectInfo<SocketAddr>>()?;
-    let said = parts.headers.get(header?)?.to_str().ok()?.trim();
-    (toolbox.trusted_proxies.trusts(peer.ip()) && !said.is_empty()).then_some(said)
+) -> Result<Option<&'p str>> {
+    let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+    let trusted = peer.is_some_and(|ConnectInfo(peer)| toolbox.trusted_proxies.trusts(peer.ip()));
+    let Some(header) = header.filter(|_| trusted) else { return Ok(None) };
+    let mut values = parts.headers.get_all(header).iter();
+    let Some(said) = values.next() else { return Ok(None) };
+    let unclear = Error::Unauthenticated("The proxy's identity header is not one readable name.");
+    let said = std::str::from_utf8(said.as_bytes()).ok().filter(|_| values.next().is_none());
+    let said = said.ok_or(unclear)?.trim();
+    Ok((!said.is_empty()).then_some(said))
 }
 
 /// As [`identify`], for routes that need somebody: counts the call against their rate, and refuses
@@ -82,6 +89,10 @@ fn said_by_proxy<'p>(
 /// # Errors
 /// [`Error::Unauthenticated`], [`Error::Forbidden`], [`Error::Throttled`].
 pub(super) async fn require(toolbox: &Toolbox, parts: &Parts) -> Result<Caller> {
+    if let Some(caller) = parts.extensions.get::<Caller>() {
+        // A layer further out has done all this.
+        return Ok(caller.clone());
+    }
     let caller = identify(toolbox, parts).await?;
     let missing = Error::Unauthenticated("Authentication credentials were not provided.");
     let caller = caller.ok_or(missing)?;

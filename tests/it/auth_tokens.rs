@@ -404,6 +404,19 @@ both! {
             }
             request.send().await.unwrap().status().as_u16()
         };
+        // Behind a layer of ours a call counts once.
+        app.client("slow", TokenTtl::DAY, "2/m", TokenPolicy::One).await;
+        let slow = app.token("amy", "slow").await;
+        let inside = Router::new()
+            .nest("/files", router(WebState::new(toolbox.clone())))
+            .layer(require_caller(toolbox));
+        let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let url = format!("http://{}/files/api/requests", listener.local_addr().unwrap());
+        tokio::spawn(server::serve(listener, inside, Default::default(), app.stop.clone()));
+        for expected in [200, 200, 429] {
+            let request = app.http.get(&url).header("authorization", format!("Token {slow}"));
+            assert_eq!(request.send().await.unwrap().status(), expected);
+        }
         for (path, expected) in [
             ("/anyone", [401, 200, 200, 200, 200]),
             ("/allowed", [401, 200, 403, 403, 403]),
@@ -861,7 +874,95 @@ both! {
         app.advance(3601 + 3600);
         let swept = bgfiles::cleaner::clean(&app.toolbox, &Default::default(), Default::default()).await.unwrap();
         assert!(swept.iter().any(|swept| swept.name == "rate_limits" && swept.removed > 50), "{swept:?}");
+        assert_eq!(app.count("SELECT count(*) FROM bgfiles_login_attempts WHERE key NOT LIKE 'known %'").await, 0);
+        app.advance(30 * 86_400);
+        bgfiles::cleaner::clean(&app.toolbox, &Default::default(), Default::default()).await.unwrap();
         assert_eq!(app.count("SELECT count(*) FROM bgfiles_login_attempts").await, 0);
+    }
+}
+
+both! {
+    async fn an_office_with_typing_errors_is_not_locked_out(app) {
+        let app = behind_a_proxy(app.kind).await;
+        let durin = Durin::inhabited(&app).await;
+        // A wrong password now and then for days: forgotten as they come.
+        for i in 0..70 {
+            assert_eq!(guess(&durin, "192.0.2.1", &format!("user{i}"), "wrong").await.0, 400);
+            app.advance(300);
+        }
+        for _ in 0..2 {
+            for name in ["amy", "bob"] {
+                assert_eq!(guess(&durin, "192.0.2.1", name, PASSWORD).await, (200, None));
+            }
+        }
+        // Somebody there guesses: who is known there goes on, others wait.
+        for i in 0..50 {
+            guess(&durin, "192.0.2.1", &format!("user{i}"), "wrong").await;
+        }
+        assert_eq!(guess(&durin, "192.0.2.1", "amy", PASSWORD).await.0, 200);
+        assert_eq!(guess(&durin, "192.0.2.1", "user99", "wrong").await.0, 429);
+        assert_eq!(guess(&durin, "192.0.2.1", "amy", "wrong").await.0, 400, "their own errors count");
+        app.advance(31 * 86_400);
+        for i in 0..50 {
+            guess(&durin, "192.0.2.1", &format!("user{i}"), "wrong").await;
+        }
+        assert_eq!(guess(&durin, "192.0.2.1", "amy", PASSWORD).await.0, 429, "a month later they are not");
+    }
+}
+
+both! {
+    async fn a_name_given_to_somebody_else_brings_no_tokens(app) {
+        app.add_user("amy", Role::User, None).await;
+        app.client("web", TokenTtl::DAY, "", TokenPolicy::One).await;
+        let old = AuthSecret::parse(&app.token("amy", "web").await).unwrap();
+        app.sql("UPDATE bgfiles_users SET username = 'amalia', username_key = 'amalia'").await;
+        let caller = app.toolbox.authenticate(&old, &Visitor::default()).await.unwrap();
+        assert_eq!((caller.username.as_str(), app.toolbox.tokens_of("amalia").await.unwrap().len()), ("amalia", 1));
+        app.add_user("amy", Role::Staff, None).await;
+        app.token("amy", "web").await;
+        let caller = app.toolbox.authenticate(&old, &Visitor::default()).await.unwrap();
+        assert_eq!((caller.username.as_str(), caller.role), ("amalia", Role::User));
+        assert_eq!(app.toolbox.revoke_all("amalia").await.unwrap(), 1);
+        assert!(app.toolbox.authenticate(&old, &Visitor::default()).await.is_err());
+    }
+}
+
+both! {
+    async fn one_user_in_many_places_at_once(app) {
+        app.add_user("amy", Role::User, None).await;
+        for policy in [TokenPolicy::One, TokenPolicy::OneOnly, TokenPolicy::Several] {
+            app.client(policy.as_str(), TokenTtl::Seconds(30.try_into().unwrap()), "", policy).await;
+        }
+        let work = (0..120).map(|i| {
+            let toolbox = app.toolbox.clone();
+            tokio::spawn(async move {
+                let client = [TokenPolicy::One, TokenPolicy::OneOnly, TokenPolicy::Several][i % 3].as_str();
+                let (person, client) = toolbox.person_and_client("amy", client).await?;
+                let secret = toolbox.log_in(&person, &client).await?.secret;
+                let caller = match toolbox.authenticate(&secret, &Visitor::default()).await {
+                    Ok(caller) => caller,
+                    Err(Error::Unauthenticated(_)) => return Ok(()),
+                    Err(error) => return Err(error),
+                };
+                let done = match i % 5 {
+                    0 => toolbox.log_out_all(&caller).await,
+                    1 => toolbox.log_out(&caller).await,
+                    2 => toolbox.flush_uses().await,
+                    3 => toolbox.purge_expired_tokens(toolbox.clock.now(), 100).await.map(drop),
+                    _ => toolbox.refresh(&caller).await.map(drop),
+                };
+                if i % 7 == 0 {
+                    toolbox.clock.advance(chrono::TimeDelta::seconds(20));
+                }
+                match done {
+                    Err(Error::Unauthenticated(_)) => Ok(()),
+                    other => other,
+                }
+            })
+        });
+        for done in futures::future::join_all(work).await {
+            done.unwrap().unwrap();
+        }
     }
 }
 
@@ -997,7 +1098,30 @@ both! {
         trusting.add_user("root", Role::Staff, None).await;
         assert_eq!(ask(&trusting, "root", "elsewhere@example.com").await.1["requester_email"], "root@example.com");
         trusting.sql("UPDATE bgfiles_users SET is_active = false").await;
-        assert_eq!(ask(&trusting, "root", "").await.0, 401);
+        for form in ["root", "ROOT", "ｒoot"] {
+            assert_eq!(ask(&trusting, form, "").await.0, 401, "{form}");
+        }
+        // Two values: the proxy added its own to the client's. And names need not be ASCII.
+        let url = format!("http://{}/api/requests", trusting.serve().await);
+        let two = trusting.http.get(&url).header("x-remote-user", "root").header("x-remote-user", "carol");
+        assert_eq!(two.send().await.unwrap().status(), 401);
+        let name = reqwest::header::HeaderValue::from_bytes("Jörg".as_bytes()).unwrap();
+        assert_eq!(trusting.http.get(&url).header("x-remote-user", name).send().await.unwrap().status(), 200);
+        let broken = reqwest::header::HeaderValue::from_bytes(b"J\xf6rg").unwrap();
+        assert_eq!(trusting.http.get(&url).header("x-remote-user", broken).send().await.unwrap().status(), 401);
+        // Their own API keys work, and are nobody else's who is given that name later.
+        let auth = Settings { api_access_client: "cli".into(), ..auth.clone() };
+        let keys = TestApp::with(app.kind, Parts { auth, trusted_proxies: "127.0.0.1".parse().unwrap(), ..Parts::default() }).await;
+        keys.client("cli", TokenTtl::DAY, "", TokenPolicy::One).await;
+        let durin = Durin::new(&keys).await;
+        let issue = durin.request("POST", "apiaccess", "").header("x-remote-user", "carol").send().await.unwrap();
+        let key = app::json(issue).await.1["token"].as_str().unwrap().to_owned();
+        assert_eq!(durin.probe(&key).await.0, 200);
+        keys.add_user("carol", Role::Staff, None).await;
+        assert_eq!(durin.probe(&key).await, refused("User inactive or deleted."));
+        let own = AuthSecret::parse(&keys.token("carol", "cli").await).unwrap();
+        assert!(keys.toolbox.authenticate(&own, &Visitor::default()).await.is_ok());
+        assert_eq!(durin.probe(&key).await, refused("Invalid token."), "the token began anew");
         // Of anybody else the header is nothing.
         let wary = TestApp::with(app.kind, parts("10.0.0.0/8")).await;
         assert_eq!(ask(&wary, "carol", "").await.0, 401);
