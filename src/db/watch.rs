@@ -43,14 +43,24 @@ pub struct Watch(Kind);
 
 #[derive(Debug)]
 enum Kind {
-    Sqlite(SqlitePool, tokio::sync::Mutex<Option<Seen>>),
+    Sqlite(SqlitePool, Looks),
     Postgres(PgPool, Arc<Hearing>, Mutex<Option<AbortHandle>>),
+}
+
+/// Looks at a SQLite database. A look that begins after somebody asked answers them, too: so of
+/// many who ask at once, two look.
+#[derive(Debug, Default)]
+struct Looks {
+    begun: AtomicU64,
+    seen: tokio::sync::Mutex<Option<Seen>>,
 }
 
 /// What a connection of its own saw last.
 #[derive(Debug)]
 struct Seen {
     connection: SqliteConnection,
+    /// The number of the look.
+    look: u64,
     version: i64,
     epoch: i64,
 }
@@ -66,7 +76,7 @@ impl Watch {
     /// Over a database. Connects on first use.
     pub fn new(db: &Db) -> Self {
         Watch(match db {
-            Db::Sqlite(pool) => Kind::Sqlite(pool.clone(), tokio::sync::Mutex::new(None)),
+            Db::Sqlite(pool) => Kind::Sqlite(pool.clone(), Looks::default()),
             Db::Postgres(pool) => {
                 let hearing = Hearing {
                     open: AtomicBool::new(false),
@@ -82,9 +92,14 @@ impl Watch {
     /// can tell; then nothing that was kept may be used, nor anything be kept.
     pub async fn generation(&self) -> Option<u64> {
         match &self.0 {
-            Kind::Sqlite(pool, seen) => {
-                let mut seen = seen.lock().await;
-                match look(pool, &mut seen).await {
+            Kind::Sqlite(pool, looks) => {
+                let asked = looks.begun.load(Ordering::SeqCst);
+                let mut seen = looks.seen.lock().await;
+                if let Some(seen) = seen.as_ref().filter(|seen| seen.look > asked) {
+                    return Some(seen.epoch.unsigned_abs());
+                }
+                let number = looks.begun.fetch_add(1, Ordering::SeqCst) + 1;
+                match look(pool, &mut seen, number).await {
                     Ok(epoch) => Some(epoch.unsigned_abs()),
                     Err(error) => {
                         tracing::warn!(%error, "the database cannot be watched");
@@ -129,8 +144,8 @@ impl Watch {
     /// Lets go of its connection.
     pub async fn close(&self) {
         match &self.0 {
-            Kind::Sqlite(_, seen) => {
-                if let Some(seen) = seen.lock().await.take() {
+            Kind::Sqlite(_, looks) => {
+                if let Some(seen) = looks.seen.lock().await.take() {
                     let _ = seen.connection.close().await;
                 }
             }
@@ -153,13 +168,13 @@ impl Drop for Watch {
     }
 }
 
-async fn look(pool: &SqlitePool, seen: &mut Option<Seen>) -> Result<i64> {
+async fn look(pool: &SqlitePool, seen: &mut Option<Seen>, number: u64) -> Result<i64> {
     let seen = match seen {
         Some(seen) => seen,
         None => {
             let options = pool.connect_options();
             let connection = SqliteConnection::connect_with(&options).await?;
-            seen.insert(Seen { connection, version: -1, epoch: 0 })
+            seen.insert(Seen { connection, look: 0, version: -1, epoch: 0 })
         }
     };
     let version: i64 =
@@ -169,6 +184,7 @@ async fn look(pool: &SqlitePool, seen: &mut Option<Seen>) -> Result<i64> {
         seen.epoch = sqlx::query_scalar(sql).fetch_one(&mut seen.connection).await?;
         seen.version = version;
     }
+    seen.look = number;
     Ok(seen.epoch)
 }
 

@@ -28,6 +28,9 @@ impl Toolbox {
     pub async fn record_sent(&self, hit: Hit, size: i64) -> Result<()> {
         let now = self.clock.now();
         let mut tx = self.db.begin().await?;
+        if let Some(grant) = &hit.grant {
+            store::hold_grant(&mut tx, grant).await?;
+        }
         let logged = store::log(&mut tx, &Hit { event: Event::Range, ..hit.clone() }, now).await?;
         let complete = match &hit.grant {
             Some(grant) => {

@@ -5,7 +5,7 @@ use std::{process::Command, sync::Arc, time::Duration};
 use bgfiles::{
     FileRequest,
     auth_token::Role,
-    file_request::links::{Link, store},
+    file_request::links::{Event, Hit, Link, store},
     toolbox::{LinkOptions, Redeemer, Visit},
     visitor::Visitor,
 };
@@ -422,6 +422,34 @@ both! {
                 (count("redeemed") == 1 && count("complete") == 1 && count("range") > 2).then_some(())
             }).await;
             assert_eq!(site.standing(&row).await.uses, 1, "{tool}");
+        }
+    }
+}
+
+both! {
+    async fn pieces_that_end_at_the_same_time_make_one_whole(app) {
+        let row = app.finished("hello", "").await;
+        let size = row.size.unwrap();
+        for round in 0..60 {
+            let mut tx = app.toolbox.db.begin().await.unwrap();
+            let options = LinkOptions { max_uses: std::num::NonZeroU32::new(1), ..Default::default() };
+            let (link, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
+            tx.commit().await.unwrap();
+            let visit: Visit = app.toolbox.visit(url.rsplit('/').next().unwrap(), None).await.unwrap();
+            let visitor = Visitor::default();
+            let grant = app.toolbox.redeem(visit, Redeemer { user: None, visitor: &visitor, nonce: None }).await.unwrap();
+            let pieces = (0..4).map(|i| {
+                let (from, to) = (size * i / 4, size * (i + 1) / 4);
+                let hit = Hit {
+                    request_id: row.id, jti: Some(link.jti), grant: Some(grant.hash()), event: Event::Range, reason: None,
+                    first_byte: Some(from), bytes: Some(to - from), visitor: Visitor::default(), user: None,
+                };
+                let toolbox = app.toolbox.clone();
+                tokio::spawn(async move { toolbox.record_sent(hit, size).await.unwrap() })
+            });
+            futures::future::join_all(pieces.collect::<Vec<_>>()).await;
+            let whole = app.count("SELECT count(*) FROM bgfiles_link_hits WHERE event = 'complete'").await;
+            assert_eq!(whole, round + 1);
         }
     }
 }

@@ -225,6 +225,17 @@ pub async fn complete_grant(
     Ok(affected == 1)
 }
 
+/// Holds a grant until the transaction ends, so that of two pieces that end at the same time the
+/// second one sees the first.
+///
+/// # Errors
+/// The database's.
+pub async fn hold_grant(conn: impl Into<Conn<'_>>, hash: &str) -> Result<()> {
+    let sql = "UPDATE bgfiles_link_grants SET hash = hash WHERE hash = $1";
+    on!(conn.into(), c => sqlx::query(sql).bind(hash).execute(c).await.map(drop)?);
+    Ok(())
+}
+
 /// The pieces sent under a grant: first byte and length.
 ///
 /// # Errors
