@@ -89,6 +89,8 @@ pub struct Sweeps {
     pub auth_tokens: Keep,
     /// Failed logins and throttled callers of the past.
     pub rate_limits: Keep,
+    /// Locks that nobody holds any more.
+    pub locks: Keep,
 }
 
 /// One sweep's setting.
@@ -133,6 +135,7 @@ impl Default for Sweeps {
             sessions: Keep::seconds(3600),
             auth_tokens: Keep::seconds(0),
             rate_limits: Keep::seconds(3600),
+            locks: Keep::seconds(24 * 3600),
         }
     }
 }
@@ -182,6 +185,9 @@ pub async fn clean(toolbox: &Toolbox, sweeps: &Sweeps, limits: Limits) -> Result
     }
     if sweeps.rate_limits.enabled {
         swept.push(rate_limits(toolbox, sweeps.rate_limits, limits).await?);
+    }
+    if sweeps.locks.enabled {
+        swept.push(locks(toolbox, sweeps.locks, limits).await?);
     }
     for s in &swept {
         metrics::counter!("bgfiles_swept_total", "sweep" => s.name).increment(s.removed);
@@ -366,6 +372,15 @@ async fn rate_limits(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Sw
         Ok(attempts + buckets)
     };
     batches("rate_limits", limits, || batch().boxed()).await
+}
+
+async fn locks(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+    let before = keep.before(toolbox.clock.now());
+    let batch = || async move {
+        let (_, rows) = toolbox.remove_stale_locks(before, BATCH * 10).await?;
+        Ok(rows)
+    };
+    batches("locks", limits, || batch().boxed()).await
 }
 
 /// Removes batch after batch until one comes back empty.

@@ -249,6 +249,42 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "`true`: where no token is needed, one that does not admit counts as none (django-request-token's way) instead of being refused",
     ),
+    setting(
+        "lock_tokens_timeout",
+        "BGFILES_LOCK_TOKENS_TIMEOUT",
+        "3600",
+        "seconds a lock lasts, unless it says otherwise",
+    ),
+    setting(
+        "lock_tokens_max_timeout",
+        "BGFILES_LOCK_TOKENS_MAX_TIMEOUT",
+        "86400",
+        "seconds a lock may ask for at most",
+    ),
+    setting(
+        "lock_tokens_dateformat",
+        "BGFILES_LOCK_TOKENS_DATEFORMAT",
+        "%Y-%m-%d %H:%M:%S %Z",
+        "how `expires` of a lock is written, as strftime",
+    ),
+    setting(
+        "lock_tokens_open",
+        "BGFILES_LOCK_TOKENS_OPEN",
+        "false",
+        "`true`: nobody in particular may lock, as in django-lock-tokens",
+    ),
+    setting(
+        "lock_tokens_conflict_status",
+        "BGFILES_LOCK_TOKENS_CONFLICT_STATUS",
+        "409",
+        "answer when somebody else has the lock: 409, or 403 as django-lock-tokens documents",
+    ),
+    setting(
+        "lock_tokens_resources",
+        "BGFILES_LOCK_TOKENS_RESOURCES",
+        "",
+        "kinds of things of other applications that callers may lock: `shop/order, cms/*`",
+    ),
     setting("body_limit", "BGFILES_BODY_LIMIT", "1048576", "bytes of a request body"),
     setting(
         "log",
@@ -366,6 +402,23 @@ pub struct Config {
     /// Whether a token that does not admit counts as none where none is needed.
     #[serde(deserialize_with = "parsed")]
     pub request_token_ignore_invalid: bool,
+    /// How long locks last.
+    #[serde(deserialize_with = "seconds")]
+    pub lock_tokens_timeout: Duration,
+    /// How long one may last at most.
+    #[serde(deserialize_with = "seconds")]
+    pub lock_tokens_max_timeout: Duration,
+    /// How `expires` of a lock is written.
+    pub lock_tokens_dateformat: String,
+    /// Whether nobody in particular may lock.
+    #[serde(deserialize_with = "parsed")]
+    pub lock_tokens_open: bool,
+    /// Status when somebody else has the lock.
+    #[serde(deserialize_with = "parsed")]
+    pub lock_tokens_conflict_status: u16,
+    /// Kinds of things of other applications.
+    #[serde(deserialize_with = "names")]
+    pub lock_tokens_resources: BTreeSet<String>,
     /// Most bytes of a request body.
     #[serde(deserialize_with = "parsed")]
     pub body_limit: usize,
@@ -545,8 +598,27 @@ impl Config {
                 "auth_header_prefix (BGFILES_AUTH_HEADER_PREFIX): must be one word, like Token",
             );
         }
-        let items = chrono::format::StrftimeItems::new(&self.expiry_datetime_format);
-        if items.into_iter().any(|item| matches!(item, chrono::format::Item::Error)) {
+        let is_format = |text: &str| {
+            let mut items = chrono::format::StrftimeItems::new(text);
+            !items.any(|item| matches!(item, chrono::format::Item::Error))
+        };
+        if !is_format(&self.lock_tokens_dateformat) || self.lock_tokens_dateformat.is_empty() {
+            return wrong(
+                "lock_tokens_dateformat (BGFILES_LOCK_TOKENS_DATEFORMAT): is no strftime format, like %Y-%m-%d %H:%M",
+            );
+        }
+        if ![403, 409].contains(&self.lock_tokens_conflict_status) {
+            return wrong(
+                "lock_tokens_conflict_status (BGFILES_LOCK_TOKENS_CONFLICT_STATUS): must be 409 or 403",
+            );
+        }
+        let longest = self.lock_tokens_max_timeout;
+        if self.lock_tokens_timeout.is_zero() || self.lock_tokens_timeout > longest {
+            return wrong(
+                "lock_tokens_timeout (BGFILES_LOCK_TOKENS_TIMEOUT): must be a second or more, and lock_tokens_max_timeout or less",
+            );
+        }
+        if !is_format(&self.expiry_datetime_format) {
             return wrong(
                 "expiry_datetime_format (BGFILES_EXPIRY_DATETIME_FORMAT): is no strftime format, like %Y-%m-%d %H:%M",
             );

@@ -73,6 +73,15 @@ pub enum Error {
     /// The caller may not do this.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// Somebody else holds the lock.
+    #[error("{0}")]
+    Locked(String),
+    /// A lock token that holds no lock.
+    #[error("{}", if *.held { "Wrong token." } else { "No valid token for this resource." })]
+    LockRefused {
+        /// Whether somebody holds the lock.
+        held: bool,
+    },
     /// The caller is too fast.
     #[error("Request was throttled. Expected available in {}.", seconds(.retry_after))]
     Throttled {
@@ -205,6 +214,9 @@ impl Error {
             Error::NotRequester => "not_requester",
             Error::Unauthenticated(_) => "unauthenticated",
             Error::Forbidden(_) => "forbidden",
+            Error::Locked(_) => "locked",
+            Error::LockRefused { held: true } => "wrong_lock_token",
+            Error::LockRefused { held: false } => "not_locked",
             Error::Throttled { .. } => "throttled",
             Error::Conflict { code, .. } => code,
             Error::Permanent { code, .. } | Error::Temporary { code, .. } => code,

@@ -29,6 +29,7 @@ pub mod export;
 pub mod file_request;
 pub mod ids;
 pub mod limits;
+pub mod lock_token;
 pub mod mail;
 pub mod queue;
 pub mod registry;

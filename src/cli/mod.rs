@@ -9,6 +9,7 @@ mod clean;
 mod demo;
 mod export;
 mod link;
+mod locks;
 mod migrate;
 mod output;
 mod process;
@@ -103,6 +104,8 @@ enum Command {
     RequestToken(request_token::Command),
     /// Remove old lines of the log of request tokens
     TruncateRequestTokenLog(request_token::TruncateLog),
+    /// Remove locks whose time is over
+    RemoveExpiredLocks(locks::RemoveExpiredLocks),
     /// Add a user
     CreateUser(users::CreateUser),
     /// Add an API client
@@ -158,6 +161,7 @@ async fn run(cli: Cli, registry: Registry) -> Result<ExitCode> {
         Command::Token(command) => command.run(&flags),
         Command::RequestToken(command) => command.run(&flags).await,
         Command::TruncateRequestTokenLog(command) => command.run(&flags).await,
+        Command::RemoveExpiredLocks(command) => command.run(&flags).await,
         Command::CreateUser(command) => command.run(&flags).await,
         Command::CreateClient(command) => command.run(&flags).await,
         Command::SetUser(command) => command.run(&flags).await,

@@ -508,6 +508,16 @@ pub struct KeyedRequest {
     pub request_id: RequestId,
 }
 
+/// Gives a request another description.
+///
+/// # Errors
+/// The database's.
+pub async fn describe(conn: impl Into<Conn<'_>>, id: RequestId, description: &str) -> Result<()> {
+    let sql = "UPDATE bgfiles_file_requests SET description = $2 WHERE id = $1";
+    on!(conn.into(), c => sqlx::query(sql).bind(id).bind(description).execute(c).await.map(drop)?);
+    Ok(())
+}
+
 /// Claims an idempotency key for a request that is inserted in the same transaction. `false`: the
 /// key is taken; see [`keyed`].
 ///

@@ -12,6 +12,7 @@
 //! request_tokens   create · admit · conclude · expire, and sessions
 //! callers    who a secret, a session or a name is; throttling
 //! logins     log_in · refresh · log_out · tokens of a user, and API access
+//! locks      lock · renew_lock · unlock · guard_lock · lock_for_session · break_lock
 //! accounts   create_user · create_client · set_password · revoke_token
 //! inline     a file made in the response that asks for it
 //! ```
@@ -23,6 +24,7 @@ mod files;
 mod grants;
 mod inline;
 mod links;
+mod locks;
 mod logins;
 mod notices;
 mod receipts;
@@ -40,6 +42,7 @@ pub use files::{Download, FileOverrides};
 pub use grants::Redeemer;
 pub use inline::Inline;
 pub use links::{LinkEdit, LinkOptions};
+pub use locks::{Edit, Editor, LockAccess, LockPolicy, Lockable};
 pub use logins::{ApiAccess, Login};
 pub use request_tokens::{Admission, Presented};
 pub use requests::{Deliver, IdempotencyKey, Response};
@@ -51,6 +54,7 @@ use crate::{
     config::{BaseUrl, Config},
     db::Db,
     error::Result,
+    lock_token,
     mail::Mailer,
     queue,
     registry::Registry,
@@ -97,6 +101,10 @@ pub struct Tools {
     pub users: Users,
     /// How logins, tokens and callers are treated.
     pub auth: auth_token::Settings,
+    /// How locks behave.
+    pub locks: lock_token::Settings,
+    /// Which things of the host application there are, and who may lock them.
+    pub lock_policy: Option<Arc<dyn LockPolicy>>,
     /// Keys and defaults of request tokens.
     pub request_tokens: request_token::Settings,
     /// How long a login lasts.
@@ -127,6 +135,8 @@ impl Tools {
         Ok(Tools {
             users: Users::Own,
             auth: auth_token::Settings::default(),
+            locks: lock_token::Settings::default(),
+            lock_policy: None,
             signer: Signer::new(secrets.clone(), "bgfiles", Some(day))?,
             request_tokens: request_token::Settings::new(secrets)?,
             db,
@@ -203,6 +213,8 @@ impl Toolbox {
         Ok(Self::new(Tools {
             users: Users::Own,
             auth: auth_token::Settings::configured(config),
+            locks: lock_token::Settings::configured(config),
+            lock_policy: None,
             request_tokens: request_token::Settings::configured(config)?,
             session_age: config.session_age,
             grant_age: config.grant_age,

@@ -29,7 +29,7 @@ impl Refusal {
         Self::of(StatusCode::BAD_REQUEST, body)
     }
 
-    fn of(status: StatusCode, body: Value) -> Self {
+    pub(super) fn of(status: StatusCode, body: Value) -> Self {
         Refusal { problem: Box::new(Problem::new(status, "refused", "", "")), body }
     }
 

@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use axum::{
     Json,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{HeaderMap, StatusCode},
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
@@ -17,12 +17,13 @@ use super::{
     Problem,
     body::{JsonBody, given},
     paging::{Page, page},
-    requests::visible,
+    requests::{editor, visible},
 };
 use crate::{
     auth_token::Caller,
     error::{Error, Result},
     file_request::links::store,
+    lock_token::Resource,
     toolbox::{LinkEdit, LinkOptions, Toolbox},
 };
 
@@ -109,6 +110,7 @@ pub(super) async fn extend(
     State(toolbox): State<Toolbox>,
     caller: Caller,
     Path((id, link)): Path<(String, String)>,
+    headers: HeaderMap,
     body: JsonBody<Edit>,
 ) -> Result<Json<Value>, Problem> {
     let (row, edit) = (visible(&toolbox, &caller, &id).await?, body.value);
@@ -119,7 +121,10 @@ pub(super) async fn extend(
         scanner_safe: edit.scanner_safe,
     };
     let mut tx = toolbox.db.begin().await?;
+    let editor = editor(&caller, &headers)?;
+    let locked = toolbox.begin_edit(&mut tx, Resource::request(row.id), editor).await?;
     let link = toolbox.extend_link(&mut tx, &row, jti(&link)?, edit).await?;
+    toolbox.end_edit(&mut tx, locked).await?;
     tx.commit().await?;
     Ok(Json(link.to_json(None)))
 }

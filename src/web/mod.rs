@@ -12,6 +12,8 @@ mod events;
 mod file_types;
 mod health;
 mod links;
+mod lock_guard;
+mod locks;
 mod observe;
 mod paging;
 mod problem;
@@ -41,6 +43,7 @@ pub use client_guard::{
     CallerLayer, CallerService, allow_clients, disallow_clients, require_caller,
 };
 pub use download::serve_file;
+pub use lock_guard::{LockLayer, LockService, holds_lock_on_object, locks_object};
 pub use problem::Problem;
 pub use token_guard::{
     RequestToken, Scope, TokenLayer, TokenService, optional_token, request_tokens, require_token,
@@ -105,6 +108,7 @@ fn table() -> Routes {
         .post("/requests", requests::create)
         .get("/requests", requests::list)
         .get("/requests/{id}", requests::show)
+        .patch("/requests/{id}", requests::update)
         .delete("/requests/{id}", requests::remove)
         .post("/requests/{id}/cancel", requests::cancel)
         .post("/requests/{id}/retry", requests::retry)
@@ -124,9 +128,13 @@ fn table() -> Routes {
         .patch("/request-tokens/{id}", request_tokens::update)
         .post("/request-tokens/{id}/expire", request_tokens::expire)
         .get("/request-tokens/{id}/log", request_tokens::log)
+        .get("/locks", locks::list)
+        .get("/locks/{app}/{model}/{id}", locks::state)
+        .delete("/locks/{app}/{model}/{id}", locks::break_lock)
         .nest("/auth", auth::routes());
     Routes::default()
         .nest("/api", api)
+        .nest("/lock_tokens", locks::routes())
         // HEAD comes with GET.
         .get("/d/{token}", download::download)
         .post("/d/{token}", redeem::redeem)

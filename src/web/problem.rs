@@ -99,6 +99,10 @@ impl From<Error> for Problem {
                 .advise("Log in as the person who asked for it."),
             Error::Unauthenticated(_) => new(S::UNAUTHORIZED, "Who are you?"),
             Error::Forbidden(_) => new(S::FORBIDDEN, "Not allowed"),
+            Error::Locked(_) => new(S::LOCKED, "Somebody else is at it")
+                .advise("Wait until they are done, or ask them."),
+            Error::LockRefused { held: true } => new(S::FORBIDDEN, "Somebody else is at it"),
+            Error::LockRefused { held: false } => new(S::NOT_FOUND, "Not locked"),
             Error::Throttled { retry_after } => {
                 let seconds = retry_after.as_millis().div_ceil(1000).max(1);
                 let problem = new(S::TOO_MANY_REQUESTS, "Too many requests")

@@ -16,15 +16,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Problem, Shared, WebState, body::JsonBody, problem::wants_html};
+use super::{Problem, Shared, WebState, body::JsonBody, locks::session_of, problem::wants_html};
 use crate::{
     auth_token::{Caller, Role},
     error::{Error, Result},
     file_request::{Criteria, FileRequest, NewFileRequest, Requester, Status, store},
     ids::RequestId,
+    lock_token::Resource,
     storage::hex,
-    toolbox::{Deliver, IdempotencyKey, Inline, Response as Made, Toolbox},
+    toolbox::{Deliver, Editor, IdempotencyKey, Inline, Response as Made, Toolbox},
 };
+
+/// Longest description that an edit gives, in characters.
+const DESCRIPTION: usize = 2000;
 
 /// The body of `POST /api/requests`.
 #[derive(Deserialize)]
@@ -239,6 +243,43 @@ pub(super) async fn cancel(
     tx.commit().await?;
     let status = if row.status.is_terminal() { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok((status, Json(to_json(&toolbox, &row))).into_response())
+}
+
+/// The body of `PATCH /api/requests/{id}`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Change {
+    description: String,
+}
+
+/// Who edits: with the lock of `Lock-Token`, else of their session, else a moment's own.
+pub(super) fn editor<'a>(caller: &'a Caller, headers: &'a HeaderMap) -> Result<Editor<'a>> {
+    let token = headers.get("lock-token").map(|value| value.to_str());
+    let token = token.transpose().map_err(|_| Error::LockRefused { held: true })?;
+    Ok(Editor { name: &caller.username, session: session_of(Some(caller), headers), token })
+}
+
+pub(super) async fn update(
+    State(toolbox): State<Toolbox>,
+    caller: Caller,
+    Path(id): Path<String>,
+    headers: HeaderMap,
+    body: JsonBody<Change>,
+) -> Result<Json<Value>, Problem> {
+    let row = visible(&toolbox, &caller, &id).await?;
+    let description = body.value.description;
+    if description.chars().count() > DESCRIPTION || description.contains('\0') {
+        let message = format!("must be up to {DESCRIPTION} characters of text");
+        return Err(Error::invalid("description", message).into());
+    }
+    let mut tx = toolbox.db.begin().await?;
+    let editor = editor(&caller, &headers)?;
+    let edit = toolbox.begin_edit(&mut tx, Resource::request(row.id), editor).await?;
+    store::describe(&mut tx, row.id, &description).await?;
+    let row = store::find(&mut tx, row.id).await?.ok_or(Error::NotFound("request"))?;
+    toolbox.end_edit(&mut tx, edit).await?;
+    tx.commit().await?;
+    Ok(Json(to_json(&toolbox, &row)))
 }
 
 pub(super) async fn retry(

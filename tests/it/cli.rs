@@ -232,6 +232,7 @@ fn every_command_has_help_with_an_example() {
         "set-password",
         "list-tokens",
         "revoke-token",
+        "remove-expired-locks",
     ];
     for command in commands {
         assert!(help.contains(command), "{command}");

@@ -20,6 +20,7 @@ mod faults;
 mod file_requests;
 mod fuzzing;
 mod links;
+mod locks;
 mod mailing;
 mod matrix;
 mod queueing;

@@ -6,6 +6,7 @@
 use bgfiles::{
     auth_token::{Role, Settings, TokenPolicy},
     limits::TokenTtl,
+    lock_token::{Ask, Resource},
     request_token::NewRequestToken,
     toolbox::{LinkOptions, UserChanges},
     web::routes,
@@ -27,6 +28,8 @@ GET    /api/requests                       own 401  200+ 200+ 200+ 200+ 401  403
 GET    /api/requests                   foreign 401  200- 200- 200+ 200+ 401  403
 GET    /api/requests/{id}                  own 401  200+ 200+ 200+ 200+ 401  403
 GET    /api/requests/{id}              foreign 401  404  404  200+ 200+ 401  403
+PATCH  /api/requests/{id}                  own 401  200  200  200  200  401  403
+PATCH  /api/requests/{id}              foreign 401  404  404  200  200  401  403
 DELETE /api/requests/{id}                  own 401  204  204  204  204  401  403
 DELETE /api/requests/{id}              foreign 401  404  404  204  204  401  403
 POST   /api/requests/{id}/cancel           own 401  409  409  409  409  401  403
@@ -83,6 +86,20 @@ POST   /api/auth/apiaccess                 own 401  400  400  400  400  401  400
 POST   /api/auth/apiaccess             foreign 401  201  201  201  201  401  201
 DELETE /api/auth/apiaccess                 own 401  204  204  204  204  401  204
 DELETE /api/auth/apiaccess             foreign 401  404  404  404  404  401  404
+GET    /api/locks                          own 401  200+ 200+ 200+ 200+ 401  403
+GET    /api/locks                      foreign 401  200- 200- 200+ 200+ 401  403
+GET    /api/locks/{app}/{model}/{id}       own 401  200  200  200  200  401  403
+GET    /api/locks/{app}/{model}/{id}   foreign 401  404  404  200  200  401  403
+DELETE /api/locks/{app}/{model}/{id}       own 401  204  204  204  204  401  403
+DELETE /api/locks/{app}/{model}/{id}   foreign 401  404  404  403  204  401  403
+POST   /lock_tokens/{app}/{model}/{id}/    own 401  201  201  201  201  401  403
+POST   /lock_tokens/{app}/{model}/{id}/ foreign 401 404  404  201  201  401  403
+GET    /lock_tokens/{app}/{model}/{id}/{token}/    own 401 200 200 200 200 401 403
+GET    /lock_tokens/{app}/{model}/{id}/{token}/ foreign 401 404 404 200 200 401 403
+PATCH  /lock_tokens/{app}/{model}/{id}/{token}/    own 401 200 200 200 200 401 403
+PATCH  /lock_tokens/{app}/{model}/{id}/{token}/ foreign 401 404 404 200 200 401 403
+DELETE /lock_tokens/{app}/{model}/{id}/{token}/    own 401 204 204 204 204 401 403
+DELETE /lock_tokens/{app}/{model}/{id}/{token}/ foreign 401 404 404 204 204 401 403
 GET    /d/{token}                          own 403  200  200  200  200  401  200
 GET    /d/{token}                      foreign 403  403  403  403  403  401  403
 POST   /d/{token}                          own 403  303  303  303  303  401  303
@@ -162,6 +179,20 @@ impl House<'_> {
                 let requester = if names_somebody { json!({"id": owner}) } else { json!({}) };
                 thing.body = Some(json!({"file_type": "hello", "requester": requester}));
             }
+            ["", "api", "locks", ..] | ["", "lock_tokens", ..] => {
+                let mut new = TestApp::new_request("hello", "");
+                new.requester.id = Some(owner.to_owned());
+                let row = self.app.add(new).await;
+                thing.mark = row.id.to_string();
+                let mut token = String::new();
+                if parts.len() != 6 || parts[1] == "api" {
+                    let ask = Ask { owner: Some(owner.to_owned()), ..Ask::default() };
+                    let held = toolbox.lock(&Resource::request(row.id), ask).await.unwrap();
+                    token = held.held().unwrap().token;
+                }
+                let path = path.replace("{app}/{model}", "bgfiles/file_request");
+                thing.path = path.replace("{id}", &thing.mark).replace("{token}", &token);
+            }
             ["", "api", "requests", ..] | ["", "d" | "g", ..] => {
                 let mut new = TestApp::new_request("hello", "");
                 new.requester.id = Some(owner.to_owned());
@@ -189,7 +220,11 @@ impl House<'_> {
                     _ => path.replace("{id}", &thing.mark).replace("{jti}", &link.jti.to_string()),
                 };
                 if ["POST", "PATCH"].contains(&method) && parts[1] == "api" {
-                    let body = if method == "PATCH" { json!({"max_age": 60}) } else { json!({}) };
+                    let body = match (method, parts.len()) {
+                        ("PATCH", 4) => json!({"description": "another"}),
+                        ("PATCH", _) => json!({"max_age": 60}),
+                        _ => json!({}),
+                    };
                     thing.body = Some(body);
                 }
             }

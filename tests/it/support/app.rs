@@ -8,11 +8,12 @@ use bgfiles::{
     config::Serve,
     file_request::{notice, store},
     limits::TokenTtl,
+    lock_token,
     mail::Mailer,
     request_token,
     storage::Storage,
     templates::Templates,
-    toolbox::{Dispatched, NewUser, Tools},
+    toolbox::{Dispatched, LockPolicy, NewUser, Tools},
     visitor::TrustedProxies,
     web::{WebState, router, server},
     worker::{self, WorkerOptions},
@@ -59,6 +60,8 @@ pub struct Parts {
     pub trusted_proxies: TrustedProxies,
     pub auth: auth_token::Settings,
     pub users: Users,
+    pub locks: lock_token::Settings,
+    pub lock_policy: Option<std::sync::Arc<dyn LockPolicy>>,
 }
 
 impl Default for Parts {
@@ -75,6 +78,8 @@ impl Default for Parts {
             trusted_proxies: TrustedProxies::default(),
             auth: auth_token::Settings::default(),
             users: Users::Own,
+            locks: lock_token::Settings::default(),
+            lock_policy: None,
         }
     }
 }
@@ -133,6 +138,8 @@ impl TestApp {
             trusted_proxies: parts.trusted_proxies,
             auth: parts.auth,
             users: parts.users,
+            locks: parts.locks,
+            lock_policy: parts.lock_policy,
             ..tools.unwrap()
         });
         Self::over(kind, toolbox, url, dir, seen, database)

@@ -1,0 +1,265 @@
+//! `/lock_tokens/{app}/{model}/{id}/[{token}/]` as django-lock-tokens has it, and `/api/locks`: who
+//! holds what, waiting, breaking.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+    routing::{self, MethodRouter},
+};
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::{
+    Problem, WebState, caller,
+    drf::{self, Answer, Fields, Refusal},
+    routes::Routes,
+    session,
+};
+use crate::{
+    auth_token::{Caller, Proof, Role},
+    error::{Error, Result},
+    lock_token::{Acquired, Ask, Held, Resource, store},
+    toolbox::Toolbox,
+};
+
+/// Longest a caller may wait in one call.
+const WAIT: u64 = 60;
+
+pub(super) fn routes() -> Routes {
+    let list = || -> MethodRouter<Arc<WebState>> { routing::post(acquire) };
+    let detail =
+        || -> MethodRouter<Arc<WebState>> { routing::get(show).patch(renew).delete(release) };
+    Routes::default()
+        .post("/{app}/{model}/{id}/", acquire)
+        .get("/{app}/{model}/{id}/{token}/", show)
+        .patch("/{app}/{model}/{id}/{token}/", renew)
+        .delete("/{app}/{model}/{id}/{token}/", release)
+        .alias("/{app}/{model}/{id}", list())
+        .alias("/{app}/{model}/{id}/{token}", detail())
+        .map(|router| router.method_not_allowed_fallback(drf::no_method))
+}
+
+type Names = (String, String, String);
+type NamesAndToken = (String, String, String, String);
+
+fn resource(app: &str, model: &str, id: &str) -> Result<Resource> {
+    Resource::new(app, model, id).map_err(|_| Error::NotFound("resource"))
+}
+
+/// Who asks; nobody where locking is open.
+async fn who(toolbox: &Toolbox, parts: &Parts) -> Result<Option<Caller>> {
+    if toolbox.locks.open && caller::identify(toolbox, parts).await?.is_none() {
+        return Ok(None);
+    }
+    let caller = caller::require(toolbox, parts).await?;
+    toolbox.check_client(&caller)?;
+    Ok(Some(caller))
+}
+
+/// Whose tabs share a lock: a browser's session, or what a program calls its own.
+pub(super) fn session_of(caller: Option<&Caller>, headers: &HeaderMap) -> Option<String> {
+    if caller.is_some_and(|caller| caller.proof == Proof::Session) {
+        return session::of(headers).map(|secret| format!("session {}", secret.hash()));
+    }
+    let given = headers.get("lock-session")?.to_str().ok()?;
+    let fits = (16..=100).contains(&given.len()) && given.bytes().all(|b| b.is_ascii_graphic());
+    // Bound to the user, as anybody could say somebody else's.
+    let user = caller.map_or("", |caller| caller.username.as_str());
+    fits.then(|| format!("client {given} {user}"))
+}
+
+fn to_json(toolbox: &Toolbox, held: &Held) -> Value {
+    let left = (held.expires_at - toolbox.clock.now()).num_milliseconds().max(0);
+    let mut json = json!({
+        "token": held.token,
+        "expires": toolbox.locks.format(held.expires_at),
+        "expires_in": left as f64 / 1000.0,
+        "ttl": held.ttl,
+    });
+    if let (Some(json), Value::Object(lock)) = (json.as_object_mut(), held.lock.to_json()) {
+        json.extend(lock);
+    }
+    json
+}
+
+fn answer(toolbox: &Toolbox, status: StatusCode, held: &Held) -> Response {
+    let fence = format!("\"{}\"", held.lock.fence);
+    let headers = [(header::ETAG, fence), (header::CACHE_CONTROL, "no-store".to_owned())];
+    (status, headers, Json(to_json(toolbox, held))).into_response()
+}
+
+/// A late writer says which fence it holds: 412 when that is over.
+fn check_fence(headers: &HeaderMap, held: &Held) -> Answer<()> {
+    let Some(wanted) = headers.get(header::IF_MATCH) else { return Ok(()) };
+    let current = format!("\"{}\"", held.lock.fence);
+    let listed = wanted.to_str().unwrap_or("").split(',').map(str::trim);
+    if listed.into_iter().any(|tag| tag == "*" || tag == current) {
+        return Ok(());
+    }
+    let detail = json!({ "detail": "The lock was taken anew since.", "fence": held.lock.fence });
+    Err(Refusal::of(StatusCode::PRECONDITION_FAILED, detail))
+}
+
+fn number(fields: &Map<String, Value>, name: &str) -> Result<Option<u32>> {
+    let wrong = || Error::invalid(name, "must be a whole number of seconds");
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(None),
+        Some(Value::Number(number)) => {
+            number.as_u64().and_then(|n| u32::try_from(n).ok()).map(Some).ok_or_else(wrong)
+        }
+        Some(Value::String(text)) => text.parse().map(Some).map_err(|_| wrong()),
+        Some(_) => Err(wrong()),
+    }
+}
+
+fn flag(fields: &Map<String, Value>, name: &str) -> Result<bool> {
+    match fields.get(name) {
+        None | Some(Value::Null) => Ok(false),
+        Some(Value::Bool(flag)) => Ok(*flag),
+        Some(Value::String(text)) if text == "true" => Ok(true),
+        Some(Value::String(text)) if text == "false" => Ok(false),
+        Some(_) => Err(Error::invalid(name, "must be true or false")),
+    }
+}
+
+async fn acquire(
+    State(toolbox): State<Toolbox>,
+    Path((app, model, id)): Path<Names>,
+    parts: Parts,
+    Fields(fields): Fields,
+) -> Answer {
+    let caller = who(&toolbox, &parts).await?;
+    let resource = resource(&app, &model, &id)?;
+    toolbox.may_lock(caller.as_ref(), &resource).await?;
+    let force = flag(&fields, "force")?;
+    if let (true, Some(lock)) = (force, toolbox.lock_on(&resource).await?) {
+        let nobody = Error::Forbidden("only its owner and staff may end a lock");
+        toolbox.may_take_from(caller.as_ref().ok_or(nobody)?, &lock)?;
+    }
+    let reason = fields.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned();
+    let ask = Ask {
+        session: session_of(caller.as_ref(), &parts.headers),
+        owner: caller.map(|caller| caller.username),
+        reason,
+        ttl: number(&fields, "ttl")?,
+        force,
+    };
+    match toolbox.lock(&resource, ask).await? {
+        Acquired::Held(held) => Ok(answer(&toolbox, StatusCode::CREATED, &held)),
+        Acquired::Taken(lock) => {
+            let status = StatusCode::from_u16(toolbox.locks.conflict_status);
+            Err(Refusal::of(status.unwrap_or(StatusCode::CONFLICT), lock.to_json()))
+        }
+    }
+}
+
+/// The lock of the token in the path, for who may see the thing.
+async fn held(toolbox: &Toolbox, parts: &Parts, names: &NamesAndToken) -> Answer<(Resource, Held)> {
+    let caller = who(toolbox, parts).await?;
+    let (app, model, id, token) = names;
+    let resource = resource(app, model, id)?;
+    toolbox.may_lock(caller.as_ref(), &resource).await?;
+    let held = toolbox.held_lock(&resource, token).await?;
+    check_fence(&parts.headers, &held)?;
+    Ok((resource, held))
+}
+
+async fn show(
+    State(toolbox): State<Toolbox>,
+    Path(names): Path<NamesAndToken>,
+    parts: Parts,
+) -> Answer {
+    let (_, held) = held(&toolbox, &parts, &names).await?;
+    Ok(answer(&toolbox, StatusCode::OK, &held))
+}
+
+async fn renew(
+    State(toolbox): State<Toolbox>,
+    Path(names): Path<NamesAndToken>,
+    parts: Parts,
+    Fields(fields): Fields,
+) -> Answer {
+    let (resource, held) = held(&toolbox, &parts, &names).await?;
+    let renewed = toolbox.renew_lock(&resource, &held.token, number(&fields, "ttl")?).await?;
+    Ok(answer(&toolbox, StatusCode::OK, &renewed))
+}
+
+async fn release(
+    State(toolbox): State<Toolbox>,
+    Path(names): Path<NamesAndToken>,
+    parts: Parts,
+) -> Answer {
+    let (resource, held) = held(&toolbox, &parts, &names).await?;
+    toolbox.unlock(&resource, &held.token).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// The query of `GET /api/locks`.
+#[derive(Deserialize)]
+pub(super) struct Which {
+    resource: Option<String>,
+    owner: Option<String>,
+    limit: Option<String>,
+}
+
+/// Applications and staff see all locks, others their own.
+pub(super) async fn list(
+    State(toolbox): State<Toolbox>,
+    caller: Caller,
+    Query(query): Query<Which>,
+) -> Result<Json<Value>, Problem> {
+    let limit = super::paging::limit(query.limit.as_deref())?;
+    let owner = match caller.role {
+        Role::User => Some(caller.username.as_str()),
+        Role::Service | Role::Staff => query.owner.as_deref(),
+    };
+    let filter = store::Filter { resource: query.resource.as_deref(), owner };
+    let mut conn = toolbox.db.acquire().await?;
+    let locks = store::list(&mut conn, &filter, toolbox.clock.now(), limit).await?;
+    let items: Vec<Value> = locks.iter().map(|lock| lock.to_json()).collect();
+    Ok(Json(json!({ "items": items })))
+}
+
+/// The query of `GET /api/locks/{app}/{model}/{id}`.
+#[derive(Deserialize)]
+pub(super) struct Wait {
+    /// Seconds.
+    wait: Option<u64>,
+}
+
+/// Who holds it: `{"lock": … or null}`. With `?wait=N`, as soon as nobody does, after N seconds at
+/// the latest.
+pub(super) async fn state(
+    State(state): super::Shared,
+    caller: Caller,
+    Path((app, model, id)): Path<Names>,
+    Query(query): Query<Wait>,
+) -> Result<Json<Value>, Problem> {
+    let toolbox = &state.toolbox;
+    let resource = resource(&app, &model, &id)?;
+    toolbox.may_lock(Some(&caller), &resource).await?;
+    let most = query.wait.unwrap_or(0);
+    if most > WAIT {
+        return Err(Error::invalid("wait", format!("must be up to {WAIT} seconds")).into());
+    }
+    let lock = tokio::select! {
+        lock = toolbox.wait_for_lock(&resource, Duration::from_secs(most)) => lock?,
+        () = state.shutdown.cancelled() => toolbox.lock_on(&resource).await?,
+    };
+    Ok(Json(json!({ "lock": lock.map(|lock| lock.to_json()) })))
+}
+
+pub(super) async fn break_lock(
+    State(toolbox): State<Toolbox>,
+    caller: Caller,
+    Path((app, model, id)): Path<Names>,
+) -> Result<StatusCode, Problem> {
+    let resource = resource(&app, &model, &id)?;
+    toolbox.may_lock(Some(&caller), &resource).await?;
+    toolbox.break_lock(&caller, &resource).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
