@@ -446,6 +446,14 @@ impl Toolbox {
         Ok(Edit { resource, token: Some(held.token) })
     }
 
+    /// Ends an edit after which the thing is no more: its lock goes with it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn end_locks(&self, tx: &mut Tx, edit: Edit) -> Result<()> {
+        store::break_lock(tx, &edit.resource, None, self.clock.now()).await.map(drop)
+    }
+
     /// Ends an edit: lets go of what [`Toolbox::begin_edit`] took.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ use axum::{
 };
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use super::{
     Problem, WebState, caller,
@@ -23,6 +24,7 @@ use crate::{
     auth_token::{Caller, Proof, Role},
     error::{Error, Result},
     lock_token::{Acquired, Ask, Held, Resource, store},
+    storage::hex,
     toolbox::Toolbox,
 };
 
@@ -34,6 +36,8 @@ pub(super) fn routes() -> Routes {
     let detail =
         || -> MethodRouter<Arc<WebState>> { routing::get(show).patch(renew).delete(release) };
     Routes::default()
+        .get("/lock_tokens.js", script)
+        .get("/lock_tokens.d.ts", types)
         .post("/{app}/{model}/{id}/", acquire)
         .get("/{app}/{model}/{id}/{token}/", show)
         .patch("/{app}/{model}/{id}/{token}/", renew)
@@ -41,6 +45,28 @@ pub(super) fn routes() -> Routes {
         .alias("/{app}/{model}/{id}", list())
         .alias("/{app}/{model}/{id}/{token}", detail())
         .map(|router| router.method_not_allowed_fallback(drf::no_method))
+}
+
+/// The client for browsers.
+async fn script(headers: HeaderMap) -> Response {
+    asset(include_str!("static/lock_tokens.js"), "text/javascript; charset=utf-8", &headers)
+}
+
+/// Its types.
+async fn types(headers: HeaderMap) -> Response {
+    asset(include_str!("static/lock_tokens.d.ts"), "text/plain; charset=utf-8", &headers)
+}
+
+/// A file of this version, which browsers ask for anew.
+fn asset(text: &'static str, content_type: &'static str, headers: &HeaderMap) -> Response {
+    let tag = format!("\"{}\"", &hex(&Sha256::digest(text.as_bytes()))[..16]);
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let known = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
+    let common = [(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache".to_owned())];
+    match known {
+        true => (StatusCode::NOT_MODIFIED, common).into_response(),
+        false => (common, [(header::CONTENT_TYPE, content_type)], text).into_response(),
+    }
 }
 
 type Names = (String, String, String);

@@ -298,8 +298,26 @@ pub(super) async fn remove(
     State(state): State<Arc<WebState>>,
     caller: Caller,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let row = visible(&state.toolbox, &caller, &id).await?;
-    state.toolbox.delete(row.id).await?;
+    let toolbox = &state.toolbox;
+    let row = visible(toolbox, &caller, &id).await?;
+    // While a worker is at it, that is what is said.
+    if row.status == Status::Running {
+        toolbox.delete(row.id).await?;
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    let mut tx = toolbox.db.begin().await?;
+    let edit =
+        toolbox.begin_edit(&mut tx, Resource::request(row.id), editor(&caller, &headers)?).await?;
+    tx.commit().await?;
+    let deleted = toolbox.delete(row.id).await;
+    let mut tx = toolbox.db.begin().await?;
+    match deleted {
+        Ok(_) => toolbox.end_locks(&mut tx, edit).await?,
+        Err(_) => toolbox.end_edit(&mut tx, edit).await?,
+    }
+    tx.commit().await?;
+    deleted?;
     Ok(StatusCode::NO_CONTENT)
 }

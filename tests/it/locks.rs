@@ -211,6 +211,71 @@ both! {
     }
 }
 
+both! {
+    async fn case_10_an_editing_page(app) {
+        let toolbox = app.toolbox.clone();
+        let save = move |Extension(held): Extension<Held>| {
+            let toolbox = toolbox.clone();
+            async move {
+                let thing = page(&held.lock.object_id);
+                toolbox.unlock_for_session(&thing, held.lock.session.as_deref().unwrap()).await.unwrap();
+                "saved"
+            }
+        };
+        let host = Router::new()
+            .route("/page/{page}", get(async || "<button>Save</button>").layer(locks_object(&app.toolbox, last_part)))
+            .route("/page/{page}", post(save).layer(holds_lock_on_object(&app.toolbox, last_part)));
+        let listener = server::listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let url = format!("http://{}/page/home", listener.local_addr().unwrap());
+        tokio::spawn(server::serve(listener, host, Default::default(), app.stop.clone()));
+        let sessions = [app.toolbox.begin_session("amy", None).await.unwrap(), app.toolbox.begin_session("bob", None).await.unwrap()];
+        for name in ["amy", "bob"] {
+            app.add_user(name, Role::User, None).await;
+        }
+        let call = async |method: &str, who: usize| {
+            let request = app.http.request(method.parse().unwrap(), &url);
+            let request = request.header("cookie", format!("bgfiles_session={}", sessions[who].expose()));
+            let (status, body) = app::json(request.send().await.unwrap()).await;
+            (status, body.to_string().contains("Save"))
+        };
+        let (amy, bob) = (0, 1);
+        assert_eq!(call("GET", amy).await, (200, true));
+        assert_eq!(call("GET", bob).await, (403, false));
+        assert_eq!(call("POST", bob).await.0, 403);
+        assert_eq!(call("POST", amy).await.0, 200);
+        assert!(!app.toolbox.is_locked(&page("home")).await.unwrap(), "saved and unlocked");
+        assert_eq!(call("GET", bob).await, (200, true));
+    }
+}
+
+both! {
+    async fn bug_5_an_error_of_the_database_is_an_error(app) {
+        app.sql("DROP TABLE bgfiles_lock_tokens").await;
+        assert!(matches!(app.toolbox.lock(&page("home"), Ask::default()).await, Err(Error::Database(_))));
+    }
+}
+
+both! {
+    async fn bug_6_what_is_locked_is_not_deleted(app) {
+        let base = format!("http://{}", app.serve().await);
+        let amy = Caller::new(&app, &base, "amy", Role::User).await;
+        let root = Caller::new(&app, &base, "root", Role::Staff).await;
+        let row = app.request("hello", "").await;
+        let (_, lock) = send(&amy, "POST", &format!("bgfiles/file_request/{}/", row.id), Value::Null).await;
+        let delete = async |caller: &Caller, token: &str| {
+            let request = caller.call("DELETE", &format!("/api/requests/{}", row.id));
+            let request = if token.is_empty() { request } else { request.header("lock-token", token) };
+            request.send().await.unwrap().status().as_u16()
+        };
+        assert_eq!(delete(&root, "").await, 423);
+        assert_eq!(delete(&amy, lock["token"].as_str().unwrap()).await, 204);
+        assert_eq!(app.count("SELECT count(*) FROM bgfiles_locks WHERE held").await, 0, "no orphan");
+        let row = app.request("hello", "").await;
+        assert_eq!(root.call("DELETE", &format!("/api/requests/{}", row.id)).send().await.unwrap().status(), 204);
+        assert_eq!(app.count("SELECT count(*) FROM bgfiles_locks WHERE held").await, 0);
+    }
+}
+
 /// Renewed while the handler runs: on the machine's clock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_outlives_its_timeout_while_the_handler_runs() {

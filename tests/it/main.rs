@@ -11,6 +11,7 @@ mod support;
 mod api;
 mod architecture;
 mod auth_tokens;
+mod browser;
 mod cleaning;
 mod cli;
 mod conformance;

@@ -92,6 +92,10 @@ GET    /api/locks/{app}/{model}/{id}       own 401  200  200  200  200  401  403
 GET    /api/locks/{app}/{model}/{id}   foreign 401  404  404  200  200  401  403
 DELETE /api/locks/{app}/{model}/{id}       own 401  204  204  204  204  401  403
 DELETE /api/locks/{app}/{model}/{id}   foreign 401  404  404  403  204  401  403
+GET    /lock_tokens/lock_tokens.js         own 200  200  200  200  200  200  200
+GET    /lock_tokens/lock_tokens.js     foreign 200  200  200  200  200  200  200
+GET    /lock_tokens/lock_tokens.d.ts       own 200  200  200  200  200  200  200
+GET    /lock_tokens/lock_tokens.d.ts   foreign 200  200  200  200  200  200  200
 POST   /lock_tokens/{app}/{model}/{id}/    own 401  201  201  201  201  401  403
 POST   /lock_tokens/{app}/{model}/{id}/ foreign 401 404  404  201  201  401  403
 GET    /lock_tokens/{app}/{model}/{id}/{token}/    own 401 200 200 200 200 401 403

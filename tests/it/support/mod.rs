@@ -3,6 +3,7 @@
 pub mod app;
 mod caller;
 pub mod child;
+pub mod chrome;
 pub mod handlers;
 pub mod postgres;
 pub mod s3;
