@@ -613,9 +613,9 @@ impl Config {
             );
         }
         let longest = self.lock_tokens_max_timeout;
-        if self.lock_tokens_timeout.is_zero() || self.lock_tokens_timeout > longest {
+        if self.lock_tokens_timeout < Duration::from_secs(5) || self.lock_tokens_timeout > longest {
             return wrong(
-                "lock_tokens_timeout (BGFILES_LOCK_TOKENS_TIMEOUT): must be a second or more, and lock_tokens_max_timeout or less",
+                "lock_tokens_timeout (BGFILES_LOCK_TOKENS_TIMEOUT): must be 5 seconds or more, and lock_tokens_max_timeout or less",
             );
         }
         if !is_format(&self.expiry_datetime_format) {

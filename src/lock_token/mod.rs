@@ -183,6 +183,7 @@ pub struct Ask {
     pub reason: String,
     /// Seconds; the setting's when `None`.
     pub ttl: Option<u32>,
-    /// Takes the lock from whoever has it.
-    pub force: bool,
+    /// Takes the lock from whoever has it, if it is still this fence's: permission to take it was
+    /// for that one.
+    pub instead_of: Option<i64>,
 }

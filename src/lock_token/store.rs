@@ -9,7 +9,7 @@ use crate::{
     error::Result,
 };
 
-/// Takes the lock if it is free, expired, the session's own, or to be forced.
+/// Takes the lock if it is free, expired, the session's own, or the one that is to be taken.
 ///
 /// # Errors
 /// The database's.
@@ -28,18 +28,18 @@ pub async fn acquire(
             reason, first_token, locked_at, expires_at) \
         VALUES ($1, $2, (SELECT fence FROM bgfiles_lock_floor) + 1, true, $3, $4, $5, $6, $7, $8) \
         ON CONFLICT (resource, object_id) DO UPDATE SET \
-            fence = CASE WHEN l.held AND l.session = $3 AND NOT $9 \
+            fence = CASE WHEN l.held AND l.session = $3 AND NOT coalesce(l.fence = $9, false) \
                 THEN l.fence ELSE l.fence + 1 END, \
-            first_token = CASE WHEN l.held AND l.session = $3 AND NOT $9 \
+            first_token = CASE WHEN l.held AND l.session = $3 AND NOT coalesce(l.fence = $9, false) \
                 THEN l.first_token ELSE excluded.first_token END, \
-            owner = CASE WHEN l.held AND l.session = $3 AND NOT $9 THEN l.owner ELSE $4 END, \
-            reason = CASE WHEN l.held AND l.session = $3 AND NOT $9 THEN l.reason ELSE $5 END, \
-            locked_at = CASE WHEN l.held AND l.session = $3 AND NOT $9 \
+            owner = CASE WHEN l.held AND l.session = $3 AND NOT coalesce(l.fence = $9, false) THEN l.owner ELSE $4 END, \
+            reason = CASE WHEN l.held AND l.session = $3 AND NOT coalesce(l.fence = $9, false) THEN l.reason ELSE $5 END, \
+            locked_at = CASE WHEN l.held AND l.session = $3 AND NOT coalesce(l.fence = $9, false) \
                 THEN l.locked_at ELSE $7 END, \
-            expires_at = CASE WHEN l.held AND l.session = $3 AND NOT $9 AND l.expires_at > $8 \
+            expires_at = CASE WHEN l.held AND l.session = $3 AND NOT coalesce(l.fence = $9, false) AND l.expires_at > $8 \
                 THEN l.expires_at ELSE $8 END, \
             session = $3, held = true \
-        WHERE NOT l.held OR l.expires_at <= $7 OR l.session = $3 OR $9 \
+        WHERE NOT l.held OR l.expires_at <= $7 OR l.session = $3 OR l.fence = $9 \
         RETURNING first_token";
     let mut tries = 0;
     let first = loop {
@@ -52,7 +52,7 @@ pub async fn acquire(
             .bind(token)
             .bind(now)
             .bind(expires_at)
-            .bind(ask.force)
+            .bind(ask.instead_of)
             .fetch_optional(c)
             .await?);
         if first.is_some() {
@@ -143,6 +143,10 @@ struct TokenRow {
 }
 
 async fn token_row(conn: Conn<'_>, resource: &Resource, token: &str) -> Result<Option<TokenRow>> {
+    // Whatever else is written there is no token.
+    if token.len() != 32 || !token.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Ok(None);
+    }
     let sql = "SELECT fence, ttl, expires_at FROM bgfiles_lock_tokens \
         WHERE token = $1 AND resource = $2 AND object_id = $3";
     on!(conn, c => Ok(sqlx::query_as(sql)
@@ -151,6 +155,28 @@ async fn token_row(conn: Conn<'_>, resource: &Resource, token: &str) -> Result<O
         .bind(resource.id())
         .fetch_optional(c)
         .await?))
+}
+
+/// A lock lasts as long as its longest token; without one it is free.
+async fn settle(mut conn: Conn<'_>, resource: &Resource, now: DateTime<Utc>) -> Result<()> {
+    let sql = "SELECT max(expires_at) FROM bgfiles_lock_tokens \
+        WHERE resource = $1 AND object_id = $2";
+    let end: Option<DateTime<Utc>> = on!(conn.reborrow(), c => sqlx::query_scalar(sql)
+        .bind(resource.kind())
+        .bind(resource.id())
+        .fetch_one(c)
+        .await?);
+    let sql = "UPDATE bgfiles_locks SET held = $3, expires_at = $4 \
+        WHERE resource = $1 AND object_id = $2";
+    on!(conn, c => sqlx::query(sql)
+        .bind(resource.kind())
+        .bind(resource.id())
+        .bind(end.is_some())
+        .bind(end.unwrap_or(now))
+        .execute(c)
+        .await
+        .map(drop)?);
+    Ok(())
 }
 
 /// The lock that a token holds, expired or not.
@@ -203,19 +229,7 @@ pub async fn renew(
     let Some(row) = token_row(conn.reborrow(), resource, token).await? else { return Ok(None) };
     let ttl = ttl.unwrap_or(row.ttl);
     let end = now + TimeDelta::seconds(ttl.into());
-    // By the fence: the row may have been taken since the token was read.
-    let sql = "UPDATE bgfiles_locks SET \
-            expires_at = CASE WHEN expires_at > $4 THEN expires_at ELSE $4 END \
-        WHERE resource = $1 AND object_id = $2 AND held AND fence = $3";
-    let renewed = on!(conn.reborrow(), c => sqlx::query(sql)
-        .bind(resource.kind())
-        .bind(resource.id())
-        .bind(row.fence)
-        .bind(end)
-        .execute(c)
-        .await?
-        .rows_affected());
-    if renewed == 0 {
+    if !guard(conn.reborrow(), resource, token, Some(row.fence)).await? {
         return Ok(None);
     }
     let sql = "UPDATE bgfiles_lock_tokens SET expires_at = $2, ttl = $3 WHERE token = $1";
@@ -226,6 +240,7 @@ pub async fn renew(
         .execute(c)
         .await
         .map(drop)?);
+    settle(conn.reborrow(), resource, now).await?;
     held(conn, resource, token).await
 }
 
@@ -257,7 +272,7 @@ pub async fn guard(
     Ok(held == 1)
 }
 
-/// Lets go of a token; of the lock with the last one that has not expired. Whether it held it.
+/// Lets go of a token; of the lock with its last one. Whether it held it.
 ///
 /// # Errors
 /// The database's.
@@ -273,27 +288,7 @@ pub async fn release(
     }
     let sql = "DELETE FROM bgfiles_lock_tokens WHERE token = $1";
     on!(conn.reborrow(), c => sqlx::query(sql).bind(token).execute(c).await.map(drop)?);
-    let sql = "SELECT max(expires_at) FROM bgfiles_lock_tokens \
-        WHERE resource = $1 AND object_id = $2 AND expires_at > $3";
-    let end: Option<DateTime<Utc>> = on!(conn.reborrow(), c => sqlx::query_scalar(sql)
-        .bind(resource.kind())
-        .bind(resource.id())
-        .bind(now)
-        .fetch_one(c)
-        .await?);
-    let sql = "UPDATE bgfiles_locks SET held = $3, expires_at = $4 \
-        WHERE resource = $1 AND object_id = $2";
-    on!(conn.reborrow(), c => sqlx::query(sql)
-        .bind(resource.kind())
-        .bind(resource.id())
-        .bind(end.is_some())
-        .bind(end.unwrap_or(now))
-        .execute(c)
-        .await
-        .map(drop)?);
-    if end.is_none() {
-        forget_tokens(conn, resource).await?;
-    }
+    settle(conn, resource, now).await?;
     Ok(true)
 }
 
@@ -308,7 +303,8 @@ async fn forget_tokens(conn: Conn<'_>, resource: &Resource) -> Result<()> {
     Ok(())
 }
 
-/// Ends a lock whoever holds it; with `session`, only if it is that one's. Whether there was one.
+/// Ends a lock whoever holds it; with `session`, only if it is that one's, with `fence`, only that
+/// acquisition. Whether there was one.
 ///
 /// # Errors
 /// The database's.
@@ -316,16 +312,19 @@ pub async fn break_lock(
     conn: impl Into<Conn<'_>>,
     resource: &Resource,
     session: Option<&str>,
+    fence: Option<i64>,
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let mut conn = conn.into();
     let sql = "UPDATE bgfiles_locks SET held = false, expires_at = $4 \
-        WHERE resource = $1 AND object_id = $2 AND held AND ($3 IS NULL OR session = $3)";
+        WHERE resource = $1 AND object_id = $2 AND held AND ($3 IS NULL OR session = $3) \
+            AND ($5 IS NULL OR fence = $5)";
     let broken = on!(conn.reborrow(), c => sqlx::query(sql)
         .bind(resource.kind())
         .bind(resource.id())
         .bind(session)
         .bind(now)
+        .bind(fence)
         .execute(c)
         .await?
         .rows_affected());
@@ -378,10 +377,21 @@ pub async fn delete_stale(
     limit: i64,
 ) -> Result<(u64, u64)> {
     let mut conn = conn.into();
-    let sql = "DELETE FROM bgfiles_locks WHERE (resource, object_id) IN ( \
-            SELECT resource, object_id FROM bgfiles_locks WHERE expires_at <= $1 \
-            ORDER BY expires_at LIMIT $2) \
-        AND expires_at <= $1 RETURNING fence, held";
+    // What somebody is at, in a transaction, is left for the next time.
+    let sql = match &conn {
+        Conn::Postgres(_) => {
+            "DELETE FROM bgfiles_locks WHERE (resource, object_id) IN ( \
+                SELECT resource, object_id FROM bgfiles_locks WHERE expires_at <= $1 \
+                ORDER BY expires_at, resource, object_id LIMIT $2 FOR UPDATE SKIP LOCKED) \
+            AND expires_at <= $1 RETURNING fence, held"
+        }
+        Conn::Sqlite(_) => {
+            "DELETE FROM bgfiles_locks WHERE (resource, object_id) IN ( \
+                SELECT resource, object_id FROM bgfiles_locks WHERE expires_at <= $1 \
+                ORDER BY expires_at, resource, object_id LIMIT $2) \
+            AND expires_at <= $1 RETURNING fence, held"
+        }
+    };
     let removed: Vec<(i64, bool)> = on!(conn.reborrow(), c => sqlx::query_as(sql)
         .bind(before)
         .bind(limit)

@@ -16,6 +16,8 @@ use crate::{
     lock_token::{Acquired, Ask, Check, Held, Lock, Resource, locked, store},
 };
 
+/// The kind of file requests.
+const REQUESTS: &str = "bgfiles/file_request";
 /// Longest reason, in characters.
 const REASON: usize = 200;
 /// How often one who waits looks.
@@ -112,19 +114,20 @@ impl Toolbox {
             }
         }
         match resource.kind() {
-            "bgfiles/file_request" => {
+            REQUESTS => {
                 let id: RequestId = resource.id().parse().map_err(|_| unknown())?;
                 let row = requests::find(&mut self.db.acquire().await?, id).await?;
                 let seen = |row: &FileRequest| {
-                    caller.is_none_or(|caller| caller.may_see(row.requester.as_deref()))
+                    caller.is_some_and(|caller| caller.may_see(row.requester.as_deref()))
                 };
                 row.filter(seen).map(drop).ok_or_else(unknown)
             }
             "bgfiles/file_type" => {
                 self.registry.get(resource.id()).map_err(|_| unknown())?;
                 match caller.map(|caller| caller.role) {
+                    Some(Role::Service | Role::Staff) => Ok(()),
                     Some(Role::User) => Err(Error::Forbidden("file types are for staff to lock")),
-                    _ => Ok(()),
+                    None => Err(unknown()),
                 }
             }
             _ if self.locks.lists(resource) => Ok(()),
@@ -165,24 +168,24 @@ impl Toolbox {
 
     /// A worker's lease on a request, as a lock.
     async fn lease_of(&self, conn: Conn<'_>, resource: &Resource) -> Result<Option<Lock>> {
-        let id = (resource.kind() == "bgfiles/file_request").then(|| resource.id().parse());
+        let id = (resource.kind() == REQUESTS).then(|| resource.id().parse());
         let Some(Ok(id)) = id else { return Ok(None) };
-        let row = requests::find(conn, id).await?;
+        Ok(requests::find(conn, id).await?.and_then(|row| self.lease(row)))
+    }
+
+    fn lease(&self, row: FileRequest) -> Option<Lock> {
         let now = self.clock.now();
-        let leased = row.filter(|row| row.status == Status::Running);
-        Ok(leased.and_then(|row| {
-            let expires_at = row.lease_until.filter(|end| *end > now)?;
-            Some(Lock {
-                resource: resource.kind().to_owned(),
-                object_id: resource.id().to_owned(),
-                fence: row.generation,
-                owner: row.leased_by,
-                reason: "a worker makes the file".into(),
-                locked_at: row.started_at.unwrap_or(now),
-                expires_at,
-                session: None,
-            })
-        }))
+        let expires_at = row.lease_until.filter(|end| *end > now)?;
+        (row.status == Status::Running).then(|| Lock {
+            resource: REQUESTS.into(),
+            object_id: row.id.to_string(),
+            fence: row.generation,
+            owner: row.leased_by,
+            reason: "a worker makes the file".into(),
+            locked_at: row.started_at.unwrap_or(now),
+            expires_at,
+            session: None,
+        })
     }
 
     /// Who holds a resource now: somebody with a lock, or a worker with its lease.
@@ -306,9 +309,13 @@ impl Toolbox {
         if self.lease_of(tx.conn(), resource).await?.is_some() {
             return Err(locked(&lock));
         }
-        store::break_lock(&mut tx, resource, None, self.clock.now()).await?;
+        let now = self.clock.now();
+        if !store::break_lock(&mut tx, resource, None, Some(lock.fence), now).await? {
+            return Err(Error::NotFound("lock"));
+        }
+        tx.commit().await?;
         tracing::info!(%resource, by = caller.username, of = lock.owner, "a lock was broken");
-        tx.commit().await
+        Ok(())
     }
 
     /// Whether a caller may end or take somebody's lock.
@@ -354,17 +361,19 @@ impl Toolbox {
         owner: Option<&str>,
         force_new: bool,
     ) -> Result<Held> {
-        if force_new {
-            let mut tx = self.db.begin().await?;
-            store::break_lock(&mut tx, resource, Some(session), self.clock.now()).await?;
-            tx.commit().await?;
-        }
         let ask = Ask {
             session: Some(session.to_owned()),
             owner: owner.map(str::to_owned),
             ..Ask::default()
         };
-        self.lock(resource, ask).await?.held()
+        let mut tx = self.db.begin().await?;
+        if force_new {
+            let now = self.clock.now();
+            store::break_lock(&mut tx, resource, Some(session), None, now).await?;
+        }
+        let held = self.lock_in(&mut tx, resource, &ask).await?.held()?;
+        tx.commit().await?;
+        Ok(held)
     }
 
     /// Lets go of a session's lock, of all its tabs.
@@ -373,7 +382,7 @@ impl Toolbox {
     /// [`Error::LockRefused`] when it has none.
     pub async fn unlock_for_session(&self, resource: &Resource, session: &str) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        if !store::break_lock(&mut tx, resource, Some(session), self.clock.now()).await? {
+        if !store::break_lock(&mut tx, resource, Some(session), None, self.clock.now()).await? {
             return Err(refused(store::find(&mut tx, resource).await?.is_some()));
         }
         tx.commit().await
@@ -436,6 +445,9 @@ impl Toolbox {
         resource: Resource,
         editor: Editor<'_>,
     ) -> Result<Edit> {
+        if let Some(lease) = self.lease_of(tx.conn(), &resource).await? {
+            return Err(locked(&lease));
+        }
         if let Some(token) = editor.token {
             self.guard_lock(&mut *tx, &resource, token, None).await?;
             return Ok(Edit { resource, token: None });
@@ -446,12 +458,41 @@ impl Toolbox {
         Ok(Edit { resource, token: Some(held.token) })
     }
 
-    /// Ends an edit after which the thing is no more: its lock goes with it.
+    /// Removes a request for somebody, unless somebody else is at it; its lock goes with it.
     ///
     /// # Errors
-    /// The database's.
-    pub async fn end_locks(&self, tx: &mut Tx, edit: Edit) -> Result<()> {
-        store::break_lock(tx, &edit.resource, None, self.clock.now()).await.map(drop)
+    /// [`Error::Locked`]; as [`Toolbox::delete`].
+    pub async fn delete_as(&self, id: RequestId, editor: Editor<'_>) -> Result<()> {
+        let mut tx = self.db.begin().await?;
+        let row = self.begin_deletion(&mut tx, id).await?;
+        let resource = Resource::request(id);
+        self.begin_edit(&mut tx, resource.clone(), editor).await?;
+        store::break_lock(&mut tx, &resource, None, None, self.clock.now()).await?;
+        tx.commit().await?;
+        self.remove(&row).await
+    }
+
+    /// Locks that hold now, the newest first; and the leases of workers on requests.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] on a filter that is no name; the database's.
+    pub async fn locks(&self, filter: &store::Filter<'_>, limit: i64) -> Result<Vec<Lock>> {
+        for (field, text) in [("resource", filter.resource), ("owner", filter.owner)] {
+            if text.is_some_and(|text| text.chars().any(char::is_control)) {
+                return Err(Error::invalid(field, "must be a name"));
+            }
+        }
+        let mut conn = self.db.acquire().await?;
+        let mut locks = store::list(&mut conn, filter, self.clock.now(), limit).await?;
+        if filter.owner.is_none() && filter.resource.is_none_or(|kind| kind == REQUESTS) {
+            let running = requests::Filter { status: Some(Status::Running), ..Default::default() };
+            for row in requests::list(&mut conn, &running, limit).await? {
+                locks.extend(self.lease(row));
+            }
+            locks.sort_by_key(|lock| std::cmp::Reverse(lock.locked_at));
+            locks.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+        }
+        Ok(locks)
     }
 
     /// Ends an edit: lets go of what [`Toolbox::begin_edit`] took.

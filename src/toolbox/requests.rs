@@ -2,10 +2,11 @@
 
 use super::{Inline, KEEP_ENDED, Toolbox};
 use crate::{
-    db::Conn,
+    db::{Conn, Tx},
     error::{Error, Result},
     file_request::{FileRequest, NewFileRequest, store},
     ids::RequestId,
+    lock_token::{self, Resource},
     queue,
     registry::{Delivery, Job},
 };
@@ -197,11 +198,16 @@ impl Toolbox {
     /// the cleaner finishes the work.
     pub async fn delete(&self, id: RequestId) -> Result<()> {
         let mut tx = self.db.begin().await?;
-        let Some(row) = store::begin_deletion(&mut tx, id, self.clock.now()).await? else {
-            return Err(already(tx.conn(), id, "deleted; cancel it first").await?);
-        };
+        let row = self.begin_deletion(&mut tx, id).await?;
         tx.commit().await?;
         self.remove(&row).await
+    }
+
+    pub(super) async fn begin_deletion(&self, tx: &mut Tx, id: RequestId) -> Result<FileRequest> {
+        match store::begin_deletion(&mut *tx, id, self.clock.now()).await? {
+            Some(row) => Ok(row),
+            None => Err(already(tx.conn(), id, "deleted; cancel it first").await?),
+        }
     }
 
     /// The second half of a removal: the object, then the row.
@@ -211,6 +217,9 @@ impl Toolbox {
         }
         let mut tx = self.db.begin().await?;
         store::finish_removal(&mut tx, row.id).await?;
+        // Nobody edits what is not there.
+        let resource = Resource::request(row.id);
+        lock_token::store::break_lock(&mut tx, &resource, None, None, self.clock.now()).await?;
         tx.commit().await
     }
 }

@@ -92,10 +92,10 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
         let bytes = bytes.map_err(|rejection| Refusal::of(rejection.status(), unreadable))?;
         let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
         let fields = match essence.as_str() {
+            _ if bytes.is_empty() => Map::new(),
             "application/json" => json_fields(&bytes)?,
             "application/x-www-form-urlencoded" => form_fields(&bytes),
             "multipart/form-data" => multipart_fields(bytes, &content_type).await?,
-            "" if bytes.is_empty() => Map::new(),
             _ => {
                 let detail = format!("Unsupported media type \"{content_type}\" in request.");
                 let body = json!({ "detail": detail });

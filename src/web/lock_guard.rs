@@ -120,9 +120,11 @@ impl Holder {
         }
     }
 
+    /// Should nobody wait for this any more, dropping it does the same.
     async fn release(mut self) {
-        if let Some(token) = self.token.take() {
+        if let Some(token) = self.token.clone() {
             release(&self.toolbox, &self.resource, &token).await;
+            self.token = None;
         }
     }
 }
@@ -157,8 +159,14 @@ fn session(caller: Option<&Caller>, parts: &Parts) -> String {
 impl LockLayer {
     async fn lock(&self, parts: &Parts) -> Result<(Resource, Held)> {
         let resource = (self.name)(parts).ok_or(Error::NotFound("object"))?;
-        let caller = caller::identify(&self.toolbox, parts).await?;
+        let caller = match self.toolbox.locks.open {
+            true => caller::identify(&self.toolbox, parts).await?,
+            false => Some(caller::require(&self.toolbox, parts).await?),
+        };
         let session = session(caller.as_ref(), parts);
+        if !self.held && caller.is_none() && session.starts_with("request ") {
+            return Err(Error::Forbidden("a lock that lasts is somebody's: send Lock-Session"));
+        }
         let owner = caller.as_ref().map(|caller| caller.username.as_str());
         let held = self.toolbox.lock_for_session(&resource, &session, owner, false).await?;
         Ok((resource, held))

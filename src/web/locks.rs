@@ -19,6 +19,7 @@ use super::{
     drf::{self, Answer, Fields, Refusal},
     routes::Routes,
     session,
+    visitor::visitor,
 };
 use crate::{
     auth_token::{Caller, Proof, Role},
@@ -79,6 +80,8 @@ fn resource(app: &str, model: &str, id: &str) -> Result<Resource> {
 /// Who asks; nobody where locking is open.
 async fn who(toolbox: &Toolbox, parts: &Parts) -> Result<Option<Caller>> {
     if toolbox.locks.open && caller::identify(toolbox, parts).await?.is_none() {
+        let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
+        toolbox.throttle(None, &visitor).await?;
         return Ok(None);
     }
     let caller = caller::require(toolbox, parts).await?;
@@ -161,10 +164,11 @@ async fn acquire(
     let caller = who(&toolbox, &parts).await?;
     let resource = resource(&app, &model, &id)?;
     toolbox.may_lock(caller.as_ref(), &resource).await?;
-    let force = flag(&fields, "force")?;
-    if let (true, Some(lock)) = (force, toolbox.lock_on(&resource).await?) {
+    let mut instead_of = None;
+    if let (true, Some(lock)) = (flag(&fields, "force")?, toolbox.lock_on(&resource).await?) {
         let nobody = Error::Forbidden("only its owner and staff may end a lock");
         toolbox.may_take_from(caller.as_ref().ok_or(nobody)?, &lock)?;
+        instead_of = Some(lock.fence);
     }
     let reason = fields.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned();
     let ask = Ask {
@@ -172,7 +176,7 @@ async fn acquire(
         owner: caller.map(|caller| caller.username),
         reason,
         ttl: number(&fields, "ttl")?,
-        force,
+        instead_of,
     };
     match toolbox.lock(&resource, ask).await? {
         Acquired::Held(held) => Ok(answer(&toolbox, StatusCode::CREATED, &held)),
@@ -244,8 +248,7 @@ pub(super) async fn list(
         Role::Service | Role::Staff => query.owner.as_deref(),
     };
     let filter = store::Filter { resource: query.resource.as_deref(), owner };
-    let mut conn = toolbox.db.acquire().await?;
-    let locks = store::list(&mut conn, &filter, toolbox.clock.now(), limit).await?;
+    let locks = toolbox.locks(&filter, limit).await?;
     let items: Vec<Value> = locks.iter().map(|lock| lock.to_json()).collect();
     Ok(Json(json!({ "items": items })))
 }

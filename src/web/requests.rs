@@ -302,22 +302,6 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Problem> {
     let toolbox = &state.toolbox;
     let row = visible(toolbox, &caller, &id).await?;
-    // While a worker is at it, that is what is said.
-    if row.status == Status::Running {
-        toolbox.delete(row.id).await?;
-        return Ok(StatusCode::NO_CONTENT);
-    }
-    let mut tx = toolbox.db.begin().await?;
-    let edit =
-        toolbox.begin_edit(&mut tx, Resource::request(row.id), editor(&caller, &headers)?).await?;
-    tx.commit().await?;
-    let deleted = toolbox.delete(row.id).await;
-    let mut tx = toolbox.db.begin().await?;
-    match deleted {
-        Ok(_) => toolbox.end_locks(&mut tx, edit).await?,
-        Err(_) => toolbox.end_edit(&mut tx, edit).await?,
-    }
-    tx.commit().await?;
-    deleted?;
+    toolbox.delete_as(row.id, editor(&caller, &headers)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

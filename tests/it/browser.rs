@@ -141,6 +141,45 @@ both! {
 }
 
 both! {
+    async fn what_is_not_waited_for_happens_in_order(app) {
+        let site = Site::new(app.kind, 4).await;
+        let amy = site.visit("amy", "").await;
+        let last = amy.run(
+            "const args = ['cms', 'page', 'home']; \
+             LockTokens.hold_lock(...args); LockTokens.unlock(...args); \
+             const [a, b] = await Promise.all([LockTokens.hold_lock(...args), LockTokens.hold_lock(...args)]); \
+             const c = await LockTokens.lock(...args); \
+             return [a === b, b === c, c.get_token()]",
+        ).await;
+        assert_eq!((&last[0], &last[1]), (&json!(true), &json!(true)), "one token a page");
+        let held = site.app.toolbox.held_lock(&site.home(), last[2].as_str().unwrap()).await.unwrap();
+        assert_eq!(held.lock.owner.as_deref(), Some("amy"));
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        assert_eq!(site.lock().await.map(|lock| lock.fence), Some(held.lock.fence), "it is held");
+        // A lock that is broken is lost.
+        site.app.sql("DELETE FROM bgfiles_lock_tokens").await;
+        site.app.sql("UPDATE bgfiles_locks SET owner = 'bob', session = NULL, expires_at = '2099-01-01T00:00:00+00:00', fence = fence + 1").await;
+        eventually("the page is told", 5, async || {
+            (amy.run("return events.includes('lost')").await == true).then_some(())
+        }).await;
+    }
+}
+
+both! {
+    async fn a_page_that_comes_back_has_its_lock_again(app) {
+        let site = Site::new(app.kind, 3600).await;
+        let amy = site.visit("amy", "").await;
+        amy.run("await LockTokens.hold_lock('cms', 'page', 'home')").await;
+        // What a browser does that keeps the page: it hides it and shows it again.
+        amy.run("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))").await;
+        site.free("it is let go").await;
+        amy.run("dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))").await;
+        let lock = eventually("it is locked again", 5, async || site.lock().await).await;
+        assert_eq!((lock.owner.as_deref(), lock.fence), (Some("amy"), 2));
+    }
+}
+
+both! {
     async fn a_lock_is_held_as_long_as_the_page_is_there(app) {
         let site = Site::new(app.kind, 4).await;
         // This machine's clock is ten years ahead.

@@ -139,6 +139,14 @@ both! {
         assert!(anew.lock.fence > back.lock.fence);
         assert_eq!(toolbox.check_lock(&thing, &back.token).await.unwrap(), Check::Wrong);
         assert!(is_locked(toolbox.lock_for_session(&thing, "bob", None, true).await));
+        // What one tab does ends nothing of another that is late.
+        app.advance(3600);
+        let other_tab = toolbox.lock_for_session(&thing, "amy", None, false).await.unwrap();
+        toolbox.unlock(&thing, &other_tab.token).await.unwrap();
+        let late = toolbox.renew_lock(&thing, &anew.token, Some(5)).await.unwrap();
+        assert_eq!((late.lock.expires_at - toolbox.clock.now()).num_seconds(), 5, "as short as asked");
+        let anew = toolbox.renew_lock(&thing, &anew.token, Some(3600)).await.unwrap();
+        assert!(anew.lock.fence > back.lock.fence);
         // A crashed tab holds the lock no longer than its own time.
         app.advance(1800);
         let third = toolbox.lock_for_session(&thing, "amy", None, false).await.unwrap();
@@ -189,7 +197,7 @@ both! {
         assert_eq!(call("GET", "/edit/a", "amy").await, (200, json!(1)), "the same session");
         let (status, problem) = call("GET", "/edit/a", "bob").await;
         assert_eq!((status, &problem["detail"]), (403, &json!("The object you are trying to access is locked.")));
-        assert_eq!(call("POST", "/build/a", "").await.0, 403);
+        assert_eq!((call("POST", "/build/a", "").await.0, call("POST", "/build/a", "bob").await.0), (401, 403));
         assert_eq!(call("POST", "/build/a", "amy").await.0, 200);
         assert!(toolbox.is_locked(&page("a")).await.unwrap(), "what the session held before it still holds");
         for (path, status) in [("/build/b", 200), ("/panic/b", 0), ("/fail/b", 500)] {
@@ -279,7 +287,7 @@ both! {
 /// Renewed while the handler runs: on the machine's clock.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_lock_outlives_its_timeout_while_the_handler_runs() {
-    let locks = Settings { timeout: Duration::from_secs(2), ..Settings::default() };
+    let locks = Settings { timeout: Duration::from_secs(2), open: true, ..Settings::default() };
     let parts = Parts { clock: bgfiles::Clock::system(), locks, ..Parts::default() };
     let app = TestApp::with(Kind::Sqlite, parts).await;
     let slow = async || {
@@ -338,6 +346,7 @@ both! {
         let (status, renewed) = send(&amy, "PATCH", &path, Value::Null).await;
         assert_eq!((status, &renewed["expires"], &renewed["token"]), (200, &json!("2026-03-01 13:01:00 UTC"), &lock["token"]));
         for method in ["GET", "PATCH", "DELETE"] {
+            assert_eq!(send(&amy, method, "cms/page/7/%00/", Value::Null).await.0, 403);
             assert_eq!(send(&amy, method, "cms/page/7/wrong/", Value::Null).await, (403, json!({"detail": "Wrong token."})));
         }
         let (status, held) = send(&bob, "POST", "cms/page/7/", Value::Null).await;
@@ -373,7 +382,7 @@ both! {
             assert_eq!(send(&amy, method, path, Value::Null).await.0, status, "{method} {path}");
         }
         for (body, field) in [
-            (json!({"ttl": 4}), "ttl"), (json!({"ttl": 86_401}), "ttl"), (json!({"ttl": "x"}), "ttl"),
+            (json!({"ttl": 4, "force": "x"}), "force"), (json!({"ttl": 4}), "ttl"), (json!({"ttl": 86_401}), "ttl"), (json!({"ttl": "x"}), "ttl"),
             (json!({"reason": "x".repeat(201)}), "reason"), (json!({"force": 1}), "force"),
         ] {
             let (status, errors) = send(&amy, "POST", "cms/page/8/", body).await;
@@ -401,7 +410,7 @@ both! {
         let (closed, base) = site(app.kind, |_| ()).await;
         let request = closed.http.post(format!("{base}/lock_tokens/cms/page/1/"));
         assert_eq!(request.send().await.unwrap().status(), 401);
-        for (name, value) in [("CONFLICT_STATUS", "200"), ("DATEFORMAT", "%Q"), ("TIMEOUT", "0"), ("TIMEOUT", "100000")] {
+        for (name, value) in [("CONFLICT_STATUS", "200"), ("DATEFORMAT", "%Q"), ("TIMEOUT", "4"), ("TIMEOUT", "100000")] {
             let env = BTreeMap::from([(format!("BGFILES_LOCK_TOKENS_{name}"), value.to_owned())]);
             let error = bgfiles::Config::load_from(&Vec::new(), &env).unwrap_err().to_string();
             assert!(error.contains(name), "{error}");
@@ -482,6 +491,15 @@ both! {
         assert_eq!(root.call("DELETE", "/api/locks/cms/page/1").send().await.unwrap().status(), 204);
         assert_eq!(root.call("DELETE", "/api/locks/cms/page/1").send().await.unwrap().status(), 404);
         assert_eq!(root.get("/api/locks/blog/post/1").await.0, 404);
+        assert_eq!(root.get("/api/locks?owner=%00").await.0, 422);
+        // A permission to take a lock is for the one that was there.
+        let first = take(&app, &page("1")).await;
+        app.toolbox.unlock(&page("1"), &first.token).await.unwrap();
+        let bobs = app.toolbox.lock_for_session(&page("1"), "bob", Some("bob"), false).await.unwrap();
+        let late = Ask { instead_of: Some(first.lock.fence), ..Ask::default() };
+        assert!(is_locked(app.toolbox.lock(&page("1"), late).await.unwrap().held()));
+        let now = Ask { instead_of: Some(bobs.lock.fence), ..Ask::default() };
+        app.toolbox.lock(&page("1"), now).await.unwrap().held().unwrap();
     }
 }
 
@@ -534,6 +552,9 @@ both! {
         let state = amy.get(format!("/api/locks/{path}").trim_end_matches('/')).await.1;
         assert_eq!((&state["lock"]["owner"], &state["lock"]["reason"]), (&json!("worker-1"), &json!("a worker makes the file")));
         assert_eq!((send(&amy, "POST", &path, Value::Null).await.0, edit(&amy, "now", "").await.0), (409, 423));
+        assert_eq!(edit(&amy, "now", token).await.0, 423, "with any token");
+        let (_, all) = root.get("/api/locks").await;
+        assert_eq!(all["items"].as_array().unwrap().iter().filter(|lock| lock["owner"] == "worker-1").count(), 1);
         assert_eq!(root.call("DELETE", format!("/api/locks/{path}").trim_end_matches('/')).send().await.unwrap().status(), 423);
         app.advance(10);
         assert_eq!(send(&amy, "POST", &path, Value::Null).await.0, 201);

@@ -58,6 +58,15 @@ export class LockTokens {
   clear_all_locks(callback?: () => void): Promise<void>;
 }
 
+/** The calls themselves. */
+export class APIClient {
+  constructor(options: Options & { base_api_url: string });
+  call(parts: Id[], method: string, body?: object, leaving?: boolean): Promise<Refusal & Record<string, unknown>>;
+}
+
+/** Dispatches `lock_tokens.NAME` on the document. */
+export function emit_event(name: string, detail?: unknown): void;
+
 declare const client: LockTokens;
 export default client;
 
@@ -65,6 +74,12 @@ declare global {
   interface Window {
     LockTokens: LockTokens;
     lock_tokens_options?: Options;
+    lock_tokens: {
+      APIClient: typeof APIClient;
+      LockTokens: typeof LockTokens;
+      Token: typeof Token;
+      emit_event: typeof emit_event;
+    };
   }
   interface DocumentEventMap {
     "lock_tokens.clientready": CustomEvent<LockTokens>;

@@ -10,10 +10,15 @@
 // method takes a callback as its last argument and returns a promise of the same value: null, or
 // false, when it did not work; `client.error` then says why.
 
-/** How long before its end a lock is renewed, in milliseconds. */
-const EARLY = 2000;
-/** Waits between tries when the server does not answer, in milliseconds. */
-const AGAIN = [1000, 2000, 4000, 8000, 15000, 30000];
+/** A lock is renewed when half of its time is over, and every five minutes; in milliseconds. */
+const LONGEST = 300_000;
+const SHORTEST = 500;
+/** How often it is looked whether the machine slept: a timer does not count that time. */
+const TICK = 15_000;
+/** How long an answer may take. */
+const PATIENCE = 10_000;
+/** Waits between tries when the server does not answer. */
+const AGAIN = [1000, 2000, 4000, 8000, 15_000, 30_000];
 
 /** A token of a lock. */
 export class Token {
@@ -83,6 +88,7 @@ export class APIClient {
         credentials: "same-origin",
         cache: "no-store",
         keepalive: leaving,
+        signal: leaving ? undefined : AbortSignal.timeout(PATIENCE),
       });
       const text = await response.text();
       let answer = {};
@@ -108,7 +114,8 @@ export class LockTokens {
     this.registry_ = new Map();
     /** Why the last call did not work: status, and who has the lock. */
     this.error = null;
-    if (options.release_on_pagehide !== false) {
+    this.queues_ = new Map();
+    if (String(options.release_on_pagehide) !== "false") {
       addEventListener("pagehide", () => this.leave_());
     }
     const back = () => this.wake_();
@@ -120,64 +127,71 @@ export class LockTokens {
   }
 
   /** Locks; a token, or null when somebody else has it. */
-  async lock(app_label, model, object_id, callback) {
+  lock(app_label, model, object_id, callback) {
     const parts = [app_label, model, object_id];
-    const answer = await this.api_client_.call(parts, "POST", this.ask_);
-    const token = answer.status === 201 ? this.add_(parts, answer) : null;
-    return this.done_(token, answer, "Could not lock object!", callback);
+    return this.queue_(parts, async () => {
+      const answer = await this.lock_(parts);
+      const token = this.registry_.get(key_of(parts))?.token;
+      const value = answer.status === 201 ? token : null;
+      return this.done_(value, answer, "Could not lock object!", callback);
+    });
   }
 
   /** Takes over a token that the page was made with. */
-  async register_existing_lock_token(app_label, model, object_id, token_string, callback) {
+  register_existing_lock_token(app_label, model, object_id, token_string, callback) {
     const parts = [app_label, model, object_id];
-    const answer = await this.api_client_.call([...parts, token_string], "GET");
-    const token = answer.status === 200 ? this.add_(parts, answer) : null;
-    return this.done_(token, answer, "Could not register existing token", callback);
+    return this.queue_(parts, async () => {
+      const answer = await this.api_client_.call([...parts, token_string], "GET");
+      const token = answer.status === 200 ? this.add_(parts, answer) : null;
+      return this.done_(token, answer, "Could not register existing token", callback);
+    });
   }
 
   /** Renews; the token, or null. */
-  async renew_lock(app_label, model, object_id, callback) {
-    const held = this.registry_.get(key_of([app_label, model, object_id]));
-    if (!held) {
-      return this.done_(null, { status: 0 }, "No lock token registered for this object!", callback);
-    }
-    const answer = await this.renew_(held);
-    const token = answer.status === 200 ? held.token : null;
-    return this.done_(token, answer, "Could not renew lock on object!", callback);
+  renew_lock(app_label, model, object_id, callback) {
+    const parts = [app_label, model, object_id];
+    return this.queue_(parts, async () => {
+      const held = this.registry_.get(key_of(parts));
+      if (!held) return this.done_(null, { status: 0 }, NOTHING, callback);
+      const answer = await this.renew_(held);
+      const token = answer.status === 200 ? held.token : null;
+      return this.done_(token, answer, "Could not renew lock on object!", callback);
+    });
   }
 
   /** Lets go; whether it did. */
-  async unlock(app_label, model, object_id, callback) {
-    const key = key_of([app_label, model, object_id]);
-    const held = this.registry_.get(key);
-    if (!held) {
-      return this.done_(false, { status: 0 }, "No lock token registered for this object!", callback);
-    }
-    this.rest_(held);
-    const answer = await this.api_client_.call([...held.parts, held.token.get_token()], "DELETE");
-    // Not ours any more is as good as let go.
-    const gone = [204, 403, 404].includes(answer.status);
-    if (gone && this.registry_.get(key) === held) this.registry_.delete(key);
-    return this.done_(answer.status === 204, answer, "Could not unlock object!", callback);
+  unlock(app_label, model, object_id, callback) {
+    const parts = [app_label, model, object_id];
+    return this.queue_(parts, async () => {
+      const key = key_of(parts);
+      const held = this.registry_.get(key);
+      if (!held) return this.done_(false, { status: 0 }, NOTHING, callback);
+      clearTimeout(held.timer);
+      this.registry_.delete(key);
+      const answer = await this.api_client_.call([...parts, held.token.get_token()], "DELETE");
+      if (is_trouble(answer.status)) {
+        this.registry_.set(key, held);
+        if (held.holding) this.plan_(held);
+      }
+      return this.done_(answer.status === 204, answer, "Could not unlock object!", callback);
+    });
   }
 
   /** Locks, if this page has no token yet, and renews until it lets go or the lock is lost (then
    * `lock_tokens.lost` is dispatched, with the token). */
-  async hold_lock(app_label, model, object_id, callback) {
+  hold_lock(app_label, model, object_id, callback) {
     const parts = [app_label, model, object_id];
-    let held = this.registry_.get(key_of(parts));
-    if (!held) {
-      const token = await this.lock(...parts);
-      if (!token) {
-        if (callback) callback(null);
-        return null;
+    return this.queue_(parts, async () => {
+      const known = this.registry_.has(key_of(parts));
+      const answer = known ? { status: 201 } : await this.lock_(parts);
+      const held = this.registry_.get(key_of(parts));
+      if (answer.status !== 201) {
+        return this.done_(null, answer, "Could not lock object!", callback);
       }
-      held = this.registry_.get(key_of(parts));
-    }
-    held.holding = true;
-    this.plan_(held, held.token.left_ - EARLY);
-    if (callback) callback(held.token);
-    return held.token;
+      held.holding = true;
+      this.plan_(held);
+      return this.done_(held.token, answer, "", callback);
+    });
   }
 
   /** Lets go of everything. */
@@ -187,24 +201,36 @@ export class LockTokens {
     if (callback) callback();
   }
 
-  add_(parts, answer) {
+  /** What is done with one thing is done one after the other. */
+  queue_(parts, work) {
     const key = key_of(parts);
-    const before = this.registry_.get(key);
-    const token = new Token(...parts, answer);
-    if (before) {
-      this.rest_(before);
-      // One page needs one token: the server counts the other as somebody who stays.
-      if (before.token.get_token() !== token.get_token()) {
-        this.api_client_.call([...parts, before.token.get_token()], "DELETE");
-      }
+    const before = this.queues_.get(key) ?? Promise.resolve();
+    const now = before.then(work, work);
+    this.queues_.set(key, now);
+    const clear = () => this.queues_.get(key) === now && this.queues_.delete(key);
+    now.then(clear, clear);
+    return now;
+  }
+
+  async lock_(parts) {
+    const answer = await this.api_client_.call(parts, "POST", this.ask_);
+    if (answer.status === 201) this.add_(parts, answer);
+    return answer;
+  }
+
+  /** One page needs one token: the server would count another as somebody who stays. */
+  add_(parts, answer) {
+    const held = this.registry_.get(key_of(parts));
+    if (!held) {
+      const token = new Token(...parts, answer);
+      this.registry_.set(key_of(parts), { parts, token, holding: false, timer: null, tries: 0 });
+      return token;
     }
-    const held = { parts, token, holding: false, timer: null, tries: 0 };
-    this.registry_.set(key, held);
-    if (before?.holding) {
-      held.holding = true;
-      this.plan_(held, token.left_ - EARLY);
-    }
-    return token;
+    const before = held.token.get_token();
+    held.token.update(answer);
+    if (before !== answer.token) this.api_client_.call([...parts, before], "DELETE");
+    if (held.holding) this.plan_(held);
+    return held.token;
   }
 
   async renew_(held) {
@@ -212,44 +238,54 @@ export class LockTokens {
     if (answer.status === 200) {
       held.token.update(answer);
       held.tries = 0;
-      if (held.holding) this.plan_(held, held.token.left_ - EARLY);
+      if (held.holding) this.plan_(held);
     }
     return answer;
   }
 
-  plan_(held, delay) {
-    clearTimeout(held.timer);
-    // A timer takes 2^31 milliseconds at most.
-    const bounded = Math.min(Math.max(delay, 10), 2 ** 31 - 1);
-    held.timer = setTimeout(() => this.keep_(held), bounded);
+  /** Renews later: when half of the time is over, unless said otherwise. */
+  plan_(held, delay = Math.min(Math.max(held.token.left_ / 2, SHORTEST), LONGEST)) {
+    held.due = performance.now() + delay;
+    this.tick_(held);
   }
 
-  rest_(held) {
-    held.holding = false;
+  tick_(held) {
     clearTimeout(held.timer);
+    const pause = Math.min(Math.max(held.due - performance.now(), 0), TICK);
+    const began = Date.now();
+    held.timer = setTimeout(() => {
+      const slept = Math.abs(Date.now() - began - pause) > TICK;
+      if (slept || performance.now() >= held.due) this.keep_(held);
+      else this.tick_(held);
+    }, pause);
   }
 
   /** Renews what is held, come what may: an expired token counts until somebody takes the lock. */
-  async keep_(held) {
-    const current = () => held.holding && this.registry_.get(key_of(held.parts)) === held;
-    if (!current() || held.busy) return;
+  keep_(held) {
+    if (held.busy) return;
     held.busy = true;
-    const answer = await this.renew_(held);
-    held.busy = false;
-    if (!current() || answer.status === 200) return;
-    if (answer.status === 404) {
-      // Expired and swept: it is free, unless somebody was faster.
-      this.registry_.delete(key_of(held.parts));
-      if (await this.hold_lock(...held.parts)) return;
-    } else if (answer.status !== 403) {
-      this.plan_(held, AGAIN[Math.min(held.tries++, AGAIN.length - 1)]);
-      return;
-    }
-    this.rest_(held);
-    this.registry_.delete(key_of(held.parts));
-    this.error = answer;
-    emit_event("lost", held.token);
-    if (this.with_alerts_) alert("The lock on this object was lost!");
+    this.queue_(held.parts, async () => {
+      held.busy = false;
+      const key = key_of(held.parts);
+      if (!held.holding || this.registry_.get(key) !== held) return;
+      let answer = await this.renew_(held);
+      if (answer.status === 404) {
+        // Expired and swept: it is free, unless somebody was faster.
+        const before = held.token.get_token();
+        answer = await this.lock_(held.parts);
+        if (held.token.get_token() !== before) return;
+      }
+      if (answer.status === 200) return;
+      if (is_trouble(answer.status)) {
+        this.plan_(held, AGAIN[Math.min(held.tries++, AGAIN.length - 1)]);
+        return;
+      }
+      clearTimeout(held.timer);
+      this.registry_.delete(key);
+      this.error = answer;
+      emit_event("lost", held.token);
+      if (this.with_alerts_) alert("The lock on this object was lost!");
+    });
   }
 
   /** After sleep timers are late, and what they waited for is past. */
@@ -265,14 +301,14 @@ export class LockTokens {
     }
   }
 
-  /** The page was kept by the browser and is shown again. */
+  /** The page was kept by the browser and is shown again: what was held is locked anew. */
   return_() {
     for (const [key, held] of [...this.registry_]) {
       if (!held.left) continue;
       this.registry_.delete(key);
-      if (held.holding) {
-        this.hold_lock(...held.parts).then((token) => token || emit_event("lost", held.token));
-      }
+      const lost = () => emit_event("lost", held.token);
+      if (held.holding) this.hold_lock(...held.parts).then((token) => token || lost());
+      else lost();
     }
   }
 
@@ -285,6 +321,13 @@ export class LockTokens {
     if (callback) callback(value);
     return value;
   }
+}
+
+const NOTHING = "No lock token registered for this object!";
+
+/** Whether trying again may help: nobody answered, or the server was busy or broken. */
+function is_trouble(status) {
+  return status === 0 || status === 408 || status === 429 || status >= 500;
 }
 
 function key_of(parts) {
