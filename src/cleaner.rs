@@ -13,7 +13,8 @@ use crate::{
     auth_token::{self, limit_store},
     error::{Error, Result},
     file_request::{Status, store},
-    queue, request_token,
+    operations::{self, SweepRun},
+    request_token,
     toolbox::Toolbox,
 };
 
@@ -91,6 +92,8 @@ pub struct Sweeps {
     pub rate_limits: Keep,
     /// Locks that nobody holds any more.
     pub locks: Keep,
+    /// Lines of the audit log.
+    pub audit: Keep,
 }
 
 /// One sweep's setting.
@@ -136,6 +139,7 @@ impl Default for Sweeps {
             auth_tokens: Keep::seconds(0),
             rate_limits: Keep::seconds(3600),
             locks: Keep::seconds(24 * 3600),
+            audit: Keep::seconds(365 * 24 * 3600),
         }
     }
 }
@@ -156,43 +160,80 @@ impl Sweeps {
     }
 }
 
-/// Runs every sweep once.
+type Work = for<'a> fn(&'a Toolbox, Keep, Limits) -> BoxFuture<'a, Result<Swept>>;
+
+/// A sweep: its name, its setting and its work.
+struct Sweep {
+    name: &'static str,
+    keep: fn(&Sweeps) -> Keep,
+    run: Work,
+}
+
+macro_rules! sweeps {
+    ($($name:ident),* $(,)?) => {
+        &[$(Sweep {
+            name: stringify!($name),
+            keep: |sweeps| sweeps.$name,
+            run: |toolbox, keep, limits| $name(toolbox, keep, limits).boxed(),
+        }),*]
+    };
+}
+
+/// In the order in which they run.
+const SWEEPS: &[Sweep] = sweeps![
+    expired_requests,
+    orphan_objects,
+    queue,
+    idempotency_keys,
+    request_token_log,
+    sessions,
+    auth_tokens,
+    rate_limits,
+    locks,
+    audit,
+];
+
+/// Runs every sweep once, and writes down how each went.
 ///
 /// # Errors
 /// The database's; what a single object or row does is counted and tried again next time.
 pub async fn clean(toolbox: &Toolbox, sweeps: &Sweeps, limits: Limits) -> Result<Vec<Swept>> {
     let mut swept = Vec::new();
-    if sweeps.expired_requests.enabled {
-        swept.push(expired_requests(toolbox, sweeps.expired_requests, limits).await?);
-    }
-    if sweeps.orphan_objects.enabled {
-        swept.push(orphan_objects(toolbox, sweeps.orphan_objects, limits).await?);
-    }
-    if sweeps.queue.enabled {
-        swept.push(queue_rows(toolbox, sweeps.queue, limits).await?);
-    }
-    if sweeps.idempotency_keys.enabled {
-        swept.push(idempotency_keys(toolbox, sweeps.idempotency_keys, limits).await?);
-    }
-    if sweeps.request_token_log.enabled {
-        swept.push(request_token_log(toolbox, sweeps.request_token_log, limits).await?);
-    }
-    if sweeps.sessions.enabled {
-        swept.push(sessions(toolbox, sweeps.sessions, limits).await?);
-    }
-    if sweeps.auth_tokens.enabled {
-        swept.push(auth_tokens(toolbox, sweeps.auth_tokens, limits).await?);
-    }
-    if sweeps.rate_limits.enabled {
-        swept.push(rate_limits(toolbox, sweeps.rate_limits, limits).await?);
-    }
-    if sweeps.locks.enabled {
-        swept.push(locks(toolbox, sweeps.locks, limits).await?);
-    }
-    for s in &swept {
-        metrics::counter!("bgfiles_swept_total", "sweep" => s.name).increment(s.removed);
+    for sweep in SWEEPS {
+        let keep = (sweep.keep)(sweeps);
+        if !keep.enabled {
+            continue;
+        }
+        let (ran_at, began) = (toolbox.clock.now(), Instant::now());
+        let done = (sweep.run)(toolbox, keep, limits).await;
+        let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let run = SweepRun {
+            name: sweep.name.to_owned(),
+            ran_at,
+            millis: i64::try_from(began.elapsed().as_millis()).unwrap_or(i64::MAX),
+            outcome: done.as_ref().map_or("error", |done| done.ended.as_str()).to_owned(),
+            removed: done.as_ref().map_or(0, |done| count(done.removed)),
+            failed: done.as_ref().map_or(0, |done| count(done.failed)),
+        };
+        write_down(toolbox, &run).await;
+        let done = done?;
+        metrics::counter!("bgfiles_swept_total", "sweep" => done.name).increment(done.removed);
+        swept.push(done);
     }
     Ok(swept)
+}
+
+/// Operators look at it; cleaning goes on without.
+async fn write_down(toolbox: &Toolbox, run: &SweepRun) {
+    let write = async {
+        let mut tx = toolbox.db.begin().await?;
+        operations::store::swept(&mut tx, run).await?;
+        tx.commit().await
+    };
+    let written: Result<()> = write.await;
+    if let Err(error) = written {
+        tracing::warn!(sweep = run.name, %error, "the run of a sweep was not written down");
+    }
 }
 
 /// Counts removals against the limits.
@@ -311,11 +352,11 @@ async fn orphan_objects(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result
     Ok(run.swept(NAME, Ended::Processed, None))
 }
 
-async fn queue_rows(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+async fn queue(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
     let before = keep.before(toolbox.clock.now());
     let batch = || async move {
         let mut tx = toolbox.db.begin().await?;
-        let removed = queue::purge(tx.conn(), before, BATCH * 10).await?;
+        let removed = crate::queue::purge(tx.conn(), before, BATCH * 10).await?;
         tx.commit().await?;
         Ok(removed)
     };
@@ -381,6 +422,17 @@ async fn locks(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
         Ok(rows)
     };
     batches("locks", limits, || batch().boxed()).await
+}
+
+async fn audit(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+    let before = keep.before(toolbox.clock.now());
+    let batch = || async move {
+        let mut tx = toolbox.db.begin().await?;
+        let removed = operations::store::forget_audit(&mut tx, before, BATCH * 10).await?;
+        tx.commit().await?;
+        Ok(removed)
+    };
+    batches("audit", limits, || batch().boxed()).await
 }
 
 /// Removes batch after batch until one comes back empty.

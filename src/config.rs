@@ -268,6 +268,18 @@ pub const SETTINGS: &[Setting] = &[
         "how `expires` of a lock is written, as strftime",
     ),
     setting(
+        "pages",
+        "BGFILES_PAGES",
+        "true",
+        "`false`: only the API, links and no pages to log in to",
+    ),
+    setting(
+        "dev_mail",
+        "BGFILES_DEV_MAIL",
+        "false",
+        "`true`: `/dev/mail` shows the mails of a `file:` folder; for development",
+    ),
+    setting(
         "lock_tokens_open",
         "BGFILES_LOCK_TOKENS_OPEN",
         "false",
@@ -410,6 +422,12 @@ pub struct Config {
     pub lock_tokens_max_timeout: Duration,
     /// How `expires` of a lock is written.
     pub lock_tokens_dateformat: String,
+    /// Whether there are pages besides the API.
+    #[serde(deserialize_with = "parsed")]
+    pub pages: bool,
+    /// Whether `/dev/mail` shows mails.
+    #[serde(deserialize_with = "parsed")]
+    pub dev_mail: bool,
     /// Whether nobody in particular may lock.
     #[serde(deserialize_with = "parsed")]
     pub lock_tokens_open: bool,

@@ -31,6 +31,8 @@ pub mod ids;
 pub mod limits;
 pub mod lock_token;
 pub mod mail;
+pub mod messages;
+pub mod operations;
 pub mod queue;
 pub mod registry;
 pub mod request_token;

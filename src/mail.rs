@@ -108,6 +108,14 @@ impl Mailer {
         }
     }
 
+    /// The folder that mails are written to, if they are.
+    pub fn folder(&self) -> Option<&std::path::Path> {
+        match &self.transport {
+            Transport::File(folder) => Some(folder),
+            Transport::Smtp(_) | Transport::Memory(_) => None,
+        }
+    }
+
     /// What was sent to memory, oldest first.
     pub fn sent(&self) -> Vec<Mail> {
         match &self.transport {

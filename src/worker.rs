@@ -12,6 +12,7 @@ use crate::{
     error::Result,
     file_request::{notice, store},
     ids::RequestId,
+    operations::{self, WorkerState},
     queue::{self, Kind, Slots, Wake},
     toolbox::Toolbox,
 };
@@ -22,6 +23,10 @@ const SWEEP: Duration = Duration::from_secs(2);
 const REWAKE_PENDING: TimeDelta = TimeDelta::seconds(60);
 /// A silent worker's row, after this long.
 const REWAKE_SILENT: TimeDelta = TimeDelta::seconds(10);
+/// How often a process says that it lives.
+const SHOW_UP: Duration = Duration::from_secs(5);
+/// Processes that were last seen so long ago are forgotten.
+const FORGET: TimeDelta = TimeDelta::days(1);
 /// Rows woken at once.
 const SWEEP_BATCH: i64 = 200;
 /// Mails sent at the same time.
@@ -70,6 +75,15 @@ pub async fn run(toolbox: Toolbox, options: WorkerOptions, shutdown: Cancellatio
         queues.spawn(supervise(worker.clone(), kind, slots, ended.clone()));
     }
     queues.spawn(sweep(worker.toolbox.clone(), shutdown.clone()));
+    let state = WorkerState {
+        name: worker.name.to_string(),
+        host: host(),
+        slots: i32::try_from(options.slots).unwrap_or(i32::MAX),
+        started_at: worker.toolbox.clock.now(),
+        seen_at: worker.toolbox.clock.now(),
+        ended_at: None,
+    };
+    queues.spawn(show_up(worker.toolbox.clone(), state, ended.clone()));
     shutdown.cancelled().await;
     worker.running.close();
     queues.close();
@@ -82,6 +96,37 @@ pub async fn run(toolbox: Toolbox, options: WorkerOptions, shutdown: Cancellatio
     }
     ended.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(5), queues.wait()).await;
+}
+
+/// The machine's name.
+fn host() -> String {
+    let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
+    read.map(|name| name.trim().to_owned()).unwrap_or_default()
+}
+
+/// Says again and again that this process lives, and at last that it ended well.
+async fn show_up(toolbox: Toolbox, mut state: WorkerState, ended: CancellationToken) {
+    let say = async |state: &WorkerState| {
+        let mut tx = toolbox.db.begin().await?;
+        operations::store::beat(&mut tx, state).await?;
+        operations::store::forget_workers(&mut tx, state.seen_at - FORGET).await?;
+        tx.commit().await
+    };
+    loop {
+        state.seen_at = toolbox.clock.now();
+        state.ended_at = ended.is_cancelled().then_some(state.seen_at);
+        let said: Result<()> = say(&state).await;
+        if let Err(error) = said {
+            tracing::debug!(%error, "nobody knows that this worker lives");
+        }
+        if state.ended_at.is_some() {
+            return;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(SHOW_UP) => {}
+            () = ended.cancelled() => {}
+        }
+    }
 }
 
 /// Process and a random part: never the same twice.

@@ -236,3 +236,54 @@ pub async fn delete_sessions(
         .rows_affected());
     Ok(removed)
 }
+
+/// Users by name, those after a name.
+///
+/// # Errors
+/// The database's.
+pub async fn list_users(
+    conn: impl Into<Conn<'_>>,
+    after: Option<&str>,
+    limit: i64,
+) -> Result<Vec<User>> {
+    let sql = "SELECT id, username, email, role, is_active FROM bgfiles_users \
+        WHERE ($1 IS NULL OR username > $1) ORDER BY username LIMIT $2";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(after).bind(limit).fetch_all(c).await?))
+}
+
+/// All clients, by name.
+///
+/// # Errors
+/// The database's.
+pub async fn list_clients(conn: impl Into<Conn<'_>>) -> Result<Vec<Client>> {
+    let sql =
+        "SELECT id, name, token_ttl, throttle_rate, tokens FROM bgfiles_clients ORDER BY name";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).fetch_all(c).await?))
+}
+
+/// Changes what a client is like. Whether there is such a client.
+///
+/// # Errors
+/// The database's.
+pub async fn update_client(conn: impl Into<Conn<'_>>, client: &Client) -> Result<bool> {
+    let sql = "UPDATE bgfiles_clients SET token_ttl = $2, throttle_rate = $3, tokens = $4 \
+        WHERE id = $1";
+    let affected = on!(conn.into(), c => sqlx::query(sql)
+        .bind(client.id)
+        .bind(client.token_ttl)
+        .bind(&client.throttle_rate)
+        .bind(client.tokens.as_str())
+        .execute(c)
+        .await?
+        .rows_affected());
+    Ok(affected == 1)
+}
+
+/// The user with this id.
+///
+/// # Errors
+/// The database's.
+pub async fn find_user(conn: impl Into<Conn<'_>>, id: uuid::Uuid) -> Result<Option<User>> {
+    let sql = "SELECT id, username, email, role, is_active FROM bgfiles_users WHERE id = $1";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).fetch_optional(c).await?))
+}

@@ -1,12 +1,13 @@
 //! `bgfiles web`
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
 
 use super::setup;
 use crate::{
-    config::Flags,
-    error::Result,
+    config::{Config, Flags},
+    error::{Error, Result},
     registry::Registry,
+    toolbox::Toolbox,
     web::{WebState, router, server},
 };
 
@@ -28,6 +29,16 @@ pub(super) struct Web {
     base_url: Option<String>,
 }
 
+/// The folder that `/dev/mail` shows.
+pub(super) fn mailbox(config: &Config, toolbox: &Toolbox) -> Result<Option<PathBuf>> {
+    let folder = toolbox.mailer.folder();
+    if config.dev_mail && folder.is_none() {
+        let message = "BGFILES_DEV_MAIL shows mails of a folder: set BGFILES_MAIL to file:FOLDER";
+        return Err(Error::Config(message.into()));
+    }
+    Ok(folder.filter(|_| config.dev_mail).map(Into::into))
+}
+
 impl Web {
     pub(super) async fn run(self, mut flags: Flags, registry: Registry) -> Result<ExitCode> {
         flags.extend(self.bind.map(|bind| ("bind", bind)));
@@ -41,6 +52,8 @@ impl Web {
             body_limit: config.body_limit,
             shutdown: shutdown.clone(),
             metrics: Some(metrics),
+            pages: config.pages,
+            mailbox: mailbox(&config, &toolbox)?,
             ..WebState::new(toolbox.clone())
         };
         let receipts = state.receipts.clone();

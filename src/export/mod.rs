@@ -25,7 +25,7 @@ pub mod sql;
 mod table;
 mod value;
 
-use std::time::Duration;
+use std::{convert::Infallible, time::Duration};
 
 use async_trait::async_trait;
 
@@ -39,6 +39,7 @@ pub use table::TableWriter;
 pub use value::{Column, Kind, Value};
 
 use crate::{
+    auth_token::Role,
     error::{Error, Result},
     file_request::{Criteria, links::LinkPolicy},
     registry::{Delivery, Handler, Job, Output},
@@ -46,6 +47,8 @@ use crate::{
 
 /// How long a caller may be kept waiting for the decision between now and later.
 const EVALUATE: Duration = Duration::from_secs(5);
+/// An export that runs for so long is counted, for its progress.
+const ESTIMATE_AFTER: Duration = Duration::from_secs(1);
 
 /// A declared file type with the database that it reads: a [`Handler`].
 #[derive(Clone, Debug)]
@@ -97,6 +100,20 @@ impl DeclaredExport {
     }
 }
 
+impl DeclaredExport {
+    /// Counts the rows beside the export, so that people see how far it is. Not at once: what takes
+    /// a moment is done before anybody looks.
+    async fn estimate(&self, given: &[criteria::Given], job: &Job) -> Infallible {
+        tokio::time::sleep(ESTIMATE_AFTER).await;
+        let (definition, most) = (&self.definition, self.definition.max_rows);
+        match self.source.count_up_to(definition, given, most, definition.timeout).await {
+            Ok(count) => job.progress.set_total(count),
+            Err(error) => tracing::debug!(%error, "nobody knows how many rows there are"),
+        }
+        std::future::pending().await
+    }
+}
+
 #[async_trait]
 impl Handler for DeclaredExport {
     fn file_type(&self) -> &str {
@@ -107,9 +124,10 @@ impl Handler for DeclaredExport {
         let given = self.definition.criteria.parse(&job.criteria, job.timezone)?;
         tokio::select! {
             biased;
-            // Dropping the other branch stops the query and the encoder.
+            // Dropping the other branches stops the queries and the encoder.
             () = job.cancelled.cancelled() => Err(Error::Cancelled),
             done = self.source.write(&self.definition, &given, job, out) => done,
+            never = self.estimate(&given, job) => match never {},
         }
     }
 
@@ -121,8 +139,12 @@ impl Handler for DeclaredExport {
         &self.formats
     }
 
-    fn criteria_schema(&self) -> serde_json::Value {
-        self.definition.criteria.json_schema()
+    fn may_ask(&self, role: Role) -> bool {
+        self.definition.roles.is_empty() || self.definition.roles.contains(&role)
+    }
+
+    fn criteria_schema(&self, language: &str) -> serde_json::Value {
+        self.definition.criteria.json_schema(language)
     }
 
     fn parse_criteria(&self, criteria: &Criteria) -> Result<Criteria> {

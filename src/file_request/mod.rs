@@ -3,6 +3,7 @@
 //! The row is the truth. The queue only wakes workers; every step that matters is one
 //! conditional statement in [`store`].
 
+pub mod attempts;
 pub mod criteria;
 pub mod filename;
 pub mod links;

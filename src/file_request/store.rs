@@ -82,6 +82,8 @@ pub struct Filter {
     pub file_type: Option<String>,
     /// Only of this requester.
     pub requester: Option<String>,
+    /// Only with this text in the description, whatever the case; or of this id.
+    pub search: Option<String>,
     /// Only older than this row (time of request and id): the cursor.
     pub before: Option<(DateTime<Utc>, RequestId)>,
 }
@@ -99,13 +101,22 @@ pub async fn list(
         WHERE ($1 IS NULL OR status = $1) AND ($2 IS NULL OR file_type = $2) \
         AND ($3 IS NULL OR requester = $3) \
         AND ($4 IS NULL OR requested_at < $4 OR (requested_at = $4 AND id < $5)) \
-        ORDER BY requested_at DESC, id DESC LIMIT $6";
+        AND ($6 IS NULL OR lower(description) LIKE $6 ESCAPE '!' OR id = $7) \
+        ORDER BY requested_at DESC, id DESC LIMIT $8";
+    let search = filter.search.as_deref();
+    let pattern = search.map(|text| {
+        let plain = text.to_lowercase().replace('!', "!!").replace('%', "!%").replace('_', "!_");
+        format!("%{plain}%")
+    });
+    let id: Option<RequestId> = search.and_then(|text| text.parse().ok());
     on!(conn.into(), c => Ok(sqlx::query_as(sql)
         .bind(filter.status.map(Status::as_str))
         .bind(&filter.file_type)
         .bind(&filter.requester)
         .bind(filter.before.map(|b| b.0))
         .bind(filter.before.map(|b| b.1))
+        .bind(pattern)
+        .bind(id)
         .bind(limit)
         .fetch_all(c)
         .await?))
@@ -599,4 +610,18 @@ pub async fn oldest_due(
     let oldest: Option<DateTime<Utc>> =
         on!(conn.into(), c => sqlx::query_scalar(sql).bind(now).fetch_one(c).await?);
     Ok(oldest.map(|at| now - at))
+}
+
+/// Ends the time of a file that could still be had.
+///
+/// # Errors
+/// The database's.
+pub async fn expire(
+    conn: impl Into<Conn<'_>>,
+    id: RequestId,
+    now: DateTime<Utc>,
+) -> Result<Option<FileRequest>> {
+    let sql = "UPDATE bgfiles_file_requests SET expires_at = $2 WHERE id = $1 \
+        AND status = 'finished' AND (expires_at IS NULL OR expires_at > $2) RETURNING *";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).bind(now).fetch_optional(c).await?))
 }

@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Output;
 use crate::{
+    auth_token::Role,
     error::{Error, Result},
     file_request::{Criteria, FileRequest, links::LinkPolicy, notice::MailKind},
     signer::Signer,
@@ -151,8 +152,16 @@ pub trait Handler: Send + Sync + 'static {
         &[]
     }
 
-    /// A JSON Schema of the criteria, for `GET /api/file-types`.
-    fn criteria_schema(&self) -> Value {
+    /// Whether users of this role may ask for it.
+    fn may_ask(&self, role: Role) -> bool {
+        let _ = role;
+        true
+    }
+
+    /// A JSON Schema of the criteria, with titles in a language: for `GET /api/file-types`, and for
+    /// the form that people fill in.
+    fn criteria_schema(&self, language: &str) -> Value {
+        let _ = language;
         json!({"type": "object"})
     }
 

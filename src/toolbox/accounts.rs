@@ -2,14 +2,16 @@
 
 use uuid::Uuid;
 
-use super::Toolbox;
+use super::{Editor, Toolbox};
 use crate::{
     auth_token::{
         Client, Person, Role, TokenPolicy, User, check_client_name, check_throttle_rate,
         check_username, hash_password, store, token_store,
     },
+    db::Tx,
     error::{Error, Result},
     limits::TokenTtl,
+    lock_token::Resource,
 };
 
 /// A user to be.
@@ -122,6 +124,50 @@ impl Toolbox {
         store::insert_client(&mut tx, &client, self.clock.now()).await?;
         tx.commit().await?;
         Ok(client)
+    }
+
+    /// The user with this id.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn own_user_by_id(&self, id: Uuid) -> Result<Option<User>> {
+        store::find_user(&mut self.db.acquire().await?, id).await
+    }
+
+    /// As [`Toolbox::update_user`], for an operator who holds the lock on the user; with a line in
+    /// the audit log.
+    ///
+    /// # Errors
+    /// [`Error::LockRefused`] when the lock was lost; [`Error::Invalid`] on the address.
+    pub async fn update_user_as(
+        &self,
+        user: &User,
+        changes: UserChanges,
+        editor: Editor<'_>,
+        resource: &Resource,
+        detail: &str,
+    ) -> Result<()> {
+        changes.email.as_deref().map(check_email).transpose()?;
+        let UserChanges { email, role, is_active } = changes;
+        let actor = editor.name.to_owned();
+        let mut tx = self.db.begin().await?;
+        let edit = self.begin_edit(&mut tx, resource.clone(), editor).await?;
+        store::update_user(&mut tx, user.id, email.as_deref(), role, is_active).await?;
+        self.audit(&mut tx, &actor, "user.update", &user.username, detail).await?;
+        self.end_edit(&mut tx, edit).await?;
+        tx.commit().await?;
+        self.memory().watch.changed().await;
+        Ok(())
+    }
+
+    /// Changes a client's lifetime of tokens, rate and policy. Tokens that there are keep theirs.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming the field; [`Error::NotFound`].
+    pub async fn update_client(&self, tx: &mut Tx, client: &Client) -> Result<()> {
+        check_throttle_rate(&client.throttle_rate)?;
+        let found = store::update_client(&mut *tx, client).await?;
+        found.then_some(()).ok_or(Error::NotFound("client"))
     }
 
     /// The person and the client of these names, for a token.

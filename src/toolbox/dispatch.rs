@@ -13,7 +13,9 @@ use super::{KEEP_ENDED, Toolbox};
 use crate::{
     error::{Error, Result},
     file_request::{
-        FileRequest, Status, filename,
+        FileRequest, Status,
+        attempts::{self, Attempt as Ended},
+        filename,
         notice::{self, Notice},
         store,
     },
@@ -284,6 +286,22 @@ impl Toolbox {
         }
     }
 
+    /// A line of the request's timeline.
+    fn ended(&self, row: &FileRequest, outcome: Status, error: Option<&str>) -> Ended {
+        // The row is as the claim left it.
+        let lease = TimeDelta::from_std(self.lease).unwrap_or(TimeDelta::seconds(10));
+        let now = self.clock.now();
+        Ended {
+            request_id: row.id,
+            generation: row.generation,
+            worker: row.leased_by.clone().unwrap_or_default(),
+            started_at: row.lease_until.map_or(now, |until| until - lease),
+            ended_at: now,
+            outcome: outcome.as_str().into(),
+            error: error.map(str::to_owned),
+        }
+    }
+
     async fn publish_once(&self, row: &FileRequest, file: &store::Published) -> Result<bool> {
         let mut tx = self.db.begin().await?;
         let Some(finished) = store::publish(&mut tx, row.id, row.generation, file).await? else {
@@ -293,6 +311,7 @@ impl Toolbox {
                 now.generation == row.generation && now.status == Status::Finished
             }));
         };
+        attempts::store::insert(&mut tx, &self.ended(row, Status::Finished, None)).await?;
         self.standing_link(&mut tx, &finished).await?;
         self.announce(&mut tx, &finished, MailKind::Ready).await?;
         tx.commit().await?;
@@ -349,6 +368,8 @@ impl Toolbox {
         let Some(ended) = store::end(&mut tx, row.id, row.generation, ending).await? else {
             return Ok(Dispatched::Lost);
         };
+        let error = ending.error.map(|(_, message)| message);
+        attempts::store::insert(&mut tx, &self.ended(row, ended.status, error)).await?;
         if ended.status == Status::Failed {
             self.announce(&mut tx, &ended, MailKind::Failed).await?;
         }

@@ -10,7 +10,11 @@ use tokio::io::{AsyncRead, AsyncReadExt};
 use super::{KEEP_ENDED, Toolbox};
 use crate::{
     error::{Error, Result},
-    file_request::{FileRequest, Status, filename, store},
+    file_request::{
+        FileRequest, Status,
+        attempts::{self, Attempt},
+        filename, store,
+    },
     ids::RequestId,
     registry::Output,
     storage::{Headers, Storage, StorageKey},
@@ -77,9 +81,10 @@ impl Toolbox {
         mut content: impl AsyncRead + Unpin + Send,
         overrides: FileOverrides,
     ) -> Result<FileRequest> {
-        let now = self.clock.now();
+        let started_at = self.clock.now();
         let mut tx = self.db.begin().await?;
-        let seized = store::seize(&mut tx, id, "attach", now, now + ATTACH_LEASE).await?;
+        let until = started_at + ATTACH_LEASE;
+        let seized = store::seize(&mut tx, id, "attach", started_at, until).await?;
         tx.commit().await?;
         let row = seized.ok_or(Error::NotFound("request"))?;
         let keep = |new: String, old: &str| if new.is_empty() { old.to_owned() } else { new };
@@ -119,6 +124,16 @@ impl Toolbox {
         let mut tx = self.db.begin().await?;
         let attached = store::publish(&mut tx, id, key.generation, &published).await?;
         if let Some(row) = &attached {
+            let ended = Attempt {
+                request_id: id,
+                generation: key.generation,
+                worker: "attach".into(),
+                started_at,
+                ended_at: now,
+                outcome: row.status.as_str().into(),
+                error: None,
+            };
+            attempts::store::insert(&mut tx, &ended).await?;
             self.standing_link(&mut tx, row).await?;
         }
         tx.commit().await?;

@@ -122,11 +122,14 @@ impl Toolbox {
                 };
                 row.filter(seen).map(drop).ok_or_else(unknown)
             }
-            "bgfiles/file_type" => {
-                self.registry.get(resource.id()).map_err(|_| unknown())?;
+            kind @ ("bgfiles/file_type" | "bgfiles/user" | "bgfiles/client") => {
+                if kind == "bgfiles/file_type" {
+                    self.registry.get(resource.id()).map_err(|_| unknown())?;
+                }
                 match caller.map(|caller| caller.role) {
-                    Some(Role::Service | Role::Staff) => Ok(()),
-                    Some(Role::User) => Err(Error::Forbidden("file types are for staff to lock")),
+                    Some(Role::Staff) => Ok(()),
+                    Some(Role::Service) if kind == "bgfiles/file_type" => Ok(()),
+                    Some(_) => Err(Error::Forbidden("this is for staff to lock")),
                     None => Err(unknown()),
                 }
             }

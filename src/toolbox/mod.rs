@@ -14,6 +14,7 @@
 //! logins     log_in · refresh · log_out · tokens of a user, and API access
 //! locks      lock · renew_lock · unlock · guard_lock · lock_for_session · break_lock
 //! accounts   create_user · create_client · set_password · revoke_token
+//! operators  overview · history · expire · notify_again · audit
 //! inline     a file made in the response that asks for it
 //! ```
 
@@ -27,6 +28,7 @@ mod links;
 mod locks;
 mod logins;
 mod notices;
+mod operators;
 mod receipts;
 mod request_tokens;
 mod requests;
@@ -44,6 +46,7 @@ pub use inline::Inline;
 pub use links::{LinkEdit, LinkOptions};
 pub use locks::{Edit, Editor, LockAccess, LockPolicy, Lockable};
 pub use logins::{ApiAccess, Login};
+pub use operators::{History, Overview, WorkerView};
 pub use request_tokens::{Admission, Presented};
 pub use requests::{Deliver, IdempotencyKey, Response};
 pub use tokens::{Rules, Visit};

@@ -160,13 +160,14 @@ impl Toolbox {
     }
 }
 
-/// `flights/ready.pt-BR`, `flights/ready.pt`, `flights/ready.en`, then the same without the type.
+/// `flights/ready.pt-BR`, `….pt`, `flights/ready` (whose texts are in the catalogue), `….en`; then
+/// the same without the type.
 fn template_names(folder: &str, kind: MailKind, language: &str, ending: &str) -> Vec<String> {
     let short = language.split('-').next().unwrap_or(language);
     let mut names = Vec::new();
     for folder in [format!("mail/{folder}/"), "mail/".to_owned()] {
-        for language in [language, short, "en"] {
-            let name = format!("{folder}{}.{language}.{ending}", kind.as_str());
+        for part in [&format!(".{language}"), &format!(".{short}"), "", ".en"] {
+            let name = format!("{folder}{}{part}.{ending}", kind.as_str());
             if !names.contains(&name) {
                 names.push(name);
             }

@@ -225,7 +225,7 @@ impl Toolbox {
 }
 
 /// Why a conditional change did not happen.
-async fn already(conn: Conn<'_>, id: RequestId, what: &str) -> Result<Error> {
+pub(super) async fn already(conn: Conn<'_>, id: RequestId, what: &str) -> Result<Error> {
     Ok(match store::find(conn, id).await? {
         None => Error::NotFound("request"),
         Some(row) => Error::Conflict {

@@ -58,7 +58,7 @@ pub(super) async fn download(
         user: knock.user.clone(),
     };
     if visit.waits_for_confirmation() {
-        return redeem::show(&state, &parts.headers, &knock, visit, &receipt).await;
+        return redeem::show(&state, &parts.headers, &parts.uri, &knock, visit, &receipt).await;
     }
     match visit.verdict.and_then(|()| toolbox.serve(&visit.row)) {
         Ok(file) => Ok(serve_under(&state, &method, &parts.headers, file, Some(receipt)).await?),

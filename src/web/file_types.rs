@@ -7,7 +7,7 @@ use crate::{auth_token::Caller, toolbox::Toolbox};
 
 pub(super) async fn list(
     State(toolbox): State<Toolbox>,
-    _: Caller,
+    caller: Caller,
     headers: HeaderMap,
 ) -> Json<Value> {
     let language = headers.get("accept-language").and_then(|value| value.to_str().ok());
@@ -15,13 +15,18 @@ pub(super) async fn list(
     let items: Vec<Value> = toolbox
         .registry
         .iter()
+        .filter(|handler| handler.may_ask(caller.role))
         .map(|handler| {
             json!({
                 "name": handler.file_type(),
                 "title": handler.title(language),
                 "formats": handler.formats(),
                 "requester_only": handler.requester_only(),
-                "criteria": handler.criteria_schema(),
+                "link": {
+                    "max_uses": handler.link_policy().max_uses,
+                    "scanner_safe": handler.link_policy().scanner_safe,
+                },
+                "criteria": handler.criteria_schema(language),
             })
         })
         .collect();

@@ -17,7 +17,7 @@ use super::{
     Problem,
     body::{JsonBody, given},
     paging::{Page, page},
-    requests::{editor, visible},
+    requests::{editor, note, visible},
 };
 use crate::{
     auth_token::Caller,
@@ -62,6 +62,7 @@ pub(super) async fn create(
     body: JsonBody<Ask>,
 ) -> Result<Response, Problem> {
     let (row, ask) = (visible(&toolbox, &caller, &id).await?, body.value);
+    let by = caller.clone();
     let options = LinkOptions {
         requester_only: ask.requester_only,
         max_age: age(ask.max_age)?,
@@ -73,6 +74,7 @@ pub(super) async fn create(
     };
     let mut tx = toolbox.db.begin().await?;
     let (link, url) = toolbox.create_link(&mut tx, &row, options).await?;
+    note(&toolbox, &by, &mut tx, &row, "link", &link.jti.to_string()).await?;
     tx.commit().await?;
     Ok((StatusCode::CREATED, Json(link.to_json(Some(&url)))).into_response())
 }
@@ -124,6 +126,7 @@ pub(super) async fn extend(
     let editor = editor(&caller, &headers)?;
     let locked = toolbox.begin_edit(&mut tx, Resource::request(row.id), editor).await?;
     let link = toolbox.extend_link(&mut tx, &row, jti(&link)?, edit).await?;
+    note(&toolbox, &caller, &mut tx, &row, "extend", &link.jti.to_string()).await?;
     toolbox.end_edit(&mut tx, locked).await?;
     tx.commit().await?;
     Ok(Json(link.to_json(None)))
@@ -137,6 +140,7 @@ pub(super) async fn revoke(
     let row = visible(&toolbox, &caller, &id).await?;
     let mut tx = toolbox.db.begin().await?;
     toolbox.revoke_link(&mut tx, &row, jti(&link)?).await?;
+    note(&toolbox, &caller, &mut tx, &row, "revoke", &link).await?;
     tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -149,6 +153,7 @@ pub(super) async fn send(
     let row = visible(&toolbox, &caller, &id).await?;
     let mut tx = toolbox.db.begin().await?;
     let notice = toolbox.send_link(&mut tx, &row, jti(&link)?).await?;
+    note(&toolbox, &caller, &mut tx, &row, "mail", &link).await?;
     tx.commit().await?;
     let sent = json!({ "message_id": notice.message_id });
     Ok((StatusCode::ACCEPTED, Json(sent)).into_response())

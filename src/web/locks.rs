@@ -59,7 +59,11 @@ async fn types(headers: HeaderMap) -> Response {
 }
 
 /// A file of this version, which browsers ask for anew.
-fn asset(text: &'static str, content_type: &'static str, headers: &HeaderMap) -> Response {
+pub(super) fn asset(
+    text: &'static str,
+    content_type: &'static str,
+    headers: &HeaderMap,
+) -> Response {
     let tag = format!("\"{}\"", &hex(&Sha256::digest(text.as_bytes()))[..16]);
     let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
     let known = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
@@ -290,5 +294,11 @@ pub(super) async fn break_lock(
     let resource = resource(&app, &model, &id)?;
     toolbox.may_lock(Some(&caller), &resource).await?;
     toolbox.break_lock(&caller, &resource).await?;
+    if caller.role == Role::Staff {
+        let mut tx = toolbox.db.begin().await?;
+        let what = resource.to_string();
+        toolbox.audit(&mut tx, &caller.username, "lock.break", &what, "").await?;
+        tx.commit().await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }

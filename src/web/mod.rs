@@ -15,6 +15,8 @@ mod links;
 mod lock_guard;
 mod locks;
 mod observe;
+mod openapi;
+mod pages;
 mod paging;
 mod problem;
 mod range;
@@ -25,9 +27,10 @@ mod routes;
 pub mod server;
 mod session;
 mod token_guard;
+mod view;
 mod visitor;
 
-use std::{sync::Arc, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -68,6 +71,10 @@ pub struct WebState {
     pub shutdown: CancellationToken,
     /// What `/metrics` shows; nothing when `None`.
     pub metrics: Option<PrometheusHandle>,
+    /// Whether there are pages for people besides the API.
+    pub pages: bool,
+    /// The folder of mails that `/dev/mail` shows; for development.
+    pub mailbox: Option<PathBuf>,
     /// Receipts being written; wait for them before the process ends.
     pub receipts: TaskTracker,
 }
@@ -81,6 +88,8 @@ impl WebState {
             body_limit: 1024 * 1024,
             shutdown: CancellationToken::new(),
             metrics: None,
+            pages: true,
+            mailbox: None,
             receipts: TaskTracker::new(),
         }
     }
@@ -89,6 +98,13 @@ impl WebState {
 impl FromRef<Arc<WebState>> for Toolbox {
     fn from_ref(state: &Arc<WebState>) -> Self {
         state.toolbox.clone()
+    }
+}
+
+impl WebState {
+    /// What pages may link to.
+    fn site(&self) -> view::Site {
+        view::Site { pages: self.pages, mailbox: self.mailbox.is_some() }
     }
 }
 
@@ -103,7 +119,7 @@ pub fn monitor_router(state: WebState) -> Router {
         .with_state(Arc::new(state))
 }
 
-fn table() -> Routes {
+fn table(pages: bool) -> Routes {
     let api = Routes::default()
         .post("/requests", requests::create)
         .get("/requests", requests::list)
@@ -142,17 +158,21 @@ fn table() -> Routes {
         .get("/healthz", health::healthz)
         .get("/readyz", health::readyz)
         .get("/metrics", health::metrics)
+        .get("/openapi.json", openapi::json)
+        // Links and refusals have pages, whatever else has.
+        .get("/static/{name}", pages::asset)
+        .merge(if pages { pages::routes() } else { Routes::default() })
 }
 
 /// Method and path of every route of [`router`].
 pub fn routes() -> Vec<(http::Method, String)> {
-    table().list()
+    table(true).list()
 }
 
 /// All routes.
 pub fn router(state: WebState) -> Router {
     let state = Arc::new(state);
-    table()
+    table(state.pages)
         .router
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)

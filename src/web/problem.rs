@@ -9,13 +9,15 @@ use axum::{
     middleware::Next,
     response::{Html, IntoResponse, Response},
 };
-use minijinja::context;
+use minijinja::{Value, context};
 use serde_json::json;
 
-use super::WebState;
+use super::{
+    WebState,
+    view::{Site, View},
+};
 use crate::{
     error::{Error, FieldError},
-    templates::Templates,
     toolbox::Toolbox,
 };
 
@@ -23,7 +25,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub struct Problem {
     status: StatusCode,
-    code: String,
+    code: Box<str>,
     title: &'static str,
     detail: String,
     advice: &'static str,
@@ -159,16 +161,24 @@ impl Problem {
     }
 
     /// The problem as a page. `None` when there is no such template, or a broken one.
-    pub(super) fn page(&self, templates: &Templates, template: &str) -> Option<Response> {
-        let page = templates.render(
+    pub(super) fn page(
+        &self,
+        toolbox: &Toolbox,
+        site: Site,
+        view: &View,
+        template: &str,
+    ) -> Option<Response> {
+        let own = context! {
+            title => self.title,
+            detail => capitalised(&self.detail),
+            advice => self.advice,
+            status => self.status.as_u16(),
+            code => &*self.code,
+            errors => Value::from(minijinja::value::Serde(&self.errors)),
+        };
+        let page = toolbox.templates.render(
             &[template.to_owned(), "page/problem.html".to_owned()],
-            &context! {
-                title => self.title,
-                detail => capitalised(&self.detail),
-                advice => self.advice,
-                status => self.status.as_u16(),
-                code => &self.code,
-            },
+            &context! { ..own, ..view.context(toolbox, site) },
         );
         match page {
             Ok(page) => page.map(|page| {
@@ -196,7 +206,7 @@ impl Problem {
         match self.status {
             StatusCode::UNAUTHORIZED => drop(set(header::WWW_AUTHENTICATE, "Token")),
             StatusCode::SERVICE_UNAVAILABLE => drop(set(header::RETRY_AFTER, "5")),
-            StatusCode::METHOD_NOT_ALLOWED if self.code == "confirmation_needed" => {
+            StatusCode::METHOD_NOT_ALLOWED if &*self.code == "confirmation_needed" => {
                 drop(set(header::ALLOW, "POST"));
             }
             _ => {}
@@ -219,14 +229,14 @@ pub(super) async fn pages(
     request: Request,
     next: Next,
 ) -> Response {
-    let html = wants_html(request.headers());
+    let html = wants_html(request.headers()).then(|| View::of(request.headers(), request.uri()));
     let mut response = next.run(request).await;
     if let Some(problem) = of_the_framework(&response) {
         response = problem.into_response();
     }
-    if html
+    if let Some(view) = html
         && let Some(problem) = response.extensions_mut().remove::<Problem>()
-        && let Some(page) = problem.page(&state.toolbox.templates, "page/problem.html")
+        && let Some(page) = problem.page(&state.toolbox, state.site(), &view, "page/problem.html")
     {
         response = page;
     }
@@ -237,7 +247,9 @@ pub(super) async fn pages(
         (header::REFERRER_POLICY, "no-referrer"),
         (
             header::CONTENT_SECURITY_POLICY,
-            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+            // No form-action: a link's form may end at the object store.
+            "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; \
+             base-uri 'none'; frame-ancestors 'none'",
         ),
     ] {
         headers.entry(name).or_insert(HeaderValue::from_static(value));

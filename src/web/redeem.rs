@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     body::Bytes,
     extract::{Path, State, rejection::PathRejection},
-    http::{HeaderMap, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header, request::Parts},
     response::{Html, IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -17,6 +17,7 @@ use super::{
     download::{Receipt, denied, serve_under},
     problem::wants_html,
     session,
+    view::View,
     visitor::{Knock, knock},
 };
 use crate::{
@@ -42,6 +43,7 @@ const PATH_SEGMENT: &AsciiSet =
 pub(super) async fn show(
     state: &WebState,
     headers: &HeaderMap,
+    uri: &Uri,
     knock: &Knock,
     visit: Visit,
     receipt: &Receipt,
@@ -58,13 +60,15 @@ pub(super) async fn show(
     if !wants_html(headers) {
         return Err(Error::ConfirmationNeeded.into());
     }
-    let page = toolbox.templates.render(
-        &["page/link.html".to_owned()],
-        &context! {
+    let view = View::of(headers, uri);
+    let page = view.render(
+        toolbox,
+        state.site(),
+        "page/link.html",
+        context! {
             description => &row.description,
             filename => &row.filename,
             size => row.size,
-            timezone => row.timezone().name(),
             expires_at => rfc3339(link.as_ref().map(|link| link.expires_at).or(row.expires_at)),
             uses => link.as_ref().map(|link| link.uses),
             max_uses => link.as_ref().and_then(|link| link.max_uses),
@@ -72,7 +76,7 @@ pub(super) async fn show(
             resume_url => resumable.map(|secret| grant_url(toolbox, &secret, &row)),
         },
     )?;
-    let mut response = Html(page.unwrap_or_default()).into_response();
+    let mut response = Html(page).into_response();
     let no_store = HeaderValue::from_static("no-store");
     response.headers_mut().insert(header::CACHE_CONTROL, no_store);
     Ok(response)

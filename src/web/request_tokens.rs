@@ -110,13 +110,13 @@ pub(super) async fn list(
 ) -> Result<Json<Value>, Problem> {
     check(&caller)?;
     let now = toolbox.clock.now();
+    let limit = paging::limit(query.limit.as_deref())?;
+    let before = paging::before(query.cursor.as_deref())?;
     if let Some(jwt) = &query.jwt {
         let found = toolbox.find_by_jwt(jwt.trim()).await?;
         let items: Vec<Value> = found.iter().map(|token| token.to_json(now)).collect();
         return Ok(Json(json!({ "items": items, "next": null })));
     }
-    let limit = paging::limit(query.limit.as_deref())?;
-    let before = paging::before(query.cursor.as_deref())?;
     let filter = store::Filter { scope: query.scope, user_id: query.user, before };
     let mut tx = toolbox.db.read().await?;
     let rows = store::list(&mut tx, &filter, limit + 1).await?;

@@ -6,7 +6,7 @@ use axum::{
     Json,
     body::Body,
     extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, StatusCode, Uri, header},
     response::{Html, IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -16,9 +16,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Problem, Shared, WebState, body::JsonBody, locks::session_of, problem::wants_html};
+use super::{
+    Problem, Shared, WebState, body::JsonBody, locks::session_of, problem::wants_html, view::View,
+};
 use crate::{
     auth_token::{Caller, Role},
+    db::Tx,
     error::{Error, Result},
     file_request::{Criteria, FileRequest, NewFileRequest, Requester, Status, store},
     ids::RequestId,
@@ -105,6 +108,7 @@ pub(super) async fn create(
     State(state): Shared,
     caller: Caller,
     headers: HeaderMap,
+    uri: Uri,
     body: JsonBody<Ask>,
 ) -> Result<Response, Problem> {
     let fingerprint = hex(&Sha256::digest(&body.bytes));
@@ -115,15 +119,20 @@ pub(super) async fn create(
         );
     }
     let (new, deliver) = body.value.into_new(&caller)?;
+    if let Ok(handler) = state.toolbox.registry.get(new.file_type.as_str())
+        && !handler.may_ask(caller.role)
+    {
+        return Err(Error::Forbidden("your role may not ask for this file type").into());
+    }
     let key =
         key.map(|key| IdempotencyKey { caller: &caller.username, key, fingerprint: &fingerprint });
     match state.toolbox.respond_to(new, deliver, key).await? {
         Made::Now(file) => Ok(inline(file)?),
-        Made::Later(row) => Ok(accepted(&state, &row, wants_html(&headers))?),
+        Made::Later(row) => Ok(accepted(&state, &row, &headers, &uri)?),
     }
 }
 
-fn inline(file: Inline) -> Result<Response> {
+pub(super) fn inline(file: Inline) -> Result<Response> {
     let response = Response::builder()
         .header(header::CONTENT_TYPE, &file.content_type)
         .header(header::CONTENT_DISPOSITION, &file.disposition)
@@ -133,25 +142,31 @@ fn inline(file: Inline) -> Result<Response> {
     response.map_err(|e| Error::Internal(e.to_string()))
 }
 
-fn accepted(state: &WebState, row: &FileRequest, html: bool) -> Result<Response> {
+fn accepted(
+    state: &WebState,
+    row: &FileRequest,
+    headers: &HeaderMap,
+    uri: &Uri,
+) -> Result<Response> {
     let toolbox = &state.toolbox;
     let location = toolbox.base_url.join(&format!("/api/requests/{}", row.id));
-    let headers = [(header::LOCATION, location.clone())];
-    if !html {
-        return Ok((StatusCode::ACCEPTED, headers, Json(to_json(toolbox, row))).into_response());
+    let location = [(header::LOCATION, location)];
+    if !wants_html(headers) {
+        return Ok((StatusCode::ACCEPTED, location, Json(to_json(toolbox, row))).into_response());
     }
     let own = toolbox.registry.get(row.file_type.as_str())?.delayed_page(row);
     let page = match own {
         Some(page) => page,
-        None => toolbox
-            .templates
-            .render(
-                &["page/delayed.html".to_owned()],
-                &context! { description => &row.description, email => &row.requester_email, id => row.id.to_string() },
-            )?
-            .unwrap_or_default(),
+        None => {
+            let own = context! {
+                description => &row.description,
+                email => &row.requester_email,
+                id => row.id.to_string(),
+            };
+            View::of(headers, uri).render(toolbox, state.site(), "page/delayed.html", own)?
+        }
     };
-    Ok((StatusCode::ACCEPTED, headers, Html(page)).into_response())
+    Ok((StatusCode::ACCEPTED, location, Html(page)).into_response())
 }
 
 /// The JSON of a request, with a link that its reader may use.
@@ -168,6 +183,23 @@ pub(super) async fn visible(toolbox: &Toolbox, caller: &Caller, id: &str) -> Res
     let mut tx = toolbox.db.read().await?;
     let row = store::find(&mut tx, id).await?.ok_or_else(missing)?;
     if caller.may_see(row.requester.as_deref()) { Ok(row) } else { Err(missing()) }
+}
+
+/// Writes down what an operator did to somebody else's request.
+pub(super) async fn note(
+    toolbox: &Toolbox,
+    caller: &Caller,
+    tx: &mut Tx,
+    row: &FileRequest,
+    action: &str,
+    detail: &str,
+) -> Result<()> {
+    let own = row.requester.as_deref() == Some(caller.username.as_str());
+    if caller.role != Role::Staff || own {
+        return Ok(());
+    }
+    let (action, id) = (format!("request.{action}"), row.id.to_string());
+    toolbox.audit(tx, &caller.username, &action, &id, detail).await
 }
 
 pub(super) async fn show(
@@ -204,6 +236,7 @@ pub(super) async fn list(
         status: status.map_err(|message: String| Error::invalid("status", message))?,
         file_type: page.file_type,
         requester: page.requester,
+        search: None,
         before: page.cursor.as_deref().map(read_cursor).transpose()?,
     };
     if caller.role == Role::User {
@@ -219,11 +252,11 @@ pub(super) async fn list(
     Ok(Json(json!({ "items": items, "next": next })))
 }
 
-fn cursor(row: &FileRequest) -> String {
+pub(super) fn cursor(row: &FileRequest) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}:{}", row.requested_at.timestamp_micros(), row.id))
 }
 
-fn read_cursor(text: &str) -> Result<(DateTime<chrono::Utc>, RequestId)> {
+pub(super) fn read_cursor(text: &str) -> Result<(DateTime<chrono::Utc>, RequestId)> {
     let read = || {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         let (micros, id) = text.split_once(':')?;
@@ -239,6 +272,7 @@ pub(super) async fn cancel(
 ) -> Result<Response, Problem> {
     let row = visible(&toolbox, &caller, &id).await?;
     let mut tx = toolbox.db.begin().await?;
+    note(&toolbox, &caller, &mut tx, &row, "cancel", "").await?;
     let row = toolbox.cancel(&mut tx, row.id).await?;
     tx.commit().await?;
     let status = if row.status.is_terminal() { StatusCode::OK } else { StatusCode::ACCEPTED };
@@ -276,6 +310,7 @@ pub(super) async fn update(
     let editor = editor(&caller, &headers)?;
     let edit = toolbox.begin_edit(&mut tx, Resource::request(row.id), editor).await?;
     store::describe(&mut tx, row.id, &description).await?;
+    note(&toolbox, &caller, &mut tx, &row, "describe", &description).await?;
     let row = store::find(&mut tx, row.id).await?.ok_or(Error::NotFound("request"))?;
     toolbox.end_edit(&mut tx, edit).await?;
     tx.commit().await?;
@@ -289,6 +324,7 @@ pub(super) async fn retry(
 ) -> Result<Response, Problem> {
     let row = visible(&toolbox, &caller, &id).await?;
     let mut tx = toolbox.db.begin().await?;
+    note(&toolbox, &caller, &mut tx, &row, "retry", "").await?;
     let row = toolbox.retry(&mut tx, row.id).await?;
     tx.commit().await?;
     Ok((StatusCode::ACCEPTED, Json(to_json(&toolbox, &row))).into_response())
@@ -303,5 +339,8 @@ pub(super) async fn remove(
     let toolbox = &state.toolbox;
     let row = visible(toolbox, &caller, &id).await?;
     toolbox.delete_as(row.id, editor(&caller, &headers)?).await?;
+    let mut tx = toolbox.db.begin().await?;
+    note(toolbox, &caller, &mut tx, &row, "delete", &row.description).await?;
+    tx.commit().await?;
     Ok(StatusCode::NO_CONTENT)
 }

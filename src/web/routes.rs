@@ -50,6 +50,13 @@ impl Routes {
         self.map(|router| router.route(path, route))
     }
 
+    /// Another's routes beside these.
+    pub(super) fn merge(mut self, other: Routes) -> Self {
+        self.listed.extend(other.listed);
+        self.router = self.router.merge(other.router);
+        self
+    }
+
     /// Another's routes below a prefix.
     pub(super) fn nest(mut self, prefix: &str, inner: Routes) -> Self {
         let below = inner.listed.into_iter().map(|(m, path)| (m, format!("{prefix}{path}")));

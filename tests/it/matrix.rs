@@ -116,6 +116,100 @@ GET    /readyz                             own 200  200  200  200  200  200  200
 GET    /readyz                         foreign 200  200  200  200  200  200  200
 GET    /metrics                            own 200  200  200  200  200  200  200
 GET    /metrics                        foreign 200  200  200  200  200  200  200
+GET    /openapi.json                            own 200 200 200 200 200 200 200
+GET    /openapi.json                        foreign 200 200 200 200 200 200 200
+GET    /                                        own 303 303 303 303 303 303 303
+GET    /                                    foreign 303 303 303 303 303 303 303
+GET    /login                                   own 200 303 303 303 303 200 303
+GET    /login                               foreign 200 303 303 303 303 200 303
+POST   /login                                   own 403 403 403 403 403 403 403
+POST   /login                               foreign 403 403 403 403 403 403 403
+POST   /logout                                  own 401  303 303 303 303 401 403
+POST   /logout                              foreign 401  303 303 303 303 401 403
+POST   /preferences                             own 401  303 303 303 303 401 403
+POST   /preferences                         foreign 401  303 303 303 303 401 403
+GET    /files                                   own 401  200  200  200  200  401 403
+GET    /files                               foreign 401  200- 200- 200- 200- 401 403
+GET    /files/events                            own 401  200+ 200+ 200+ 200+ 401 403
+GET    /files/events                        foreign 401  404 404 200+ 200+ 401 403
+GET    /files/{id}                              own 401  200+ 200+ 200+ 200+ 401 403
+GET    /files/{id}                          foreign 401  404 404 200+ 200+ 401 403
+POST   /files/{id}/cancel                       own 401  409 409 409 409 401 403
+POST   /files/{id}/cancel                   foreign 401  404 404 409 409 401 403
+POST   /files/{id}/retry                        own 401  409 409 409 409 401 403
+POST   /files/{id}/retry                    foreign 401  404 404 409 409 401 403
+POST   /files/{id}/again                        own 401  303 303 303 303 401 403
+POST   /files/{id}/again                    foreign 401  404 404 303 303 401 403
+POST   /files/{id}/delete                       own 401  303 303 303 303 401 403
+POST   /files/{id}/delete                   foreign 401  404 404 303 303 401 403
+GET    /files/{id}/edit                         own 401  200 200 200 200 401 403
+GET    /files/{id}/edit                     foreign 401  404 404 200 200 401 403
+POST   /files/{id}/edit                         own 401  303 303 303 303 401 403
+POST   /files/{id}/edit                     foreign 401  404 404 303 303 401 403
+POST   /files/{id}/links                        own 401  303 303 303 303 401 403
+POST   /files/{id}/links                    foreign 401  404 404 303 303 401 403
+POST   /files/{id}/links/{jti}/revoke           own 401  303 303 303 303 401 403
+POST   /files/{id}/links/{jti}/revoke       foreign 401  404 404 303 303 401 403
+POST   /files/{id}/expire                       own 401  403 403 403 303 401 403
+POST   /files/{id}/expire                   foreign 401  403 403 403 303 401 403
+POST   /files/{id}/mail                         own 401  403 403 403 303 401 403
+POST   /files/{id}/mail                     foreign 401  403 403 403 303 401 403
+GET    /new                                     own 401  200 200 200 200 401 403
+GET    /new                                 foreign 401  200 200 200 200 401 403
+GET    /new/{file_type}                         own 401  200 200 200 200 401 403
+GET    /new/{file_type}                     foreign 401  200 200 200 200 401 403
+POST   /new/{file_type}                         own 401  303 303 303 303 401 403
+POST   /new/{file_type}                     foreign 401  303 303 303 303 401 403
+GET    /account                                 own 401  200 200 200 200 401 403
+GET    /account                             foreign 401  200 200 200 200 401 403
+POST   /account/key                             own 401  303 303 303 303 401 403
+POST   /account/key                         foreign 401  200 200 200 200 401 403
+POST   /account/key/revoke                      own 401  303 303 303 303 401 403
+POST   /account/key/revoke                  foreign 401  404 404 404 404 401 403
+POST   /account/sessions/{id}/end               own 401  303 303 303 303 401 403
+POST   /account/sessions/{id}/end           foreign 401  404 404 404 404 401 403
+POST   /account/log-out-everywhere              own 401  303 303 303 303 401 403
+POST   /account/log-out-everywhere          foreign 401  303 303 303 303 401 403
+GET    /operate                                 own 401  403 403 403 200 401 403
+GET    /operate                             foreign 401  403 403 403 200 401 403
+GET    /operate/requests                        own 401  403 403 403 200 401 403
+GET    /operate/requests                    foreign 401  403 403 403 200 401 403
+GET    /operate/file-types                      own 401  403 403 403 200 401 403
+GET    /operate/file-types                  foreign 401  403 403 403 200 401 403
+GET    /operate/accounts                        own 401  403 403 403 200 401 403
+GET    /operate/accounts                    foreign 401  403 403 403 200 401 403
+GET    /operate/request-tokens                  own 401  403 403 403 200 401 403
+GET    /operate/request-tokens              foreign 401  403 403 403 200 401 403
+GET    /operate/locks                           own 401  403 403 403 200 401 403
+GET    /operate/locks                       foreign 401  403 403 403 200 401 403
+GET    /operate/audit                           own 401  403 403 403 200 401 403
+GET    /operate/audit                       foreign 401  403 403 403 200 401 403
+POST   /operate/requests                        own 401  403 403 403 200 401 403
+POST   /operate/requests                    foreign 401  403 403 403 200 401 403
+GET    /operate/users/{id}                      own 401  403 403 403 200 401 403
+GET    /operate/users/{id}                  foreign 401  403 403 403 200 401 403
+POST   /operate/users/{id}                      own 401  403 403 403 303 401 403
+POST   /operate/users/{id}                  foreign 401  403 403 403 303 401 403
+POST   /operate/users/{id}/log-out              own 401  403 403 403 303 401 403
+POST   /operate/users/{id}/log-out          foreign 401  403 403 403 303 401 403
+GET    /operate/clients/{id}                    own 401  403 403 403 200 401 403
+GET    /operate/clients/{id}                foreign 401  403 403 403 200 401 403
+POST   /operate/clients/{id}                    own 401  403 403 403 303 401 403
+POST   /operate/clients/{id}                foreign 401  403 403 403 303 401 403
+POST   /operate/request-tokens/{id}/expire      own 401  403 403 403 303 401 403
+POST   /operate/request-tokens/{id}/expire  foreign 401  403 403 403 303 401 403
+POST   /operate/locks/break                     own 401  403 403 403 303 401 403
+POST   /operate/locks/break                 foreign 401  403 403 403 303 401 403
+GET    /dev/mail                                own 401  404 404 404 404 401 403
+GET    /dev/mail                            foreign 401  404 404 404 404 401 403
+GET    /dev/mail/{name}                         own 401  404 404 404 404 401 403
+GET    /dev/mail/{name}                     foreign 401  404 404 404 404 401 403
+GET    /dev/mail/{name}/html                    own 401  404 404 404 404 401 403
+GET    /dev/mail/{name}/html                foreign 401  404 404 404 404 401 403
+GET    /docs                                    own 200 200 200 200 200 200 200
+GET    /docs                                foreign 200 200 200 200 200 200 200
+GET    /static/{name}                           own 200 200 200 200 200 200 200
+GET    /static/{name}                       foreign 200 200 200 200 200 200 200
 ";
 
 #[derive(Debug, PartialEq, Eq)]
@@ -166,6 +260,8 @@ struct House<'a> {
 struct Thing {
     path: String,
     body: Option<Value>,
+    /// A form of a page.
+    form: Option<Vec<(&'static str, String)>>,
     /// What the answer may show.
     mark: String,
 }
@@ -196,6 +292,78 @@ impl House<'_> {
                 }
                 let path = path.replace("{app}/{model}", "bgfiles/file_request");
                 thing.path = path.replace("{id}", &thing.mark).replace("{token}", &token);
+            }
+            ["", "files", ..] => {
+                let mut new = TestApp::new_request("hello", "");
+                new.requester.id = Some(owner.to_owned());
+                let row = self.app.add(new).await;
+                self.app.dispatch(row.id).await;
+                let row = self.app.row(row.id).await;
+                thing.mark = row.id.to_string();
+                let mut tx = toolbox.db.begin().await.unwrap();
+                let (link, _) =
+                    toolbox.create_link(&mut tx, &row, LinkOptions::default()).await.unwrap();
+                tx.commit().await.unwrap();
+                let path = path.replace("{id}", &thing.mark);
+                thing.path = path.replace("{jti}", &link.jti.to_string());
+                if path == "/files/events" {
+                    thing.path = format!("{path}?id={}", thing.mark);
+                }
+                if method == "POST" {
+                    let mut form = vec![("max_uses", "1".to_owned()), ("days", "1".to_owned())];
+                    if path.ends_with("/edit") {
+                        form.push(("lock", self.lock(Resource::request(row.id)).await));
+                    }
+                    thing.form = Some(form);
+                }
+            }
+            ["", "new", ..] => {
+                thing.path = path.replace("{file_type}", "hello");
+                thing.form = Some(vec![("deliver", "later".to_owned())]);
+            }
+            ["", "operate", "users", ..] => {
+                let users = toolbox.own_users(None, 100).await.unwrap();
+                let dave = users.iter().find(|user| user.username == "dave").unwrap();
+                thing.path = path.replace("{id}", &dave.id.to_string());
+                let lock = Resource::new("bgfiles", "user", dave.id).unwrap();
+                if method == "POST" {
+                    let form = [("role", "user".to_owned()), ("active", "true".to_owned())];
+                    let token = self.lock(lock).await;
+                    thing.form = Some(form.into_iter().chain([("lock", token)]).collect());
+                }
+            }
+            ["", "operate", "clients", ..] => {
+                let clients = toolbox.clients().await.unwrap();
+                let other = clients.iter().find(|client| client.name == "other").unwrap();
+                thing.path = path.replace("{id}", &other.id.to_string());
+                let lock = Resource::new("bgfiles", "client", other.id).unwrap();
+                if method == "POST" {
+                    thing.form =
+                        Some(vec![("ttl", "1d".to_owned()), ("lock", self.lock(lock).await)]);
+                }
+            }
+            ["", "operate", "request-tokens", "{id}", ..] => {
+                let mut tx = toolbox.db.begin().await.unwrap();
+                let new = NewRequestToken::new("foo");
+                let token = toolbox.create_request_token(&mut tx, new).await.unwrap();
+                tx.commit().await.unwrap();
+                thing.path = path.replace("{id}", &token.id.to_string());
+            }
+            ["", "operate", "locks", "break"] => {
+                let row = self.app.add(TestApp::new_request("hello", "")).await;
+                self.lock(Resource::request(row.id)).await;
+                let names = [("app", "bgfiles"), ("model", "file_request")];
+                let mut form: Vec<_> = names.map(|(n, v)| (n, v.to_owned())).into();
+                form.push(("id", row.id.to_string()));
+                thing.form = Some(form);
+            }
+            ["", "static", _] => thing.path = "/static/bgfiles.css".into(),
+            ["", "dev", ..] => thing.path = path.replace("{name}", "one"),
+            ["", "account", "sessions", ..] => {
+                self.app.token(owner, "other").await;
+                let tokens = toolbox.tokens_of(owner).await.unwrap();
+                let token = tokens.iter().find(|token| token.client == "other").unwrap();
+                thing.path = path.replace("{id}", &token.id.to_string());
             }
             ["", "api", "requests", ..] | ["", "d" | "g", ..] => {
                 let mut new = TestApp::new_request("hello", "");
@@ -255,7 +423,7 @@ impl House<'_> {
                 thing.mark = token.id.to_string();
                 thing.path = path.replace("{id}", &thing.mark);
             }
-            ["", "api", "auth", "apiaccess"] => {
+            ["", "api", "auth", "apiaccess"] | ["", "account", "key", ..] => {
                 for user in [owner, caller] {
                     if CALLERS[1..].contains(&user) || user == "carol" {
                         let (person, client) =
@@ -275,6 +443,19 @@ impl House<'_> {
             _ => {}
         }
         thing
+    }
+
+    /// A token of the lock on a thing.
+    async fn lock(&self, resource: Resource) -> String {
+        let toolbox = &self.app.toolbox;
+        // Whoever looked at the page before has it.
+        let before = toolbox.lock_on(&resource).await.unwrap();
+        let ask = Ask {
+            owner: Some("root".into()),
+            instead_of: before.map(|lock| lock.fence),
+            ..Ask::default()
+        };
+        toolbox.lock(&resource, ask).await.unwrap().held().unwrap().token
     }
 
     /// The address of a grant that `owner` got.
@@ -311,6 +492,9 @@ impl House<'_> {
         if let Some(body) = &thing.body {
             request = request.json(body);
         }
+        if let Some(form) = thing.form.as_ref().filter(|_| method == "POST") {
+            request = request.form(form);
+        }
         let (status, body) = app::json(request.send().await.unwrap()).await;
         let shown = !thing.mark.is_empty() && body.to_string().contains(&thing.mark);
         format!("{status}{}", if shown { "+" } else { "-" })
@@ -328,6 +512,7 @@ both! {
         for (name, role) in [
             ("amy", Role::User), ("bob", Role::User), ("shop", Role::Service), ("root", Role::Staff),
             ("gone", Role::Staff), ("wrong", Role::User), ("carol", Role::User),
+            ("dave", Role::User),
         ] {
             app.add_user(name, role, None).await;
         }

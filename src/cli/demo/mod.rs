@@ -1,6 +1,7 @@
 //! `bgfiles demo`: the whole product in one process, on real data.
 
 mod flights;
+mod people;
 mod visit;
 
 use std::{
@@ -63,6 +64,7 @@ impl Demo {
         let shutdown = setup::shutdown()?;
         let toolbox = prepare(&config, registry).await?;
         let secret = introduce(&toolbox).await?;
+        let people = people::invite(&toolbox).await?;
         let parts = start(&config, toolbox.clone(), listener, shutdown.clone()).await;
         let visit = visit::Visit::new(&toolbox, &dir.join("mail"), &secret);
         let visited = tokio::select! {
@@ -70,6 +72,7 @@ impl Demo {
             () = shutdown.cancelled() => Ok(()),
         };
         if visited.is_ok() && !self.once && !shutdown.is_cancelled() {
+            people.greet(&toolbox);
             note(format_args!("Running until Ctrl-C. Everything is in {}.", self.dir.display()));
             shutdown.cancelled().await;
         }
@@ -111,6 +114,8 @@ fn configure(dir: &Path, address: SocketAddr, flags: Flags) -> Result<Config> {
         set("base_url", format!("http://{address}")),
         set("secret_key", secret_key(&dir.join("secret.key"))?),
         set("log", "warn".into()),
+        set("dev_mail", "true".into()),
+        set("api_access_client_name", "api".into()),
     ];
     all.extend(flags);
     setup::config(&all)
@@ -174,7 +179,12 @@ async fn start(
     shutdown: CancellationToken,
 ) -> JoinSet<()> {
     let mut parts = JoinSet::new();
-    let state = WebState { shutdown: shutdown.clone(), ..WebState::new(toolbox.clone()) };
+    let state = WebState {
+        shutdown: shutdown.clone(),
+        pages: config.pages,
+        mailbox: toolbox.mailer.folder().filter(|_| config.dev_mail).map(Into::into),
+        ..WebState::new(toolbox.clone())
+    };
     let limits = server::Limits { drain: Duration::from_secs(2), ..Default::default() };
     parts.spawn(server::serve(listener, router(state), limits, shutdown.clone()));
     let options = WorkerOptions { slots: config.workers.get(), drain: Duration::from_secs(5) };

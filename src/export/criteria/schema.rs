@@ -5,11 +5,11 @@ use serde_json::{Map, Value, json};
 use super::{Criterion, Declared, Type, Typed};
 
 impl Declared {
-    /// What `criteria` of `POST /api/requests` may be, for forms and generated clients. Labels are
-    /// in English, or in the first language there is.
-    pub fn json_schema(&self) -> Value {
+    /// What `criteria` of `POST /api/requests` may be, for forms and generated clients, with labels
+    /// in that language.
+    pub fn json_schema(&self, language: &str) -> Value {
         let properties: Map<String, Value> =
-            self.0.iter().map(|one| (one.name.clone(), one.json_schema())).collect();
+            self.0.iter().map(|one| (one.name.clone(), one.json_schema(language))).collect();
         let required: Vec<&str> =
             self.0.iter().filter(|one| one.required).map(|one| one.name.as_str()).collect();
         json!({
@@ -23,7 +23,7 @@ impl Declared {
 }
 
 impl Criterion {
-    fn json_schema(&self) -> Value {
+    fn json_schema(&self, language: &str) -> Value {
         let mut item = self.item_schema();
         let defaults: Vec<Value> = self.default.iter().map(|text| self.kind.json(text)).collect();
         let mut schema = if self.list {
@@ -35,7 +35,7 @@ impl Criterion {
             std::mem::take(&mut item)
         };
         if let Some(label) = &self.label {
-            schema.insert("title".into(), json!(label.get("en")));
+            schema.insert("title".into(), json!(label.get(language)));
         }
         if self.list && self.required {
             schema.insert("minItems".into(), json!(1));

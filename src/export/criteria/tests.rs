@@ -156,7 +156,7 @@ fn the_json_schema_says_what_is_checked() {
     numbers.list = true;
     numbers.min = Some(Type::Integer.parse("1", Tz::UTC).unwrap());
     numbers.default = vec!["1".into()];
-    let schema = Declared(vec![origin, numbers]).json_schema();
+    let schema = Declared(vec![origin, numbers]).json_schema("en");
     assert_eq!(
         schema,
         json!({

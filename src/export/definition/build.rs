@@ -63,6 +63,7 @@ impl Sources<'_> {
             source: raw.source.unwrap_or_else(|| "default".into()),
             delay_over: raw.delay_over.unwrap_or(DELAY_OVER),
             expires_after: raw.expires_after.map(|length| length.0),
+            roles: raw.roles.iter().map(|role| role.0).collect(),
             requester_only: raw.requester_only,
             link_policy: LinkPolicy { max_uses: raw.max_uses, scanner_safe: raw.scanner_safe },
             max_rows: raw.max_rows.unwrap_or(MAX_ROWS),

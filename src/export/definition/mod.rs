@@ -26,6 +26,7 @@ pub use template::Template;
 
 use super::{criteria::Declared, format::Format, localized::Localized, sql::Statement};
 use crate::{
+    auth_token::Role,
     error::{Error, Result},
     file_request::links::LinkPolicy,
     ids::FileType,
@@ -54,6 +55,8 @@ pub struct Definition {
     pub delay_over: u64,
     /// How long a finished file stays; as configured for all when `None`.
     pub expires_after: Option<Duration>,
+    /// Which users may ask for it; all when empty.
+    pub roles: Vec<Role>,
     /// Whether links are bound to the requester; no unless given.
     pub requester_only: bool,
     /// `max_uses` and `scanner_safe` of the mailed link; neither unless given.

@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
 use super::{ColumnType, duration::Length};
+use crate::auth_token::Role;
 use crate::export::{criteria::Type, format::Format, localized::Localized};
 
 #[derive(Deserialize)]
@@ -17,6 +18,8 @@ pub(super) struct File {
     pub source: Option<String>,
     pub delay_over: Option<u64>,
     pub expires_after: Option<Length>,
+    #[serde(default)]
+    pub roles: Vec<RoleName>,
     #[serde(default)]
     pub requester_only: bool,
     pub max_uses: Option<std::num::NonZeroU32>,
@@ -52,6 +55,18 @@ pub(super) struct Column {
     pub label: Option<Localized>,
     pub format: Option<String>,
     pub r#type: Option<ColumnType>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct RoleName(pub Role);
+
+impl<'de> Deserialize<'de> for RoleName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let name = String::deserialize(from)?;
+        name.parse()
+            .map(RoleName)
+            .map_err(|why: String| D::Error::custom(format!("{name:?} {why}")))
+    }
 }
 
 #[derive(Clone, Copy)]

@@ -53,6 +53,10 @@ pub struct Notice {
     pub created_at: DateTime<Utc>,
     /// Which link it carries; the request's own when `None`.
     pub jti: Option<Uuid>,
+    /// What went wrong at the last try; the server's own words.
+    pub error: Option<String>,
+    /// When it was sent, or given up.
+    pub done_at: Option<DateTime<Utc>>,
 }
 
 impl Notice {
@@ -76,7 +80,16 @@ impl Notice {
             attempts: 0,
             created_at: now,
             jti: None,
+            error: None,
+            done_at: None,
         }
+    }
+
+    /// The same once more. It is a mail of its own, so its `Message-ID` is another.
+    pub fn again(mut self, domain: &str) -> Self {
+        let (request, id) = (self.request_id.0.simple(), self.id.simple());
+        self.message_id = format!("{request}.again.{id}@{domain}");
+        self
     }
 
     /// The same about one link. It is a mail of its own, so its `Message-ID` is another.

@@ -7,6 +7,7 @@ use super::Notice;
 use crate::{
     db::{Conn, on},
     error::Result,
+    ids::RequestId,
 };
 
 /// Inserts a notice, due at once.
@@ -121,4 +122,13 @@ pub async fn forget_wake(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<()> {
     let sql = "UPDATE bgfiles_notices SET woken_at = NULL WHERE id = $1 AND status = 'pending'";
     on!(conn.into(), c => sqlx::query(sql).bind(id).execute(c).await.map(drop)?);
     Ok(())
+}
+
+/// The notices about a request, the first one first.
+///
+/// # Errors
+/// The database's.
+pub async fn of_request(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<Vec<Notice>> {
+    let sql = "SELECT * FROM bgfiles_notices WHERE request_id = $1 ORDER BY created_at";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).fetch_all(c).await?))
 }

@@ -47,6 +47,7 @@ use super::{
     Problem, RequesterId,
     problem::{self, wants_html},
     session,
+    view::{Site, View},
     visitor::{Knock, knock},
 };
 use crate::{
@@ -186,7 +187,7 @@ impl Found {
     }
 
     /// Once the answer is there: the log, the session's cookie, the page of a refusal.
-    async fn finish(&self, mut response: Response, html: bool) -> Response {
+    async fn finish(&self, mut response: Response, html: Option<&View>) -> Response {
         let toolbox = &self.0.toolbox;
         let Uses { admissions, session } = std::mem::take(&mut *self.uses());
         for admission in &admissions {
@@ -194,12 +195,14 @@ impl Found {
                 tracing::error!(token = admission.token.id, %error, "a use was counted but its status not logged");
             }
         }
-        if html && let Some(problem) = response.extensions().get::<Problem>().cloned() {
+        if let Some(view) = html
+            && let Some(problem) = response.extensions().get::<Problem>().cloned()
+        {
             let template = match problem.refuses_token() {
                 true => toolbox.request_tokens.template_403.as_str(),
                 false => "page/problem.html",
             };
-            if let Some(page) = problem.page(&toolbox.templates, template) {
+            if let Some(page) = problem.page(toolbox, Site::default(), view, template) {
                 response = page;
             }
         }
@@ -248,7 +251,7 @@ async fn answer<S>(layer: TokenLayer, mut inner: S, request: Request) -> Result<
 where
     S: Service<Request, Response = Response>,
 {
-    let html = wants_html(request.headers());
+    let html = wants_html(request.headers()).then(|| View::of(request.headers(), request.uri()));
     let (mut request, found, outermost) = match request.extensions().get::<Found>().cloned() {
         Some(found) => (request, found, false),
         None => match look(&layer.toolbox, request).await {
@@ -276,7 +279,11 @@ where
             }
             Err(error) => {
                 let response = Problem::from(error).into_response();
-                return Ok(if outermost { found.finish(response, html).await } else { response });
+                return Ok(if outermost {
+                    found.finish(response, html.as_ref()).await
+                } else {
+                    response
+                });
             }
         }
     }
@@ -284,7 +291,7 @@ where
         return inner.call(request).await;
     }
     match AssertUnwindSafe(inner.call(request)).catch_unwind().await {
-        Ok(response) => Ok(found.finish(response?, html).await),
+        Ok(response) => Ok(found.finish(response?, html.as_ref()).await),
         Err(panic) => {
             found.panicked().await;
             std::panic::resume_unwind(panic)

@@ -2,12 +2,16 @@
 
 use std::{
     io::{BufRead, BufReader},
+    path::Path,
     process::{Command, Stdio},
 };
 
-use fantoccini::{Client, ClientBuilder};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use fantoccini::{Client, ClientBuilder, wd::WebDriverCompatibleCommand};
+use http::Method;
 use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
+use url::{ParseError, Url};
 
 use super::child::Process;
 
@@ -55,7 +59,54 @@ impl Chrome {
     }
 }
 
+/// A command of the browser itself (Chrome DevTools Protocol).
+#[derive(Debug)]
+struct Devtools(&'static str, Value);
+
+impl WebDriverCompatibleCommand for Devtools {
+    fn endpoint(&self, base: &Url, session: Option<&str>) -> Result<Url, ParseError> {
+        base.join(&format!("session/{}/goog/cdp/execute", session.unwrap_or_default()))
+    }
+
+    fn method_and_body(&self, _: &Url) -> (Method, Option<String>) {
+        let body = json!({ "cmd": self.0, "params": self.1 });
+        (Method::POST, Some(body.to_string()))
+    }
+}
+
 impl Browser {
+    async fn devtools(&self, command: &'static str, parameters: Value) -> Value {
+        self.0.issue_cmd(Devtools(command, parameters)).await.unwrap()
+    }
+
+    /// Where downloads go.
+    pub async fn downloads_to(&self, folder: &Path) {
+        let parameters = json!({ "behavior": "allow", "downloadPath": folder });
+        self.devtools("Browser.setDownloadBehavior", parameters).await;
+    }
+
+    /// From the next page on, nothing of it runs.
+    pub async fn without_scripts(&self) {
+        self.devtools("Emulation.setScriptExecutionDisabled", json!({ "value": true })).await;
+    }
+
+    /// How wide the window is, and whether its user likes it dark.
+    pub async fn looks(&self, width: u32, dark: bool) {
+        let scheme = if dark { "dark" } else { "light" };
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.devtools("Emulation.setEmulatedMedia", features).await;
+        let size =
+            json!({ "width": width, "height": 900, "deviceScaleFactor": 1, "mobile": false });
+        self.devtools("Emulation.setDeviceMetricsOverride", size).await;
+    }
+
+    /// The whole page as a PNG.
+    pub async fn picture(&self) -> Vec<u8> {
+        let parameters = json!({ "captureBeyondViewport": true });
+        let taken = self.devtools("Page.captureScreenshot", parameters).await;
+        STANDARD.decode(taken["data"].as_str().unwrap()).unwrap()
+    }
+
     pub async fn goto(&self, url: &str) {
         self.0.goto(url).await.unwrap();
     }

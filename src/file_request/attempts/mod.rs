@@ -1,0 +1,26 @@
+//! How each attempt at a request ended: what its timeline shows.
+
+pub mod store;
+
+use chrono::{DateTime, Utc};
+
+use crate::ids::RequestId;
+
+/// An attempt that ended with a word. One whose worker died has no row.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Attempt {
+    /// At which request.
+    pub request_id: RequestId,
+    /// The claim's fencing number.
+    pub generation: i64,
+    /// Who made it.
+    pub worker: String,
+    /// From when …
+    pub started_at: DateTime<Utc>,
+    /// … until when.
+    pub ended_at: DateTime<Utc>,
+    /// `finished`, `failed`, `cancelled`; `pending` when it was given back or is to be tried again.
+    pub outcome: String,
+    /// What went wrong, in words fit for the requester.
+    pub error: Option<String>,
+}

@@ -1,0 +1,38 @@
+//! The SQL of attempts.
+
+use super::Attempt;
+use crate::{
+    db::{Conn, on},
+    error::Result,
+    ids::RequestId,
+};
+
+/// Writes down how an attempt ended.
+///
+/// # Errors
+/// The database's.
+pub async fn insert(conn: impl Into<Conn<'_>>, attempt: &Attempt) -> Result<()> {
+    let sql = "INSERT INTO bgfiles_attempts (request_id, generation, worker, started_at, ended_at, \
+        outcome, error) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+    on!(conn.into(), c => sqlx::query(sql)
+        .bind(attempt.request_id)
+        .bind(attempt.generation)
+        .bind(&attempt.worker)
+        .bind(attempt.started_at)
+        .bind(attempt.ended_at)
+        .bind(&attempt.outcome)
+        .bind(&attempt.error)
+        .execute(c)
+        .await
+        .map(drop)?);
+    Ok(())
+}
+
+/// The attempts at a request, the first one first.
+///
+/// # Errors
+/// The database's.
+pub async fn of_request(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<Vec<Attempt>> {
+    let sql = "SELECT * FROM bgfiles_attempts WHERE request_id = $1 ORDER BY generation";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).fetch_all(c).await?))
+}

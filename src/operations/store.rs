@@ -1,0 +1,190 @@
+//! The SQL of operations.
+
+use chrono::{DateTime, Utc};
+
+use super::{AuditEntry, Ended, Stored, SweepRun, WorkerState};
+use crate::{
+    db::{Conn, on},
+    error::Result,
+};
+
+/// Says that a worker process lives; `ended_at` that it ended well.
+///
+/// # Errors
+/// The database's.
+pub async fn beat(conn: impl Into<Conn<'_>>, worker: &WorkerState) -> Result<()> {
+    let sql = "INSERT INTO bgfiles_workers (name, host, slots, started_at, seen_at, ended_at) \
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO UPDATE \
+        SET seen_at = excluded.seen_at, ended_at = excluded.ended_at";
+    on!(conn.into(), c => sqlx::query(sql)
+        .bind(&worker.name)
+        .bind(&worker.host)
+        .bind(worker.slots)
+        .bind(worker.started_at)
+        .bind(worker.seen_at)
+        .bind(worker.ended_at)
+        .execute(c)
+        .await
+        .map(drop)?);
+    Ok(())
+}
+
+/// Worker processes that were there after a time, the newest first.
+///
+/// # Errors
+/// The database's.
+pub async fn workers(
+    conn: impl Into<Conn<'_>>,
+    after: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<WorkerState>> {
+    let sql = "SELECT * FROM bgfiles_workers WHERE seen_at > $1 \
+        ORDER BY started_at DESC, name LIMIT $2";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(after).bind(limit).fetch_all(c).await?))
+}
+
+/// Forgets worker processes that were last there before a time. Answers how many.
+///
+/// # Errors
+/// The database's.
+pub async fn forget_workers(conn: impl Into<Conn<'_>>, before: DateTime<Utc>) -> Result<u64> {
+    let sql = "DELETE FROM bgfiles_workers WHERE seen_at < $1";
+    Ok(on!(conn.into(), c => sqlx::query(sql).bind(before).execute(c).await?.rows_affected()))
+}
+
+/// Writes down the run of a sweep.
+///
+/// # Errors
+/// The database's.
+pub async fn swept(conn: impl Into<Conn<'_>>, run: &SweepRun) -> Result<()> {
+    let sql = "INSERT INTO bgfiles_sweeps (name, ran_at, millis, outcome, removed, failed) \
+        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO UPDATE SET \
+        ran_at = excluded.ran_at, millis = excluded.millis, outcome = excluded.outcome, \
+        removed = excluded.removed, failed = excluded.failed";
+    on!(conn.into(), c => sqlx::query(sql)
+        .bind(&run.name)
+        .bind(run.ran_at)
+        .bind(run.millis)
+        .bind(&run.outcome)
+        .bind(run.removed)
+        .bind(run.failed)
+        .execute(c)
+        .await
+        .map(drop)?);
+    Ok(())
+}
+
+/// The last runs of all sweeps, by name.
+///
+/// # Errors
+/// The database's.
+pub async fn sweeps(conn: impl Into<Conn<'_>>) -> Result<Vec<SweepRun>> {
+    let sql = "SELECT * FROM bgfiles_sweeps ORDER BY name";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).fetch_all(c).await?))
+}
+
+/// Writes down what somebody did.
+///
+/// # Errors
+/// The database's.
+pub async fn audit(
+    conn: impl Into<Conn<'_>>,
+    at: DateTime<Utc>,
+    actor: &str,
+    action: &str,
+    subject: &str,
+    detail: &str,
+) -> Result<()> {
+    let sql = "INSERT INTO bgfiles_audit (at, actor, action, subject, detail) \
+        VALUES ($1, $2, $3, $4, $5)";
+    on!(conn.into(), c => sqlx::query(sql)
+        .bind(at)
+        .bind(actor)
+        .bind(action)
+        .bind(subject)
+        .bind(detail)
+        .execute(c)
+        .await
+        .map(drop)?);
+    Ok(())
+}
+
+/// Which lines of the audit log.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AuditFilter<'a> {
+    /// Only of this actor.
+    pub actor: Option<&'a str>,
+    /// Only about this.
+    pub subject: Option<&'a str>,
+    /// Only older than this line: the cursor.
+    pub before: Option<i64>,
+}
+
+/// The audit log, the newest line first.
+///
+/// # Errors
+/// The database's.
+pub async fn audit_log(
+    conn: impl Into<Conn<'_>>,
+    filter: &AuditFilter<'_>,
+    limit: i64,
+) -> Result<Vec<AuditEntry>> {
+    let sql = "SELECT * FROM bgfiles_audit WHERE ($1 IS NULL OR actor = $1) \
+        AND ($2 IS NULL OR subject = $2) AND ($3 IS NULL OR id < $3) ORDER BY id DESC LIMIT $4";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(filter.actor)
+        .bind(filter.subject)
+        .bind(filter.before)
+        .bind(limit)
+        .fetch_all(c)
+        .await?))
+}
+
+/// Forgets lines of the audit log before a time, so many at once. Answers how many.
+///
+/// # Errors
+/// The database's.
+pub async fn forget_audit(
+    conn: impl Into<Conn<'_>>,
+    before: DateTime<Utc>,
+    limit: i64,
+) -> Result<u64> {
+    let sql = "DELETE FROM bgfiles_audit WHERE id IN ( \
+        SELECT id FROM bgfiles_audit WHERE at < $1 ORDER BY at LIMIT $2)";
+    Ok(on!(conn.into(), c => sqlx::query(sql)
+        .bind(before)
+        .bind(limit)
+        .execute(c)
+        .await?
+        .rows_affected()))
+}
+
+/// Requests that ended since a time, by hour and ending.
+///
+/// # Errors
+/// The database's.
+pub async fn ended_by_hour(conn: impl Into<Conn<'_>>, since: DateTime<Utc>) -> Result<Vec<Ended>> {
+    // Both databases write times in UTC as ISO 8601, with a space or a T after the day.
+    let sql = "SELECT replace(substr(CAST(finished_at AS text), 1, 13), 'T', ' ') AS hour, status, \
+        count(*) AS count FROM bgfiles_file_requests WHERE finished_at >= $1 GROUP BY 1, 2";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(since).fetch_all(c).await?))
+}
+
+/// The files that there are.
+///
+/// # Errors
+/// The database's.
+pub async fn stored(conn: impl Into<Conn<'_>>) -> Result<Stored> {
+    let sql = "SELECT count(*) AS files, CAST(coalesce(sum(size), 0) AS bigint) AS bytes \
+        FROM bgfiles_file_requests WHERE storage_key IS NOT NULL AND status <> 'expired'";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).fetch_one(c).await?))
+}
+
+/// How many mails wait, and how many could not be sent.
+///
+/// # Errors
+/// The database's.
+pub async fn notices(conn: impl Into<Conn<'_>>) -> Result<Vec<(String, i64)>> {
+    let sql = "SELECT status, count(*) FROM bgfiles_notices WHERE status <> 'sent' GROUP BY status";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).fetch_all(c).await?))
+}

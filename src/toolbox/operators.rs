@@ -1,0 +1,215 @@
+//! What operators see and do beyond what requesters may.
+
+use std::time::Duration;
+
+use chrono::{DateTime, TimeDelta, Utc};
+
+use super::{Toolbox, requests::already};
+use crate::{
+    auth_token::{Client, User, store as accounts},
+    db::Conn,
+    error::{Error, Result},
+    file_request::{
+        FileRequest, Status,
+        attempts::{self, Attempt},
+        links::{self, HitRow, Link},
+        notice::{self, Notice},
+        store,
+    },
+    ids::RequestId,
+    operations::{self, AuditEntry, Ended, Stored, SweepRun, WorkerState},
+    queue,
+    registry::MailKind,
+};
+
+/// A worker process that was silent for so long is not counted as alive.
+const SILENT: TimeDelta = TimeDelta::seconds(20);
+/// Worker processes that were there within this time are shown.
+const RECENT: TimeDelta = TimeDelta::hours(1);
+/// What a request's page shows of its downloads.
+const HITS: i64 = 100;
+
+/// A worker process, and what it is at.
+#[derive(Clone, Debug)]
+pub struct WorkerView {
+    /// As it last said.
+    pub state: WorkerState,
+    /// Whether it lives.
+    pub alive: bool,
+    /// The requests whose lease it holds.
+    pub at: Vec<FileRequest>,
+}
+
+/// How things stand.
+#[derive(Clone, Debug)]
+pub struct Overview {
+    /// Worker processes of the last hour, the newest first.
+    pub workers: Vec<WorkerView>,
+    /// How many requests are in each state.
+    pub counts: Vec<(Status, i64)>,
+    /// How long the oldest due request has waited.
+    pub waiting_for: Option<Duration>,
+    /// Mails that wait, and mails that could not be sent.
+    pub mails: [i64; 2],
+    /// Requests that ended, by hour and ending.
+    pub ended: Vec<Ended>,
+    /// Files and their bytes.
+    pub stored: Stored,
+    /// The last run of each sweep.
+    pub sweeps: Vec<SweepRun>,
+}
+
+/// Everything that is known of a request.
+#[derive(Clone, Debug)]
+pub struct History {
+    /// Attempts that ended with a word.
+    pub attempts: Vec<Attempt>,
+    /// Mails about it.
+    pub notices: Vec<Notice>,
+    /// Links with a row.
+    pub links: Vec<Link>,
+    /// What became of its links, the newest first; the last hundred.
+    pub hits: Vec<HitRow>,
+}
+
+impl Toolbox {
+    /// How things stand, with what ended since `since`.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn overview(&self, since: DateTime<Utc>) -> Result<Overview> {
+        let now = self.clock.now();
+        let mut tx = self.db.read().await?;
+        let states = operations::store::workers(&mut tx, now - RECENT, 50).await?;
+        let running = store::Filter { status: Some(Status::Running), ..Default::default() };
+        let running = store::list(&mut tx, &running, 200).await?;
+        let workers = states.into_iter().map(|state| {
+            let own = |row: &&FileRequest| row.leased_by.as_deref() == Some(state.name.as_str());
+            let at = running.iter().filter(own).cloned().collect();
+            let alive = state.ended_at.is_none() && state.seen_at + SILENT > now;
+            WorkerView { state, alive, at }
+        });
+        let workers: Vec<WorkerView> = workers.collect();
+        let counts = store::counts(&mut tx).await?;
+        let notices = operations::store::notices(&mut tx).await?;
+        let mails = ["pending", "failed"].map(|status| {
+            notices.iter().find(|(name, _)| name == status).map_or(0, |(_, count)| *count)
+        });
+        Ok(Overview {
+            workers,
+            counts: Status::ALL
+                .map(|status| {
+                    let found = counts.iter().find(|(name, _)| name == status.as_str());
+                    (status, found.map_or(0, |(_, count)| *count))
+                })
+                .to_vec(),
+            waiting_for: store::oldest_due(&mut tx, now).await?.and_then(|w| w.to_std().ok()),
+            mails,
+            ended: operations::store::ended_by_hour(&mut tx, since).await?,
+            stored: operations::store::stored(&mut tx).await?,
+            sweeps: operations::store::sweeps(&mut tx).await?,
+        })
+    }
+
+    /// Everything that is known of a request.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn history(&self, id: RequestId) -> Result<History> {
+        let mut tx = self.db.read().await?;
+        Ok(History {
+            attempts: attempts::store::of_request(&mut tx, id).await?,
+            notices: notice::store::of_request(&mut tx, id).await?,
+            links: links::store::list(&mut tx, id).await?,
+            hits: links::store::hits(&mut tx, id, None, None, HITS).await?,
+        })
+    }
+
+    /// Ends a file's time now: nobody gets it any more, and the cleaner removes it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`]; [`Error::Conflict`] when there is no file that could be had.
+    pub async fn expire(&self, conn: impl Into<Conn<'_>>, id: RequestId) -> Result<FileRequest> {
+        let (mut conn, now) = (conn.into(), self.clock.now());
+        match store::expire(conn.reborrow(), id, now).await? {
+            Some(row) => Ok(row),
+            None => Err(already(conn, id, "expired").await?),
+        }
+    }
+
+    /// Mails about a request's end (again).
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it has not ended with a file or a failure, or names nobody to mail.
+    pub async fn notify_again(
+        &self,
+        conn: impl Into<Conn<'_>>,
+        row: &FileRequest,
+    ) -> Result<Notice> {
+        let now = self.clock.now();
+        let kind = match row.status {
+            Status::Finished if !row.is_expired(now) => MailKind::Ready,
+            Status::Failed => MailKind::Failed,
+            status => {
+                let message =
+                    format!("the request is {}; there is nothing to tell", status.as_str());
+                return Err(Error::Conflict { code: "wrong_status", message });
+            }
+        };
+        if self.recipients(row, kind).is_empty() {
+            let message = "the request names nobody to mail".into();
+            return Err(Error::Conflict { code: "no_recipient", message });
+        }
+        let domain = self.base_url.host();
+        let notice = Notice::about(row.id, row.generation, kind, &domain, now).again(&domain);
+        let mut conn = conn.into();
+        notice::store::insert(conn.reborrow(), &notice).await?;
+        queue::push(conn, queue::Wake::notice(notice.id), now).await?;
+        Ok(notice)
+    }
+
+    /// Writes down what an operator did; in the transaction that does it.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn audit(
+        &self,
+        conn: impl Into<Conn<'_>>,
+        actor: &str,
+        action: &str,
+        subject: &str,
+        detail: &str,
+    ) -> Result<()> {
+        tracing::info!(actor, action, subject, "an operator acted");
+        let now = self.clock.now();
+        operations::store::audit(conn, now, actor, action, subject, detail).await
+    }
+
+    /// What operators did, the newest first.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn audit_log(
+        &self,
+        filter: &operations::store::AuditFilter<'_>,
+        limit: i64,
+    ) -> Result<Vec<AuditEntry>> {
+        operations::store::audit_log(&mut self.db.acquire().await?, filter, limit).await
+    }
+
+    /// Users of our own, by name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn own_users(&self, after: Option<&str>, limit: i64) -> Result<Vec<User>> {
+        accounts::list_users(&mut self.db.acquire().await?, after, limit).await
+    }
+
+    /// All clients, by name.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn clients(&self) -> Result<Vec<Client>> {
+        accounts::list_clients(&mut self.db.acquire().await?).await
+    }
+}

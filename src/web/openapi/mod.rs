@@ -1,0 +1,398 @@
+//! `GET /openapi.json`: the HTTP API as an OpenAPI 3.1 document.
+//!
+//! ```text
+//! operations   one entry for every route
+//! schemas      what bodies and answers look like
+//! here         what they share: refusals, security, tags
+//! ```
+
+mod operations;
+mod schemas;
+
+use std::collections::BTreeMap;
+
+use axum::{Json, extract::State, http::request::Parts};
+use http::Method;
+use serde_json::{Value, json};
+use utoipa::openapi::{
+    ComponentsBuilder, ContentBuilder, Header, HeaderBuilder, HttpMethod, InfoBuilder, OpenApi,
+    OpenApiBuilder, PathItem, PathsBuilder, Ref, Response, ResponseBuilder, Server,
+    security::{ApiKey, ApiKeyValue, SecurityScheme},
+    tag::{Tag, TagBuilder},
+};
+
+use super::caller;
+use crate::{auth_token::Caller, toolbox::Toolbox};
+
+/// What the document says of this very service.
+#[derive(Debug, Default)]
+struct Facts {
+    /// Names of the registered file types.
+    file_types: Vec<String>,
+    /// Every format of any of them.
+    formats: Vec<String>,
+    /// Most seconds of a lock.
+    longest_lock: u64,
+    /// The status of a lock that somebody else has.
+    conflict_status: u16,
+    /// Whether nobody in particular may lock.
+    open_locks: bool,
+    /// Whether the expiry of a login is RFC 3339.
+    plain_expiry: bool,
+}
+
+impl Facts {
+    /// For somebody: which file types there are is for those who may ask for them.
+    fn of(toolbox: &Toolbox, caller: Option<&Caller>) -> Self {
+        let role = caller.map(|caller| caller.role);
+        let open = || toolbox.registry.iter().filter(|h| role.is_some_and(|role| h.may_ask(role)));
+        let mut formats: Vec<String> = Vec::new();
+        for format in open().flat_map(|handler| handler.formats()) {
+            if !formats.iter().any(|known| known == format) {
+                formats.push((*format).to_owned());
+            }
+        }
+        Facts {
+            file_types: open().map(|h| h.file_type().to_owned()).collect(),
+            formats,
+            longest_lock: toolbox.locks.longest.as_secs(),
+            conflict_status: toolbox.locks.conflict_status,
+            open_locks: toolbox.locks.open,
+            plain_expiry: toolbox.auth.expiry_format.is_empty(),
+        }
+    }
+}
+
+/// Examples, by the name of their schema.
+type Examples = BTreeMap<&'static str, Value>;
+
+/// `GET /openapi.json`.
+pub(super) async fn json(State(toolbox): State<Toolbox>, parts: Parts) -> Json<OpenApi> {
+    let caller = caller::identify(&toolbox, &parts).await.ok().flatten();
+    Json(document(&toolbox, caller.as_ref()))
+}
+
+/// Method and path of every operation.
+#[cfg(test)]
+fn operations() -> Vec<(Method, &'static str)> {
+    let all = operations::all(&Facts::default());
+    all.into_iter().map(|operation| (operation.method, operation.path)).collect()
+}
+
+/// The document, as this service is configured.
+pub(super) fn document(toolbox: &Toolbox, caller: Option<&Caller>) -> OpenApi {
+    let facts = Facts::of(toolbox, caller);
+    let schemas = schemas::all(&facts);
+    let examples: Examples = schemas
+        .iter()
+        .filter_map(|(name, schema)| Some((*name, schema["examples"].get(0)?.clone())))
+        .collect();
+    let mut paths = PathsBuilder::new();
+    for operation in operations::all(&facts) {
+        let (method, path) = (http_method(&operation.method), operation.path);
+        paths = paths.path(path, PathItem::new(method, operation.build(&examples)));
+    }
+    let mut components = ComponentsBuilder::new();
+    for (name, schema) in schemas {
+        components = components.schema(name, schemas::parse(schema));
+    }
+    for refusal in REFUSALS {
+        for family in [Family::Problem, Family::Django] {
+            if family.has(refusal.status) {
+                let name = family.name(refusal.status);
+                components = components.response(name, family.response(refusal));
+            }
+        }
+    }
+    for (name, scheme) in security(toolbox) {
+        components = components.security_scheme(name, scheme);
+    }
+    let info = InfoBuilder::new()
+        .title("bgfiles")
+        .version(env!("CARGO_PKG_VERSION"))
+        .description(Some(
+            "Background file requests: recorded, made later, stored, mailed as a signed link, \
+             expired. Every GET answers HEAD, too. Every answer has `X-Request-Id`. Errors are \
+             `application/problem+json`, or a page for callers whose `Accept` names `text/html`; \
+             those of `/api/auth` and `/lock_tokens` are as Django REST framework has them.",
+        ))
+        .build();
+    OpenApiBuilder::new()
+        .info(info)
+        .servers(Some([Server::new(toolbox.base_url.join("").trim().to_owned())]))
+        .paths(paths)
+        .components(Some(components.build()))
+        .tags(Some(tags()))
+        .build()
+}
+
+fn http_method(method: &Method) -> HttpMethod {
+    match method.as_str() {
+        "POST" => HttpMethod::Post,
+        "PATCH" => HttpMethod::Patch,
+        "DELETE" => HttpMethod::Delete,
+        _ => HttpMethod::Get,
+    }
+}
+
+fn tags() -> Vec<Tag> {
+    let all = [
+        (operations::REQUESTS, "Asking for files, and what becomes of the requests."),
+        (operations::LINKS, "Links that can be limited, extended, revoked and watched."),
+        (operations::DOWNLOADS, "Handing out files to whoever has a link."),
+        (operations::FILE_TYPES, "Which files can be asked for."),
+        (
+            operations::REQUEST_TOKENS,
+            "Tokens that admit to a scope, so and so many times. For applications and staff.",
+        ),
+        (
+            operations::AUTH,
+            "Logging in and out, and one's own tokens; as django-rest-durin has it.",
+        ),
+        (operations::LOCKS, "Who holds what: looking, waiting, breaking."),
+        (operations::LOCK_TOKENS, "Taking and keeping locks; as django-lock-tokens has it."),
+        (operations::MONITORING, "What monitors ask."),
+        (operations::DOCUMENT, "This document."),
+    ];
+    let tag =
+        |(name, about): (&str, &str)| TagBuilder::new().name(name).description(Some(about)).build();
+    all.map(tag).into()
+}
+
+fn security(toolbox: &Toolbox) -> [(&'static str, SecurityScheme); 2] {
+    let prefix = &toolbox.auth.header_prefix;
+    let token = format!("`{prefix} SECRET`: a secret that `POST /api/auth/login` answers with.");
+    let session = "Set when a request token logs somebody in. Requests that change something must \
+        then come from our own pages.";
+    [
+        (
+            operations::TOKEN,
+            SecurityScheme::ApiKey(ApiKey::Header(ApiKeyValue::with_description(
+                "Authorization",
+                token.as_str(),
+            ))),
+        ),
+        (
+            operations::SESSION,
+            SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
+                "bgfiles_session",
+                session,
+            ))),
+        ),
+    ]
+}
+
+fn text_header(about: &str) -> Header {
+    let schema = schemas::parse(json!({ "type": "string" }));
+    HeaderBuilder::new().schema(Some(schema)).description(Some(about)).build()
+}
+
+/// How errors look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Family {
+    /// RFC 9457.
+    Problem,
+    /// As Django REST framework has them.
+    Django,
+}
+
+/// An answer that many operations share.
+struct Refusal {
+    status: u16,
+    about: &'static str,
+    title: &'static str,
+    code: &'static str,
+    detail: &'static str,
+}
+
+/// Every status with which operations refuse.
+const REFUSALS: &[Refusal] = &[
+    Refusal {
+        status: 400,
+        about: "The request cannot be read: the body is no JSON (`malformed_json`), the path is no \
+            text or the query names something twice (`refused`), the link is none of ours \
+            (`bad_token`).",
+        title: "This cannot be accepted",
+        code: "malformed_json",
+        detail: "the body is no JSON: expected value at line 1 column 1",
+    },
+    Refusal {
+        status: 401,
+        about: "No or wrong credentials.",
+        title: "Who are you?",
+        code: "unauthenticated",
+        detail: "Authentication credentials were not provided.",
+    },
+    Refusal {
+        status: 403,
+        about: "The caller may not do this; `code` says why: `forbidden`, `wrong_lock_token`, \
+            `not_requester`, `link_expired` and its like, `token_expired` and its like.",
+        title: "Not allowed",
+        code: "forbidden",
+        detail: "this client may not use the API",
+    },
+    Refusal {
+        status: 404,
+        about: "There is no such thing, or not for this caller (`not_found`); the file is not \
+            ready (`file_not_ready`); nobody holds the lock (`not_locked`).",
+        title: "Not found",
+        code: "not_found",
+        detail: "request not found",
+    },
+    Refusal {
+        status: 405,
+        about: "The link waits for a confirmation: POST redeems it.",
+        title: "This link waits for a confirmation",
+        code: "confirmation_needed",
+        detail: "this link is redeemed by POST; GET and HEAD show what it is and leave it unused",
+    },
+    Refusal {
+        status: 408,
+        about: "The body did not arrive whole.",
+        title: "This cannot be accepted",
+        code: "body_incomplete",
+        detail: "the body did not arrive whole",
+    },
+    Refusal {
+        status: 409,
+        about: "What is asked contradicts the state things are in; `code` says how: \
+            `wrong_status`, `idempotency_key_reused`, `link_revoked`, `link_over`, `no_recipient`.",
+        title: "That is not possible now",
+        code: "wrong_status",
+        detail: "the request is finished and cannot be cancelled",
+    },
+    Refusal {
+        status: 410,
+        about: "The file's time is over (`file_expired`), or it was made anew (`file_changed`).",
+        title: "This file has expired",
+        code: "file_expired",
+        detail: "the file has expired",
+    },
+    Refusal {
+        status: 413,
+        about: "The body is too large.",
+        title: "This cannot be accepted",
+        code: "body_too_large",
+        detail: "the body is too large",
+    },
+    Refusal {
+        status: 415,
+        about: "The body is of a type that is not read here.",
+        title: "This cannot be accepted",
+        code: "unsupported_media_type",
+        detail: "send JSON with Content-Type: application/json",
+    },
+    Refusal {
+        status: 422,
+        about: "Something given is not acceptable; `errors` names each field.",
+        title: "This cannot be accepted",
+        code: "invalid",
+        detail: "criteria.upto: is required",
+    },
+    Refusal {
+        status: 423,
+        about: "Somebody else, or a worker, is at it.",
+        title: "Somebody else is at it",
+        code: "locked",
+        detail: "bgfiles/file_request/9b2f3a52-7d0c-4e0e-9d1c-5a8f0f6f2c11 is locked by bob since \
+            2026-11-21 09:30 UTC",
+    },
+    Refusal {
+        status: 429,
+        about: "The caller is too fast.",
+        title: "Too many requests",
+        code: "throttled",
+        detail: "Request was throttled. Expected available in 12 seconds.",
+    },
+    Refusal {
+        status: 500,
+        about: "Something went wrong on our side; the log says what.",
+        title: "Something went wrong on our side",
+        code: "internal",
+        detail: "something went wrong on our side",
+    },
+    Refusal {
+        status: 503,
+        about: "Not possible at the moment.",
+        title: "Not possible at the moment",
+        code: "database",
+        detail: "something went wrong on our side",
+    },
+];
+
+impl Family {
+    /// Whether its operations refuse with this status.
+    fn has(self, status: u16) -> bool {
+        self == Family::Problem || !matches!(status, 405 | 408 | 409 | 410 | 422 | 423)
+    }
+
+    /// The name of the shared answer.
+    fn name(self, status: u16) -> String {
+        format!("{self:?}{status}")
+    }
+
+    fn response(self, refusal: &Refusal) -> Response {
+        let Refusal { status, about, title, code, detail } = *refusal;
+        let mut response = ResponseBuilder::new().description(about);
+        if self == Family::Django {
+            let (schema, example) = match status {
+                400 => ("Refusal", json!({ "non_field_errors": ["JSON parse error"] })),
+                404 => ("Detail", json!({ "detail": "Not found." })),
+                _ => ("Detail", json!({ "detail": detail })),
+            };
+            let schema = Ref::from_schema_name(schema);
+            let content = ContentBuilder::new().schema(Some(schema)).example(Some(example));
+            response = response.content("application/json", content.build());
+        }
+        // What is refused before a route is asked (a path that is no text, say) is a problem
+        // everywhere.
+        if self == Family::Problem || matches!(status, 400 | 404 | 500) {
+            let mut example = json!({
+                "type": "about:blank",
+                "title": title,
+                "status": status,
+                "code": code,
+                "detail": detail,
+            });
+            if status == 422 {
+                let error = json!({ "field": "criteria.upto", "message": "is required" });
+                example["errors"] = json!([error]);
+            }
+            let problem = Ref::from_schema_name("Problem");
+            let problem = ContentBuilder::new().schema(Some(problem)).example(Some(example));
+            let page = ContentBuilder::new().schema(Some(Ref::from_schema_name("Page")));
+            response = response
+                .content("application/problem+json", problem.build())
+                .content("text/html", page.build());
+        }
+        let header = match status {
+            401 => Some(("WWW-Authenticate", "The scheme of `Authorization`.")),
+            405 => Some(("Allow", "The methods that work here.")),
+            429 | 503 => Some(("Retry-After", "Seconds to wait.")),
+            _ => None,
+        };
+        if let Some((name, about)) = header {
+            response = response.header(name, text_header(about));
+        }
+        response.build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn every_route_of_the_api_is_described_and_nothing_else() {
+        let sorted = |mut list: Vec<(String, String)>| {
+            list.sort();
+            list
+        };
+        let mut routes = super::super::table(false).list();
+        // Of the pages, not of the API.
+        routes.retain(|(_, path)| !path.starts_with("/static/"));
+        let routes = routes.into_iter().map(|(method, path)| (method.to_string(), path)).collect();
+        let described = super::operations();
+        let described =
+            described.into_iter().map(|(method, path)| (method.to_string(), path.to_owned()));
+        assert_eq!(sorted(described.collect()), sorted(routes));
+    }
+}

@@ -1,0 +1,98 @@
+//! Pages that edit: they take the lock, and show who has it when they cannot.
+
+use axum::{extract::Path, http::HeaderMap, response::Response};
+use minijinja::{Value, context};
+
+use super::{Person, file, form::Posted};
+use crate::{
+    error::{Error, Result},
+    file_request::{model::rfc3339, store},
+    lock_token::{Acquired, Ask, Resource},
+    toolbox::Editor,
+    web::{Problem, locks::session_of, requests::note},
+};
+
+/// Seconds that a lock lasts without a script that renews it: time to fill in a form.
+const TTL: u32 = 300;
+
+/// Takes the lock on what is edited; what `lock` is in templates.
+pub(super) async fn take(
+    person: &Person,
+    headers: &HeaderMap,
+    resource: &Resource,
+) -> Result<Value> {
+    let ask = Ask {
+        session: session_of(Some(&person.caller), headers),
+        owner: Some(person.caller.username.clone()),
+        ttl: Some(TTL),
+        ..Ask::default()
+    };
+    let (app, model) = resource.kind().split_once('/').unwrap_or_default();
+    let id = resource.id();
+    Ok(match person.toolbox().lock(resource, ask).await? {
+        Acquired::Held(held) => context! { app, model, id, token => held.token },
+        Acquired::Taken(lock) => context! {
+            app,
+            model,
+            id,
+            token => "",
+            owner => &lock.owner,
+            reason => &lock.reason,
+            since => rfc3339(Some(lock.locked_at)),
+            // A worker's lease ends by itself.
+            breakable => lock.reason != "a worker makes the file",
+        },
+    })
+}
+
+/// Whoever sends the form, with the lock that its page took.
+pub(super) fn editor<'a>(posted: &'a Posted) -> Result<Editor<'a>, Problem> {
+    let token = posted.form.filled("lock").ok_or(Error::LockRefused { held: false })?;
+    Ok(Editor { name: &posted.person.caller.username, session: None, token: Some(token) })
+}
+
+/// Lets go of the lock that a form was sent with.
+pub(super) async fn let_go(posted: &Posted, resource: &Resource) {
+    if let Some(token) = posted.form.filled("lock") {
+        // Gone already when the page's script was faster.
+        let _ = posted.person.toolbox().unlock(resource, token).await;
+    }
+}
+
+pub(super) async fn description(
+    person: Person,
+    headers: HeaderMap,
+    Path(id): Path<String>,
+) -> Result<Response, Problem> {
+    let row = file::of_path(&person, &id).await?;
+    let lock = take(&person, &headers, &Resource::request(row.id)).await?;
+    let own = context! {
+        lock,
+        back => format!("/files/{}", row.id),
+        name => &row.description,
+        description => &row.description,
+    };
+    person.page("page/file_edit.html", own)
+}
+
+pub(super) async fn save_description(
+    Path(id): Path<String>,
+    posted: Posted,
+) -> Result<Response, Problem> {
+    let person = &posted.person;
+    let toolbox = person.toolbox();
+    let row = file::of_path(person, &id).await?;
+    let description = posted.form.get("description").unwrap_or_default().trim();
+    if description.chars().count() > 2000 {
+        return Err(Error::invalid("description", "must be up to 2000 characters of text").into());
+    }
+    let resource = Resource::request(row.id);
+    let mut tx = toolbox.db.begin().await?;
+    let edit = toolbox.begin_edit(&mut tx, resource.clone(), editor(&posted)?).await?;
+    store::describe(&mut tx, row.id, description).await?;
+    note(toolbox, &person.caller, &mut tx, &row, "describe", description).await?;
+    toolbox.end_edit(&mut tx, edit).await?;
+    tx.commit().await?;
+    let_go(&posted, &resource).await;
+    person.done(&format!("/files/{}", row.id), "saved")
+}

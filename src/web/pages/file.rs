@@ -1,0 +1,207 @@
+//! A request as pages show it.
+
+use chrono::{DateTime, Utc};
+use minijinja::{Value, context};
+
+use super::Person;
+use crate::{
+    auth_token::Role,
+    error::Result,
+    file_request::{FileRequest, Status, links::Link, model::rfc3339, store},
+    toolbox::{History, Toolbox},
+    web::requests::visible,
+};
+
+/// Share of the work that is done, and how long the rest takes if it goes on like that.
+fn progress(row: &FileRequest, now: DateTime<Utc>) -> (Option<i64>, Option<i64>) {
+    let Some(total) = row.progress_total.filter(|total| *total > 0) else { return (None, None) };
+    let done = row.progress_done.clamp(0, total);
+    // The last percent is publishing; an estimate may have been low, too.
+    let percent = (done.saturating_mul(100) / total).min(99);
+    let elapsed = row.started_at.map_or(0, |began| (now - began).num_milliseconds());
+    // The clock of the first attempt says nothing about the second one.
+    let known = row.attempts == 1 && done > 0 && elapsed > 1000;
+    let left =
+        known.then(|| ((total - done) as f64 / done as f64 * elapsed as f64 / 1000.0) as i64);
+    (Some(percent), left)
+}
+
+/// What `f` is in templates.
+pub(super) fn card(person: &Person, row: &FileRequest) -> Value {
+    let (toolbox, caller) = (person.toolbox(), &person.caller);
+    let now = toolbox.clock.now();
+    let language = person.view.language;
+    let handler = toolbox.registry.get(row.file_type.as_str()).ok();
+    let title = handler.map_or_else(|| row.file_type.to_string(), |h| h.title(language));
+    let over = row.is_expired(now) && row.status == Status::Finished;
+    let status = if over { Status::Expired } else { row.status };
+    let ready = status == Status::Finished;
+    let (percent, eta) = progress(row, now);
+    let own = row.requester.as_deref() == Some(caller.username.as_str());
+    let criteria: Vec<[String; 2]> = match row.criteria() {
+        Ok(criteria) => {
+            let schema = handler.map(|h| h.criteria_schema(language)).unwrap_or_default();
+            let label = |name: &str| {
+                let title = schema["properties"][name]["title"].as_str();
+                title.unwrap_or(name).to_owned()
+            };
+            criteria.iter().map(|(name, value)| [label(name), value.to_owned()]).collect()
+        }
+        Err(_) => Vec::new(),
+    };
+    // A link bound to somebody else is of no use to an operator.
+    let download_url = (ready && (own || !row.requester_only)).then(|| toolbox.download_url(row));
+    let may_ask = handler.is_some_and(|handler| handler.may_ask(caller.role));
+    context! {
+        id => row.id.to_string(),
+        description => if row.description.is_empty() { &title } else { &row.description },
+        title => title,
+        file_type => row.file_type.as_str(),
+        format => &row.format,
+        status => status.as_str(),
+        live => !row.status.is_terminal(),
+        percent,
+        eta,
+        done => row.progress_done,
+        total => row.progress_total,
+        cancel_requested => row.cancel_requested,
+        rows => row.rows,
+        size => row.size,
+        sha256 => &row.sha256,
+        filename => &row.filename,
+        error => &row.error_message,
+        run_at => rfc3339(Some(row.run_at)),
+        requested_at => rfc3339(Some(row.requested_at)),
+        finished_at => rfc3339(row.finished_at),
+        expires_at => rfc3339(row.expires_at),
+        requester => &row.requester,
+        email => &row.requester_email,
+        notify => row.notify,
+        foreign => !own,
+        downloads => row.downloads,
+        limit => row.download_limit,
+        criteria,
+        download_url,
+        can => context! {
+            cancel => !row.status.is_terminal() && !row.cancel_requested,
+            retry => matches!(row.status, Status::Failed | Status::Cancelled),
+            again => row.status.is_terminal() && may_ask,
+            share => ready,
+            edit => row.status != Status::Expired,
+            delete => row.status.is_terminal(),
+            expire => ready,
+            mail => ready || row.status == Status::Failed,
+        },
+    }
+}
+
+/// The request of a path, if it is theirs to see.
+pub(super) async fn of_path(person: &Person, id: &str) -> Result<FileRequest> {
+    visible(person.toolbox(), &person.caller, id).await
+}
+
+/// The same as it is now.
+pub(super) async fn look(toolbox: &Toolbox, row: &FileRequest) -> Result<Option<FileRequest>> {
+    store::find(&mut toolbox.db.acquire().await?, row.id).await
+}
+
+/// The links of a request, as templates show them.
+pub(super) fn links(toolbox: &Toolbox, row: &FileRequest, links: &[Link]) -> Vec<Value> {
+    let now = toolbox.clock.now();
+    let state = |link: &Link| {
+        if link.revoked_at.is_some() {
+            "revoked"
+        } else if link.not_before.is_some_and(|at| at > now) {
+            "early"
+        } else if link.denial(now).is_some() {
+            "over"
+        } else {
+            "works"
+        }
+    };
+    let one = |link: &Link| {
+        let state = state(link);
+        context! {
+            jti => link.jti.to_string(),
+            url => toolbox.link_url(row, link),
+            state,
+            works => matches!(state, "works" | "early"),
+            uses => link.uses,
+            max_uses => link.max_uses,
+            expires_at => rfc3339(Some(link.expires_at)),
+        }
+    };
+    links.iter().map(one).collect()
+}
+
+/// What happened to a request, the first thing first.
+pub(super) fn timeline(person: &Person, row: &FileRequest, history: &History) -> Vec<Value> {
+    let mut lines: Vec<(DateTime<Utc>, String, String, &str)> = Vec::new();
+    let mut line =
+        |at, what: &str, text: String, tone| lines.push((at, what.to_owned(), text, tone));
+    let who = row.requester.clone().unwrap_or_else(|| row.requester_email.clone());
+    line(row.requested_at, "requested", who, "");
+    let mut expected = 1;
+    for attempt in &history.attempts {
+        // Generations without a word before one that has one.
+        if attempt.generation > expected {
+            line(attempt.started_at, "attempt_lost", String::new(), "bad");
+        }
+        expected = attempt.generation + 1;
+        let tone = match attempt.outcome.as_str() {
+            "finished" => "good",
+            "failed" => "bad",
+            _ => "",
+        };
+        let staff = person.caller.role == Role::Staff;
+        let worker = if staff { attempt.worker.as_str() } else { "" };
+        let text = match (&attempt.error, worker) {
+            (Some(error), "") => error.clone(),
+            (Some(error), worker) => format!("{error} ({worker})"),
+            (None, "") => String::new(),
+            (None, worker) => format!("({worker})"),
+        };
+        line(attempt.ended_at, &format!("attempt_{}", attempt.outcome), text, tone);
+    }
+    if row.status == Status::Running
+        && let Some(at) = row.started_at
+    {
+        if history.attempts.is_empty() && row.crashes > 0 {
+            line(at, "attempt_lost", String::new(), "bad");
+        }
+        line(at, "began", String::new(), "");
+    }
+    for notice in &history.notices {
+        let tone = if notice.status == "failed" { "bad" } else { "" };
+        let at = notice.done_at.unwrap_or(notice.created_at);
+        // What a mail server says is for operators.
+        let error = notice.error.clone().filter(|_| person.caller.role == Role::Staff);
+        let to = row.requester_email.clone();
+        let text = error.map_or(to.clone(), |error| format!("{to}: {error}"));
+        line(at, &format!("mail_{}", notice.status), text, tone);
+    }
+    for link in &history.links {
+        line(link.created_at, "link", link.created_by.clone(), "");
+        if let Some(at) = link.revoked_at {
+            line(at, "link_revoked", String::new(), "");
+        }
+    }
+    for hit in &history.hits {
+        let who = hit.user_id.as_deref().or(hit.client_ip.as_deref()).unwrap_or_default();
+        let agent: String = hit.user_agent.chars().take(80).collect();
+        let reason = hit.reason.as_deref().map(|r| format!("{r} ")).unwrap_or_default();
+        let text = format!("{reason}{who} {agent}").trim().to_owned();
+        let tone = if hit.event == "denied" { "bad" } else { "" };
+        line(hit.timestamp, &hit.event, text, tone);
+    }
+    if row.status == Status::Finished
+        && let Some(at) = row.expires_at
+    {
+        line(at, "expires", String::new(), "");
+    }
+    lines.sort_by_key(|(at, ..)| *at);
+    let shown = lines.into_iter().map(|(at, what, text, tone)| {
+        context! { at => rfc3339(Some(at)), what, text, tone }
+    });
+    shown.collect()
+}

@@ -1,0 +1,117 @@
+//! `GET /files/events?id=…`: how files get on, as server-sent events with the cards to show.
+
+use std::{collections::HashMap, convert::Infallible, time::Duration};
+
+use axum::response::sse::{Event, KeepAlive, Sse};
+use futures::Stream;
+use minijinja::context;
+use serde_json::json;
+
+use super::{Person, file, local};
+use crate::{
+    error::Result,
+    file_request::FileRequest,
+    web::{Problem, requests::visible},
+};
+
+/// Workers write progress once a second.
+const LOOK: Duration = Duration::from_millis(500);
+/// Files that one page watches, at most.
+const MOST: usize = 50;
+
+pub(super) async fn events(
+    mut person: Person,
+    uri: axum::http::Uri,
+) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+    let mut rows = Vec::new();
+    let query = uri.query().unwrap_or_default().as_bytes();
+    for (name, value) in url::form_urlencoded::parse(query) {
+        match name.as_ref() {
+            "id" if rows.len() < MOST => {
+                rows.push(visible(person.toolbox(), &person.caller, &value).await?);
+            }
+            // What the page's forms come back to.
+            "path" => {
+                if let Some(path) = local(Some(value.as_ref())) {
+                    person.view = person.view.clone().at(path);
+                }
+            }
+            _ => {}
+        }
+    }
+    let shutdown = person.state.shutdown.clone();
+    let watch = Watch { person, rows, shown: HashMap::new() };
+    let stream = futures::stream::unfold(Some(watch), move |watch| {
+        let shutdown = shutdown.clone();
+        async move {
+            tokio::select! {
+                next = async { watch?.next().await } => next.map(|(event, watch)| (Ok(event), watch)),
+                () = shutdown.cancelled() => None,
+            }
+        }
+    });
+    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+}
+
+struct Watch {
+    person: Person,
+    rows: Vec<FileRequest>,
+    /// What the page shows of each.
+    shown: HashMap<String, String>,
+}
+
+impl Watch {
+    /// Waits for something new. After the last end there is an `end`.
+    async fn next(mut self) -> Option<(Event, Option<Watch>)> {
+        loop {
+            for row in &self.rows {
+                let id = row.id.to_string();
+                let state = format!(
+                    "{:?} {} {:?} {} {:?}",
+                    row.status,
+                    row.progress_done,
+                    row.progress_total,
+                    row.cancel_requested,
+                    row.error_code
+                );
+                if self.shown.get(&id) != Some(&state) {
+                    let event = self.event(row);
+                    self.shown.insert(id, state);
+                    return Some((event, Some(self)));
+                }
+            }
+            self.rows.retain(|row| !row.status.is_terminal());
+            if self.rows.is_empty() {
+                return Some((Event::default().event("end").data(""), None));
+            }
+            tokio::time::sleep(LOOK).await;
+            let mut fresh = Vec::with_capacity(self.rows.len());
+            for row in &self.rows {
+                match file::look(self.person.toolbox(), row).await {
+                    Ok(Some(now)) => fresh.push(now),
+                    // It is gone: deleted elsewhere.
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, "could not look at a watched request");
+                        fresh.push(row.clone());
+                    }
+                }
+            }
+            self.rows = fresh;
+        }
+    }
+
+    fn event(&self, row: &FileRequest) -> Event {
+        let person = &self.person;
+        let own = context! { f => file::card(person, row) };
+        let html =
+            person.view.render(person.toolbox(), person.state.site(), "page/file_card.html", own);
+        let html = html.unwrap_or_else(|error| {
+            tracing::error!(%error, "a card could not be rendered");
+            String::new()
+        });
+        let over = row.status.is_terminal();
+        let data = json!({ "id": row.id, "html": html, "over": over });
+        Event::default().event("file").data(data.to_string())
+    }
+}

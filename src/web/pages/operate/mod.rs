@@ -1,0 +1,270 @@
+//! What operators look after. For `staff` only.
+
+pub(super) mod accounts;
+mod plot;
+pub(super) mod requests;
+
+use axum::{
+    extract::{Path, Query},
+    response::Response,
+};
+use chrono::{DurationRound, TimeDelta};
+use minijinja::{Value, context};
+use serde::Deserialize;
+
+use super::{Person, form::Posted};
+use crate::{
+    auth_token::Role,
+    error::{Error, Result},
+    file_request::model::rfc3339,
+    lock_token::{self, Resource},
+    operations, request_token,
+    web::{Problem, paging},
+};
+
+/// Hours that the plot shows.
+const HOURS: i64 = 24;
+/// Lines of a table.
+const LINES: i64 = 100;
+
+pub(super) async fn overview(person: Person) -> Result<Response, Problem> {
+    person.staff()?;
+    let toolbox = person.toolbox();
+    let now = toolbox.clock.now();
+    let hour = now.duration_trunc(TimeDelta::hours(1)).unwrap_or(now);
+    let since = hour - TimeDelta::hours(HOURS - 1);
+    let all = toolbox.overview(since).await?;
+    let bars: Vec<plot::Bar> = (0..HOURS)
+        .map(|n| {
+            let at = since + TimeDelta::hours(n);
+            let name = at.format("%Y-%m-%d %H").to_string();
+            let count = |status: &str| -> i64 {
+                let of_hour = all.ended.iter().filter(|e| e.hour == name && e.status == status);
+                of_hour.map(|e| e.count).sum()
+            };
+            plot::Bar {
+                label: at.with_timezone(&person.view.timezone).format("%H").to_string(),
+                good: count("finished") + count("expired"),
+                bad: count("failed"),
+            }
+        })
+        .collect();
+    let workers: Vec<Value> = all
+        .workers
+        .iter()
+        .map(|worker| {
+            let at: Vec<Value> = worker
+                .at
+                .iter()
+                .map(|row| context! { id => row.id.to_string(), description => &row.description })
+                .collect();
+            context! {
+                name => &worker.state.name,
+                host => &worker.state.host,
+                slots => worker.state.slots,
+                alive => worker.alive,
+                ended => worker.state.ended_at.is_some(),
+                started_at => rfc3339(Some(worker.state.started_at)),
+                seen_at => rfc3339(Some(worker.state.seen_at)),
+                at,
+            }
+        })
+        .collect();
+    let counts: Vec<Value> = all
+        .counts
+        .iter()
+        .map(|(status, count)| context! { status => status.as_str(), count })
+        .collect();
+    let sweeps: Vec<Value> = all
+        .sweeps
+        .iter()
+        .map(|run| {
+            context! {
+                name => &run.name,
+                ran_at => rfc3339(Some(run.ran_at)),
+                outcome => &run.outcome,
+                removed => run.removed,
+                failed => run.failed,
+                millis => run.millis,
+            }
+        })
+        .collect();
+    let [mails_waiting, mails_failed] = all.mails;
+    let own = context! {
+        counts,
+        workers,
+        sweeps,
+        mails_waiting,
+        mails_failed,
+        stored => context! { files => all.stored.files, bytes => all.stored.bytes },
+        waiting_for => all.waiting_for.map(|wait| wait.as_secs()),
+        plot => plot::svg(&bars, &person.view, toolbox),
+    };
+    person.page("page/operate/overview.html", own)
+}
+
+pub(super) async fn file_types(person: Person) -> Result<Response, Problem> {
+    person.staff()?;
+    let language = person.view.language;
+    let types: Vec<Value> = person
+        .toolbox()
+        .registry
+        .iter()
+        .map(|handler| {
+            let policy = handler.link_policy();
+            let roles = [Role::User, Role::Service, Role::Staff];
+            let roles = roles.into_iter().filter(|role| handler.may_ask(*role));
+            context! {
+                name => handler.file_type(),
+                title => handler.title(language),
+                formats => handler.formats().to_vec(),
+                max_attempts => handler.max_attempts(),
+                timeout => handler.timeout().as_secs(),
+                expires_after => handler.expires_after().map(|keep| keep.as_secs()),
+                max_uses => policy.max_uses.map(|max| max.get()),
+                scanner_safe => policy.scanner_safe,
+                requester_only => handler.requester_only(),
+                roles => roles.map(Role::as_str).collect::<Vec<_>>(),
+                criteria => Value::from(minijinja::value::Serde(handler.criteria_schema(language))),
+            }
+        })
+        .collect();
+    person.page("page/operate/file_types.html", context! { types })
+}
+
+#[derive(Deserialize)]
+pub(super) struct Older {
+    cursor: Option<String>,
+}
+
+pub(super) async fn request_tokens(
+    person: Person,
+    Query(page): Query<Older>,
+) -> Result<Response, Problem> {
+    person.staff()?;
+    let toolbox = person.toolbox();
+    let before = paging::before(page.cursor.as_deref())?;
+    let filter = request_token::store::Filter { before, ..Default::default() };
+    let mut conn = toolbox.db.acquire().await?;
+    let mut rows = request_token::store::list(&mut conn, &filter, LINES + 1).await?;
+    let more = rows.len() as i64 > LINES;
+    rows.truncate(LINES as usize);
+    let next = rows.last().filter(|_| more).map(|token| token.id);
+    let now = toolbox.clock.now();
+    let tokens: Vec<Value> = rows
+        .iter()
+        .map(|token| {
+            context! {
+                id => token.id,
+                scope => &token.scope,
+                user => &token.user_id,
+                mode => token.login_mode.as_str(),
+                used => token.used_to_date,
+                max => token.max_uses,
+                expires_at => rfc3339(token.expiration_time),
+                alive => token.expiration_time.is_none_or(|at| at > now),
+            }
+        })
+        .collect();
+    person.page("page/operate/request_tokens.html", context! { tokens, next })
+}
+
+pub(super) async fn expire_request_token(
+    Path(id): Path<String>,
+    posted: Posted,
+) -> Result<Response, Problem> {
+    let person = &posted.person;
+    person.staff()?;
+    let number = id.parse().map_err(|_| Error::NotFound("request token"))?;
+    let mut tx = person.toolbox().db.begin().await?;
+    person.toolbox().expire_request_token(&mut tx, number).await?;
+    let actor = &person.caller.username;
+    person.toolbox().audit(&mut tx, actor, "request_token.expire", &id, "").await?;
+    tx.commit().await?;
+    person.done("/operate/request-tokens", "token_expired")
+}
+
+pub(super) async fn locks(person: Person) -> Result<Response, Problem> {
+    person.staff()?;
+    let filter = lock_token::store::Filter { resource: None, owner: None };
+    let locks = person.toolbox().locks(&filter, LINES).await?;
+    let locks: Vec<Value> = locks
+        .iter()
+        .map(|lock| {
+            let (app, model) = lock.resource.split_once('/').unwrap_or_default();
+            context! {
+                app,
+                model,
+                resource => &lock.resource,
+                object => &lock.object_id,
+                owner => &lock.owner,
+                reason => &lock.reason,
+                since => rfc3339(Some(lock.locked_at)),
+                until => rfc3339(Some(lock.expires_at)),
+                // A worker's lease ends by itself.
+                breakable => lock.reason != "a worker makes the file",
+            }
+        })
+        .collect();
+    person.page("page/operate/locks.html", context! { locks })
+}
+
+pub(super) async fn break_lock(posted: Posted) -> Result<Response, Problem> {
+    let person = &posted.person;
+    person.staff()?;
+    let field = |name: &str| posted.form.get(name).unwrap_or_default();
+    let resource = Resource::new(field("app"), field("model"), field("id"))?;
+    person.toolbox().break_lock(&person.caller, &resource).await?;
+    let mut tx = person.toolbox().db.begin().await?;
+    let actor = &person.caller.username;
+    person.toolbox().audit(&mut tx, actor, "lock.break", &resource.to_string(), "").await?;
+    tx.commit().await?;
+    person.done(posted.next("/operate/locks"), "broken")
+}
+
+#[derive(Deserialize)]
+pub(super) struct Which {
+    #[serde(default)]
+    actor: String,
+    #[serde(default)]
+    subject: String,
+    cursor: Option<String>,
+}
+
+pub(super) async fn audit(person: Person, Query(which): Query<Which>) -> Result<Response, Problem> {
+    person.staff()?;
+    let given = |text: &'_ str| !text.trim().is_empty() && !text.contains('\0');
+    let filter = operations::store::AuditFilter {
+        actor: Some(which.actor.trim()).filter(|text| given(text)),
+        subject: Some(which.subject.trim()).filter(|text| given(text)),
+        before: paging::before(which.cursor.as_deref())?,
+    };
+    let mut rows = person.toolbox().audit_log(&filter, LINES + 1).await?;
+    let more = rows.len() as i64 > LINES;
+    rows.truncate(LINES as usize);
+    let next = rows.last().filter(|_| more).map(|last| {
+        let pairs = [
+            ("actor", &which.actor),
+            ("subject", &which.subject),
+            ("cursor", &last.id.to_string()),
+        ];
+        let query =
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        person.toolbox().base_url.path(&format!("/operate/audit?{query}"))
+    });
+    let entries: Vec<Value> = rows
+        .iter()
+        .map(|entry| {
+            context! {
+                at => rfc3339(Some(entry.at)),
+                actor => &entry.actor,
+                action => &entry.action,
+                subject => &entry.subject,
+                detail => &entry.detail,
+                request => entry.action.starts_with("request."),
+            }
+        })
+        .collect();
+    let own = context! { entries, next, actor => which.actor, subject => which.subject };
+    person.page("page/operate/audit.html", own)
+}

@@ -1,0 +1,140 @@
+//! Requests of everyone: finding them, and putting several right at once.
+
+use axum::{
+    extract::{Path, Query},
+    response::Response,
+};
+use minijinja::{Value, context};
+use serde::Deserialize;
+
+use crate::{
+    error::{Error, Result},
+    file_request::{FileRequest, Status, store},
+    web::{
+        Problem,
+        pages::{Person, file, form::Posted, new},
+        requests::{cursor, note, read_cursor},
+    },
+};
+
+/// Lines of the table.
+const LINES: i64 = 50;
+/// Requests that one form handles.
+const MOST: usize = 200;
+
+#[derive(Deserialize)]
+pub(in crate::web::pages) struct Which {
+    #[serde(default)]
+    q: String,
+    #[serde(default)]
+    status: String,
+    #[serde(default)]
+    file_type: String,
+    #[serde(default)]
+    requester: String,
+    cursor: Option<String>,
+}
+
+pub(in crate::web::pages) async fn list(
+    person: Person,
+    Query(which): Query<Which>,
+) -> Result<Response, Problem> {
+    person.staff()?;
+    let toolbox = person.toolbox();
+    let given = |text: &str| {
+        let text = text.trim();
+        (!text.is_empty()).then(|| text.replace('\0', "\u{fffd}"))
+    };
+    let status = given(&which.status).map(|text| text.parse()).transpose();
+    let filter = store::Filter {
+        status: status.map_err(|message: String| Error::invalid("status", message))?,
+        file_type: given(&which.file_type),
+        requester: given(&which.requester),
+        search: given(&which.q),
+        before: which.cursor.as_deref().map(read_cursor).transpose()?,
+    };
+    let mut rows = store::list(&mut toolbox.db.acquire().await?, &filter, LINES + 1).await?;
+    let more = rows.len() as i64 > LINES;
+    rows.truncate(LINES as usize);
+    let next = rows.last().filter(|_| more).map(|last| {
+        let last = cursor(last);
+        let pairs = [
+            ("q", &which.q),
+            ("status", &which.status),
+            ("file_type", &which.file_type),
+            ("requester", &which.requester),
+            ("cursor", &last),
+        ];
+        let query =
+            url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
+        toolbox.base_url.path(&format!("/operate/requests?{query}"))
+    });
+    let files: Vec<Value> = rows.iter().map(|row| file::card(&person, row)).collect();
+    let own = context! {
+        files,
+        next,
+        q => which.q,
+        status => which.status,
+        statuses => Status::ALL.map(Status::as_str),
+        file_type => which.file_type,
+        types => new::types(&person),
+        requester => which.requester,
+    };
+    person.page("page/operate/requests.html", own)
+}
+
+/// One action, with its line in the audit log, in one transaction.
+async fn act(person: &Person, row: &FileRequest, action: &str) -> Result<()> {
+    let toolbox = person.toolbox();
+    let mut tx = toolbox.db.begin().await?;
+    match action {
+        "retry" => drop(toolbox.retry(&mut tx, row.id).await?),
+        "cancel" => drop(toolbox.cancel(&mut tx, row.id).await?),
+        "expire" => drop(toolbox.expire(&mut tx, row.id).await?),
+        "mail" => drop(toolbox.notify_again(&mut tx, row).await?),
+        _ => return Err(Error::invalid("action", "must be retry, cancel, expire or mail")),
+    }
+    note(toolbox, &person.caller, &mut tx, row, action, "").await?;
+    tx.commit().await
+}
+
+pub(in crate::web::pages) async fn bulk(posted: Posted) -> Result<Response, Problem> {
+    let person = &posted.person;
+    person.staff()?;
+    let action = posted.form.filled("action").unwrap_or_default();
+    let (mut succeeded, mut failed) = (0, Vec::new());
+    for id in posted.form.all("id").take(MOST) {
+        let done = match file::of_path(person, id).await {
+            Ok(row) => act(person, &row, action).await,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => succeeded += 1,
+            Err(error @ Error::Invalid(_)) => return Err(error.into()),
+            Err(error) => failed.push(context! { id, message => error.public_message() }),
+        }
+    }
+    let next = person.toolbox().base_url.path(posted.next("/operate/requests"));
+    person.page("page/operate/bulk.html", context! { succeeded, failed, next })
+}
+
+pub(in crate::web::pages) async fn expire(
+    Path(id): Path<String>,
+    posted: Posted,
+) -> Result<Response, Problem> {
+    one(&id, &posted, "expire", "expired").await
+}
+
+pub(in crate::web::pages) async fn mail(
+    Path(id): Path<String>,
+    posted: Posted,
+) -> Result<Response, Problem> {
+    one(&id, &posted, "mail", "mailed").await
+}
+
+async fn one(id: &str, posted: &Posted, action: &str, done: &str) -> Result<Response, Problem> {
+    posted.person.staff()?;
+    let row = file::of_path(&posted.person, id).await?;
+    act(&posted.person, &row, action).await?;
+    posted.person.done(&format!("/files/{}", row.id), done)
+}
