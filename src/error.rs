@@ -256,6 +256,13 @@ impl Error {
         error.code().is_some_and(|code| code == "40P01" || code == "40001")
     }
 
+    /// Whether the database refused a text for what is in it (SQLSTATE 22021, 22P05): a NUL
+    /// character, which PostgreSQL does not store.
+    pub fn is_unstorable_text(&self) -> bool {
+        let Error::Database(sqlx::Error::Database(error)) = self else { return false };
+        error.code().is_some_and(|code| code == "22021" || code == "22P05")
+    }
+
     /// Whether what failed is below the request: the database, the store, a disk.
     pub fn is_infrastructure(&self) -> bool {
         matches!(self, Error::Database(_) | Error::Storage(_) | Error::Io { .. })

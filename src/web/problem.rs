@@ -120,6 +120,10 @@ impl From<Error> for Problem {
                 new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
                     .advise("Try again in a little while.")
             }
+            error if error.is_unstorable_text() => {
+                let message = "some text of it has a NUL character, which cannot be stored";
+                Error::invalid("request", message).into()
+            }
             other => {
                 tracing::error!(error = %other, "request failed");
                 new(S::INTERNAL_SERVER_ERROR, "Something went wrong on our side")

@@ -17,7 +17,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Problem, Shared, WebState, body::JsonBody, locks::session_of, problem::wants_html, view::View,
+    Problem, Shared, WebState,
+    body::{JsonBody, object},
+    locks::session_of,
+    problem::wants_html,
+    view::View,
 };
 use crate::{
     auth_token::{Caller, Role},
@@ -41,6 +45,7 @@ pub(super) struct Ask {
     #[serde(default)]
     criteria: Value,
     format: Option<String>,
+    #[serde(default, deserialize_with = "object")]
     requester: Option<AskRequester>,
     filename: Option<String>,
     description: Option<String>,

@@ -418,6 +418,10 @@ async fn every_page_looks_right(demo: &Demo) {
             if wide.await.unwrap().as_f64().unwrap() > 0.0 {
                 wrong.push(format!("{name} at {width}: overflows"));
             }
+            // Once in each shade. The mail's own frame runs no scripts, not even this one.
+            if (width == 360) == dark || *name == "mail-html" {
+                continue;
+            }
             person.browser.0.execute(&axe, vec![]).await.unwrap();
             let found = person
                 .browser

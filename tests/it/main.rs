@@ -25,6 +25,7 @@ mod links;
 mod locks;
 mod mailing;
 mod matrix;
+mod openapi;
 mod pages;
 mod queueing;
 mod request_tokens;

@@ -115,7 +115,7 @@ impl<'a> Person<'a> {
 }
 
 /// A file type with a criterion of every kind.
-struct Report;
+pub struct Report;
 
 #[async_trait]
 impl Handler for Report {
@@ -151,7 +151,8 @@ impl Handler for Report {
 
     fn parse_criteria(&self, criteria: &Criteria) -> Result<Criteria> {
         match criteria.get("kind") {
-            Some(_) => Ok(criteria.clone()),
+            Some("big" | "small") => Ok(criteria.clone()),
+            Some(_) => Err(Error::invalid("criteria.kind", "must be big or small")),
             None => Err(Error::invalid("criteria.kind", "is required")),
         }
     }
