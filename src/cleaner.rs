@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::{
     auth_token::{self, limit_store},
     error::{Error, Result},
-    file_request::{Status, store},
+    file_request::{self, Status, store},
     operations::{self, SweepRun},
     request_token,
     toolbox::Toolbox,
@@ -92,6 +92,8 @@ pub struct Sweeps {
     pub rate_limits: Keep,
     /// Locks that nobody holds any more.
     pub locks: Keep,
+    /// Attempts at requests that are gone.
+    pub attempts: Keep,
     /// Lines of the audit log.
     pub audit: Keep,
 }
@@ -139,6 +141,7 @@ impl Default for Sweeps {
             auth_tokens: Keep::seconds(0),
             rate_limits: Keep::seconds(3600),
             locks: Keep::seconds(24 * 3600),
+            attempts: Keep::seconds(24 * 3600),
             audit: Keep::seconds(365 * 24 * 3600),
         }
     }
@@ -190,6 +193,7 @@ const SWEEPS: &[Sweep] = sweeps![
     auth_tokens,
     rate_limits,
     locks,
+    attempts,
     audit,
 ];
 
@@ -422,6 +426,17 @@ async fn locks(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
         Ok(rows)
     };
     batches("locks", limits, || batch().boxed()).await
+}
+
+async fn attempts(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+    let before = keep.before(toolbox.clock.now());
+    let batch = || async move {
+        let mut tx = toolbox.db.begin().await?;
+        let removed = file_request::attempts::store::forget(&mut tx, before, BATCH * 10).await?;
+        tx.commit().await?;
+        Ok(removed)
+    };
+    batches("attempts", limits, || batch().boxed()).await
 }
 
 async fn audit(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {

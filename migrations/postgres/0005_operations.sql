@@ -1,8 +1,9 @@
 -- What operators look at and what they did.
 
--- One line for each attempt that ended with a word. One that ended without has none.
+-- One line for each attempt that ended with a word. One that ended without has none. They outlive
+-- their requests for a day, as what the last day was like is read off them.
 CREATE TABLE bgfiles_attempts (
-    request_id uuid        NOT NULL REFERENCES bgfiles_file_requests (id) ON DELETE CASCADE,
+    request_id uuid        NOT NULL,
     generation bigint      NOT NULL,
     worker     text        NOT NULL,
     started_at timestamptz NOT NULL,
@@ -12,6 +13,8 @@ CREATE TABLE bgfiles_attempts (
     error      text,
     PRIMARY KEY (request_id, generation)
 );
+
+CREATE INDEX bgfiles_attempts_ended ON bgfiles_attempts (ended_at);
 
 -- Worker processes, as long as they say that they live.
 CREATE TABLE bgfiles_workers (
@@ -47,6 +50,5 @@ CREATE TABLE bgfiles_audit (
     detail  text        NOT NULL DEFAULT ''
 );
 CREATE INDEX bgfiles_audit_at ON bgfiles_audit (at);
-
-CREATE INDEX bgfiles_file_requests_finished ON bgfiles_file_requests (finished_at)
-    WHERE finished_at IS NOT NULL;
+CREATE INDEX bgfiles_audit_actor ON bgfiles_audit (actor, id);
+CREATE INDEX bgfiles_audit_subject ON bgfiles_audit (subject, id);

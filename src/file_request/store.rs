@@ -97,17 +97,27 @@ pub async fn list(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<FileRequest>> {
-    let sql = "SELECT * FROM bgfiles_file_requests \
+    // Which index serves depends on whose requests they are; SQLite plans before it knows.
+    let mine = "SELECT * FROM bgfiles_file_requests \
+        WHERE ($1 IS NULL OR status = $1) AND ($2 IS NULL OR file_type = $2) \
+        AND requester = $3 \
+        AND ($4 IS NULL OR requested_at < $4 OR (requested_at = $4 AND id < $5)) \
+        AND ($6 IS NULL OR lower(description) LIKE $6 ESCAPE '!' \
+        OR description LIKE $9 ESCAPE '!' OR id = $7) \
+        ORDER BY requested_at DESC, id DESC LIMIT $8";
+    let all = "SELECT * FROM bgfiles_file_requests \
         WHERE ($1 IS NULL OR status = $1) AND ($2 IS NULL OR file_type = $2) \
         AND ($3 IS NULL OR requester = $3) \
         AND ($4 IS NULL OR requested_at < $4 OR (requested_at = $4 AND id < $5)) \
-        AND ($6 IS NULL OR lower(description) LIKE $6 ESCAPE '!' OR id = $7) \
+        AND ($6 IS NULL OR lower(description) LIKE $6 ESCAPE '!' \
+        OR description LIKE $9 ESCAPE '!' OR id = $7) \
         ORDER BY requested_at DESC, id DESC LIMIT $8";
+    let sql = if filter.requester.is_some() { mine } else { all };
     let search = filter.search.as_deref();
-    let pattern = search.map(|text| {
-        let plain = text.to_lowercase().replace('!', "!!").replace('%', "!%").replace('_', "!_");
-        format!("%{plain}%")
-    });
+    let pattern =
+        |text: &str| format!("%{}%", text.replace('!', "!!").replace('%', "!%").replace('_', "!_"));
+    // SQLite knows the case of ASCII only: what is written the same way is found all the same.
+    let (lower, same) = (search.map(|text| pattern(&text.to_lowercase())), search.map(pattern));
     let id: Option<RequestId> = search.and_then(|text| text.parse().ok());
     on!(conn.into(), c => Ok(sqlx::query_as(sql)
         .bind(filter.status.map(Status::as_str))
@@ -115,9 +125,10 @@ pub async fn list(
         .bind(&filter.requester)
         .bind(filter.before.map(|b| b.0))
         .bind(filter.before.map(|b| b.1))
-        .bind(pattern)
+        .bind(lower)
         .bind(id)
         .bind(limit)
+        .bind(same)
         .fetch_all(c)
         .await?))
 }
@@ -291,6 +302,7 @@ pub async fn end(
         status = CASE WHEN cancel_requested THEN 'cancelled' ELSE $3 END, \
         error_code = $4, error_message = $5, run_at = $6, woken_at = NULL, \
         attempts = attempts - $7, \
+        started_at = CASE WHEN attempts = $7 THEN NULL ELSE started_at END, \
         finished_at = CASE WHEN cancel_requested OR $3 <> 'pending' THEN $8 ELSE NULL END, \
         expires_at = CASE WHEN cancel_requested OR $3 <> 'pending' THEN $9 ELSE NULL END, \
         lease_until = NULL, leased_by = NULL \
@@ -345,8 +357,8 @@ pub async fn retry(
 ) -> Result<Option<FileRequest>> {
     let sql = "UPDATE bgfiles_file_requests SET status = 'pending', attempts = 0, crashes = 0, run_at = $2, \
         woken_at = $2, cancel_requested = false, error_code = NULL, error_message = NULL, \
-        finished_at = NULL, expires_at = NULL, progress_done = 0, progress_total = NULL \
-        WHERE id = $1 AND status IN ('failed', 'cancelled') RETURNING *";
+        started_at = NULL, finished_at = NULL, expires_at = NULL, progress_done = 0, \
+        progress_total = NULL WHERE id = $1 AND status IN ('failed', 'cancelled') RETURNING *";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).bind(now).fetch_optional(c).await?))
 }
 

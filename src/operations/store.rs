@@ -159,14 +159,15 @@ pub async fn forget_audit(
         .rows_affected()))
 }
 
-/// Requests that ended since a time, by hour and ending.
+/// Attempts that ended since a time, by hour and ending; those with an error count as failed.
 ///
 /// # Errors
 /// The database's.
 pub async fn ended_by_hour(conn: impl Into<Conn<'_>>, since: DateTime<Utc>) -> Result<Vec<Ended>> {
     // Both databases write times in UTC as ISO 8601, with a space or a T after the day.
-    let sql = "SELECT replace(substr(CAST(finished_at AS text), 1, 13), 'T', ' ') AS hour, status, \
-        count(*) AS count FROM bgfiles_file_requests WHERE finished_at >= $1 GROUP BY 1, 2";
+    let sql = "SELECT replace(substr(CAST(ended_at AS text), 1, 13), 'T', ' ') AS hour, \
+        CASE WHEN error IS NOT NULL THEN 'failed' ELSE outcome END AS status, \
+        count(*) AS count FROM bgfiles_attempts WHERE ended_at >= $1 GROUP BY 1, 2";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(since).fetch_all(c).await?))
 }
 

@@ -316,6 +316,10 @@ impl Toolbox {
         if !store::break_lock(&mut tx, resource, None, Some(lock.fence), now).await? {
             return Err(Error::NotFound("lock"));
         }
+        if caller.role == Role::Staff {
+            let (what, whose) = (resource.to_string(), lock.owner.as_deref().unwrap_or_default());
+            self.audit(&mut tx, &caller.username, "lock.break", &what, whose).await?;
+        }
         tx.commit().await?;
         tracing::info!(%resource, by = caller.username, of = lock.owner, "a lock was broken");
         Ok(())
@@ -461,13 +465,24 @@ impl Toolbox {
         Ok(Edit { resource, token: Some(held.token) })
     }
 
-    /// Removes a request for somebody, unless somebody else is at it; its lock goes with it.
+    /// Removes a request for somebody, unless somebody else is at it; its lock goes with it. Of
+    /// what an operator removes, the audit log tells.
     ///
     /// # Errors
     /// [`Error::Locked`]; as [`Toolbox::delete`].
-    pub async fn delete_as(&self, id: RequestId, editor: Editor<'_>) -> Result<()> {
+    pub async fn delete_as(
+        &self,
+        id: RequestId,
+        caller: &Caller,
+        editor: Editor<'_>,
+    ) -> Result<()> {
         let mut tx = self.db.begin().await?;
         let row = self.begin_deletion(&mut tx, id).await?;
+        let own = row.requester.as_deref() == Some(caller.username.as_str());
+        if caller.role == Role::Staff && !own {
+            let (actor, id) = (&caller.username, id.to_string());
+            self.audit(&mut tx, actor, "request.delete", &id, &row.description).await?;
+        }
         let resource = Resource::request(id);
         self.begin_edit(&mut tx, resource.clone(), editor).await?;
         store::break_lock(&mut tx, &resource, None, None, self.clock.now()).await?;

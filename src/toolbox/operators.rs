@@ -132,7 +132,11 @@ impl Toolbox {
     pub async fn expire(&self, conn: impl Into<Conn<'_>>, id: RequestId) -> Result<FileRequest> {
         let (mut conn, now) = (conn.into(), self.clock.now());
         match store::expire(conn.reborrow(), id, now).await? {
-            Some(row) => Ok(row),
+            Some(row) => {
+                // Downloads that were begun end with it.
+                links::store::end_grants(conn, id).await?;
+                Ok(row)
+            }
             None => Err(already(conn, id, "expired").await?),
         }
     }

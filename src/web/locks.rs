@@ -294,11 +294,5 @@ pub(super) async fn break_lock(
     let resource = resource(&app, &model, &id)?;
     toolbox.may_lock(Some(&caller), &resource).await?;
     toolbox.break_lock(&caller, &resource).await?;
-    if caller.role == Role::Staff {
-        let mut tx = toolbox.db.begin().await?;
-        let what = resource.to_string();
-        toolbox.audit(&mut tx, &caller.username, "lock.break", &what, "").await?;
-        tx.commit().await?;
-    }
     Ok(StatusCode::NO_CONTENT)
 }

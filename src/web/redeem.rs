@@ -60,7 +60,7 @@ pub(super) async fn show(
     if !wants_html(headers) {
         return Err(Error::ConfirmationNeeded.into());
     }
-    let view = View::of(headers, uri);
+    let view = View::of(headers, uri).or_timezone(row.timezone());
     let page = view.render(
         toolbox,
         state.site(),

@@ -343,9 +343,6 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Problem> {
     let toolbox = &state.toolbox;
     let row = visible(toolbox, &caller, &id).await?;
-    toolbox.delete_as(row.id, editor(&caller, &headers)?).await?;
-    let mut tx = toolbox.db.begin().await?;
-    note(toolbox, &caller, &mut tx, &row, "delete", &row.description).await?;
-    tx.commit().await?;
+    toolbox.delete_as(row.id, &caller, editor(&caller, &headers)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -51,6 +51,8 @@ pub(super) struct Site {
 pub(super) struct View {
     pub(super) language: &'static str,
     pub(super) timezone: Tz,
+    /// Whether that is theirs, and not for want of a better one.
+    has_timezone: bool,
     /// Path and query, below the base URL.
     pub(super) path: String,
     csrf: String,
@@ -78,7 +80,8 @@ impl View {
         let done = pairs.find(|(name, _)| name == "done").map(|(_, value)| value.into_owned());
         View {
             language: language(headers),
-            timezone: timezone(headers),
+            timezone: timezone(headers).unwrap_or(Tz::UTC),
+            has_timezone: timezone(headers).is_some(),
             path: format!("{}{query}", uri.path()),
             csrf: hex(&digest),
             cookie: fresh,
@@ -104,6 +107,14 @@ impl View {
     /// Whether a form's token is the one that we put there.
     pub(super) fn is_ours(&self, token: &str) -> bool {
         self.cookie.is_none() && self.csrf.as_bytes().ct_eq(token.as_bytes()).into()
+    }
+
+    /// In that zone, unless theirs is known.
+    pub(super) fn or_timezone(mut self, zone: Tz) -> View {
+        if !self.has_timezone {
+            self.timezone = zone;
+        }
+        self
     }
 
     /// The same for a fragment that is sent to the page at `path`.
@@ -186,6 +197,8 @@ impl View {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        // Other sites learn nothing. Without any, browsers would send forms with `Origin: null`.
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
         if let Some(secret) = &self.cookie {
             let path = toolbox.base_url.path("/");
             headers.append(header::SET_COOKIE, session::set(toolbox, FORM, secret, &path, DAY)?);
@@ -213,7 +226,6 @@ fn language(headers: &HeaderMap) -> &'static str {
     best.0
 }
 
-fn timezone(headers: &HeaderMap) -> Tz {
-    let chosen = session::cookie(headers, TIMEZONE).and_then(|zone| zone.parse().ok());
-    chosen.unwrap_or(Tz::UTC)
+fn timezone(headers: &HeaderMap) -> Option<Tz> {
+    session::cookie(headers, TIMEZONE).and_then(|zone| zone.parse().ok())
 }

@@ -147,15 +147,19 @@ impl Person<'_> {
         self.browser.0.current_url().await.unwrap().path().to_owned()
     }
 
-    /// The file that was downloaded.
+    /// The file that was downloaded. While it is, there is an empty one of its name beside the
+    /// other's `.crdownload`.
     async fn downloaded(&self, ending: &str) -> PathBuf {
         for _ in 0..600 {
             let entries = std::fs::read_dir(self.downloads.path()).unwrap().flatten();
-            let found = entries
-                .map(|e| e.path())
-                .find(|path| path.extension().is_some_and(|e| e == ending));
-            if let Some(path) = found {
-                return path;
+            let paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+            let ends =
+                |path: &&PathBuf, ending: &str| path.extension().is_some_and(|e| e == ending);
+            let whole = |path: &&PathBuf| path.metadata().is_ok_and(|file| file.len() > 0);
+            let busy = paths.iter().any(|path| ends(&path, "crdownload"));
+            let found = paths.iter().filter(|path| ends(path, ending)).find(whole);
+            if let Some(path) = found.filter(|_| !busy) {
+                return path.clone();
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
@@ -350,7 +354,8 @@ async fn without_scripts(demo: &Demo) {
     amy.fill("#description", "American from LaGuardia").await;
     amy.press("Save").await;
     says("American from LaGuardia</h1>").await;
-    amy.press("Delete").await;
+    amy.click("details.confirm summary").await;
+    amy.press("Delete for good").await;
     says("Deleted.").await;
 }
 

@@ -184,8 +184,8 @@ GET    /operate/locks                           own 401  403 403 403 200 401 403
 GET    /operate/locks                       foreign 401  403 403 403 200 401 403
 GET    /operate/audit                           own 401  403 403 403 200 401 403
 GET    /operate/audit                       foreign 401  403 403 403 200 401 403
-POST   /operate/requests                        own 401  403 403 403 200 401 403
-POST   /operate/requests                    foreign 401  403 403 403 200 401 403
+POST   /operate/requests                        own 401  403 403 403 303 401 403
+POST   /operate/requests                    foreign 401  403 403 403 303 401 403
 GET    /operate/users/{id}                      own 401  403 403 403 200 401 403
 GET    /operate/users/{id}                  foreign 401  403 403 403 200 401 403
 POST   /operate/users/{id}                      own 401  403 403 403 303 401 403

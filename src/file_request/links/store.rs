@@ -303,3 +303,13 @@ pub async fn hits(
         .fetch_all(c)
         .await?))
 }
+
+/// Ends every grant to a file.
+///
+/// # Errors
+/// The database's.
+pub async fn end_grants(conn: impl Into<Conn<'_>>, request: RequestId) -> Result<()> {
+    let sql = "DELETE FROM bgfiles_link_grants WHERE request_id = $1";
+    on!(conn.into(), c => sqlx::query(sql).bind(request).execute(c).await.map(drop)?);
+    Ok(())
+}

@@ -164,8 +164,11 @@ fn from_local(text: &str, zone: Tz) -> String {
     match at {
         Some(at) => at.to_rfc3339(),
         None => {
-            let offset =
-                zone.offset_from_utc_datetime(&(naive - chrono::TimeDelta::hours(3))).fix();
+            let offset = zone
+                .offset_from_utc_datetime(
+                    &(naive.checked_sub_signed(chrono::TimeDelta::hours(3)).unwrap_or(naive)),
+                )
+                .fix();
             naive
                 .and_local_timezone(offset)
                 .earliest()

@@ -24,7 +24,7 @@ pub(super) async fn take(
     let ask = Ask {
         session: session_of(Some(&person.caller), headers),
         owner: Some(person.caller.username.clone()),
-        ttl: Some(TTL),
+        ttl: Some(TTL.min(u32::try_from(person.toolbox().locks.longest.as_secs()).unwrap_or(TTL))),
         ..Ask::default()
     };
     let (app, model) = resource.kind().split_once('/').unwrap_or_default();
@@ -43,6 +43,13 @@ pub(super) async fn take(
             breakable => lock.reason != "a worker makes the file",
         },
     })
+}
+
+/// The lock that a form was sent with, for showing the form again.
+pub(super) fn keep(posted: &Posted, resource: &Resource) -> Value {
+    let (app, model) = resource.kind().split_once('/').unwrap_or_default();
+    let token = posted.form.filled("lock").unwrap_or_default();
+    context! { app, model, id => resource.id(), token, owner => (), reason => "", since => (), breakable => false }
 }
 
 /// Whoever sends the form, with the lock that its page took.

@@ -127,10 +127,7 @@ pub(super) async fn delete(
     let row = file::of_path(person, &id).await?;
     let session = session_of(Some(&person.caller), &headers);
     let editor = Editor { name: &person.caller.username, session, token: None };
-    toolbox.delete_as(row.id, editor).await?;
-    let mut tx = toolbox.db.begin().await?;
-    note(person.toolbox(), &person.caller, &mut tx, &row, "delete", &row.description).await?;
-    tx.commit().await?;
+    toolbox.delete_as(row.id, &person.caller, editor).await?;
     let own = row.requester.as_deref() == Some(person.caller.username.as_str());
     person.done(if own { "/files" } else { "/operate/requests" }, "deleted")
 }

@@ -2,16 +2,19 @@
 
 use std::{collections::HashMap, convert::Infallible, time::Duration};
 
-use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::{
+    http::request::Parts,
+    response::sse::{Event, KeepAlive, Sse},
+};
 use futures::Stream;
 use minijinja::context;
 use serde_json::json;
 
 use super::{Person, file, local};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     file_request::FileRequest,
-    web::{Problem, requests::visible},
+    web::{Problem, caller, requests::visible},
 };
 
 /// Workers write progress once a second.
@@ -21,14 +24,19 @@ const MOST: usize = 50;
 
 pub(super) async fn events(
     mut person: Person,
-    uri: axum::http::Uri,
+    parts: Parts,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
-    let mut rows = Vec::new();
-    let query = uri.query().unwrap_or_default().as_bytes();
+    let (mut rows, mut missing) = (Vec::new(), false);
+    let query = parts.uri.query().unwrap_or_default().as_bytes();
     for (name, value) in url::form_urlencoded::parse(query) {
         match name.as_ref() {
             "id" if rows.len() < MOST => {
-                rows.push(visible(person.toolbox(), &person.caller, &value).await?);
+                match visible(person.toolbox(), &person.caller, &value).await {
+                    Ok(row) => rows.push(row),
+                    // One that was deleted meanwhile is no reason to show nothing of the others.
+                    Err(Error::NotFound(_)) => missing = true,
+                    Err(error) => return Err(error.into()),
+                }
             }
             // What the page's forms come back to.
             "path" => {
@@ -39,8 +47,11 @@ pub(super) async fn events(
             _ => {}
         }
     }
+    if missing && rows.is_empty() {
+        return Err(Error::NotFound("request").into());
+    }
     let shutdown = person.state.shutdown.clone();
-    let watch = Watch { person, rows, shown: HashMap::new() };
+    let watch = Watch { person, parts, rows, shown: HashMap::new() };
     let stream = futures::stream::unfold(Some(watch), move |watch| {
         let shutdown = shutdown.clone();
         async move {
@@ -55,6 +66,8 @@ pub(super) async fn events(
 
 struct Watch {
     person: Person,
+    /// Proves again and again who they are.
+    parts: Parts,
     rows: Vec<FileRequest>,
     /// What the page shows of each.
     shown: HashMap<String, String>,
@@ -75,6 +88,9 @@ impl Watch {
                     row.error_code
                 );
                 if self.shown.get(&id) != Some(&state) {
+                    if !self.still_there().await {
+                        return None;
+                    }
                     let event = self.event(row);
                     self.shown.insert(id, state);
                     return Some((event, Some(self)));
@@ -99,6 +115,13 @@ impl Watch {
             }
             self.rows = fresh;
         }
+    }
+
+    /// Whether it is still the same person, with the same rights: a card may hold a link.
+    async fn still_there(&self) -> bool {
+        let found = caller::identify(self.person.toolbox(), &self.parts).await;
+        let (was, now) = (&self.person.caller, found.ok().flatten());
+        now.is_some_and(|now| (&now.username, now.role) == (&was.username, was.role))
     }
 
     fn event(&self, row: &FileRequest) -> Event {

@@ -23,6 +23,8 @@ use crate::{
 
 /// Mails listed.
 const MOST: usize = 100;
+/// Mails looked at for those.
+const LOOKED_AT: usize = 1000;
 /// The mail's own styles, nothing else; links open outside.
 const POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'self'; \
     sandbox allow-popups allow-top-navigation-by-user-activation";
@@ -57,8 +59,8 @@ fn read(path: &FilePath) -> Option<Read> {
     })
 }
 
-/// Those of the folder that this person may read, the newest first.
-fn all(person: &Person, folder: &FilePath) -> Vec<Read> {
+/// The mails of the folder, the newest first.
+fn all(folder: &FilePath) -> Vec<Read> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let mut paths: Vec<(std::time::SystemTime, PathBuf)> = entries
         .map(|entry| entry.path())
@@ -66,8 +68,7 @@ fn all(person: &Person, folder: &FilePath) -> Vec<Read> {
         .filter_map(|path| Some((path.metadata().ok()?.modified().ok()?, path)))
         .collect();
     paths.sort();
-    let mails = paths.into_iter().rev().filter_map(|(_, path)| read(&path));
-    mails.filter(|mail| may_read(person, mail)).take(MOST).collect()
+    paths.into_iter().rev().take(LOOKED_AT).filter_map(|(_, path)| read(&path)).collect()
 }
 
 fn may_read(person: &Person, mail: &Read) -> bool {
@@ -106,7 +107,9 @@ fn shown(mail: &Read) -> Value {
 
 pub(super) async fn list(person: Person) -> Result<Response, Problem> {
     let folder = person.mailbox()?.clone();
-    let mails: Vec<Value> = all(&person, &folder).iter().map(shown).collect();
+    let mails = tokio::task::spawn_blocking(move || all(&folder)).await.unwrap_or_default();
+    let own = mails.iter().filter(|mail| may_read(&person, mail));
+    let mails: Vec<Value> = own.take(MOST).map(shown).collect();
     person.page("page/mailbox.html", context! { mails })
 }
 

@@ -2,9 +2,12 @@
 import client from "../lock_tokens/lock_tokens.js";
 
 const { app, model, object, token } = document.getElementById("lock").dataset;
-document.addEventListener("lock_tokens.lost", () => {
-  document.getElementById("lost").hidden = false;
-  for (const button of document.querySelectorAll("main form button")) button.disabled = true;
-});
+// Locked anew is lost, too: what the form shows may have been changed since.
+for (const event of ["lost", "relocked"]) {
+  document.addEventListener(`lock_tokens.${event}`, () => {
+    document.getElementById("lost").hidden = false;
+    for (const button of document.querySelectorAll("main form button")) button.disabled = true;
+  });
+}
 await client.register_existing_lock_token(app, model, object, token);
 await client.hold_lock(app, model, object);

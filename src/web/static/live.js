@@ -11,6 +11,7 @@ if (ids.length > 0) {
     const { id, html, over } = JSON.parse(event.data);
     const card = document.getElementById(`f-${id}`);
     if (!card) return;
+    const told = document.getElementById("told");
     // The rest of a file's own page changes with its end.
     if (over && "reload" in list.dataset) {
       events.close();
@@ -29,6 +30,8 @@ if (ids.length > 0) {
     }
     const focused = card.contains(document.activeElement);
     card.replaceWith(fresh);
+    // For those who do not see it.
+    told.textContent = `${fresh.querySelector("h2").textContent}: ${fresh.querySelector(".status").textContent}`;
     if (focused) fresh.querySelector("a, button")?.focus();
   });
   events.addEventListener("end", () => events.close());

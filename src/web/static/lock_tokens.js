@@ -273,7 +273,11 @@ export class LockTokens {
         // Expired and swept: it is free, unless somebody was faster.
         const before = held.token.get_token();
         answer = await this.lock_(held.parts);
-        if (held.token.get_token() !== before) return;
+        if (held.token.get_token() !== before) {
+          // Somebody may have had it meanwhile.
+          emit_event("relocked", held.token);
+          return;
+        }
       }
       if (answer.status === 200) return;
       if (is_trouble(answer.status)) {

@@ -2,6 +2,15 @@
 for (const field of document.querySelectorAll("[data-select]")) {
   field.addEventListener("focus", () => field.select());
 }
+// The second click of a double click sends nothing more.
+for (const form of document.querySelectorAll("form[method=post]")) {
+  form.addEventListener("submit", (event) => {
+    if (form.dataset.sent) event.preventDefault();
+    form.dataset.sent = "yes";
+    // A download leaves the page as it is.
+    setTimeout(() => delete form.dataset.sent, 5000);
+  });
+}
 const all = document.querySelector("[data-all]");
 if (all) {
   all.hidden = false;

@@ -45,8 +45,13 @@ impl Chrome {
     }
 
     pub async fn open(&self) -> Browser {
-        let arguments =
-            ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"];
+        let arguments = [
+            "--headless=new",
+            "--hide-scrollbars",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-dev-shm-usage",
+        ];
         let capabilities = json!({
             "goog:chromeOptions": { "args": arguments },
             "pageLoadStrategy": "normal",

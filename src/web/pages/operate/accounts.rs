@@ -110,7 +110,6 @@ pub(in crate::web::pages) async fn user(
 
 pub(in crate::web::pages) async fn save_user(
     Path(id): Path<String>,
-    headers: HeaderMap,
     posted: Posted,
 ) -> Result<Response, Problem> {
     let person = &posted.person;
@@ -143,8 +142,15 @@ pub(in crate::web::pages) async fn save_user(
             person.done("/operate/accounts", "saved")
         }
         Err(error @ Error::Invalid(_)) => {
-            let lock = edit::take(person, &headers, &resource).await?;
-            let mut response = show_user(person, &user, lock, Some(error.public_message())).await?;
+            let typed = User {
+                email: posted.form.get("email").unwrap_or_default().to_owned(),
+                role,
+                is_active: posted.form.get("active") == Some("true"),
+                ..user
+            };
+            let lock = edit::keep(&posted, &resource);
+            let mut response =
+                show_user(person, &typed, lock, Some(error.public_message())).await?;
             *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
             Ok(response)
         }
@@ -159,11 +165,12 @@ pub(in crate::web::pages) async fn log_out_user(
     let person = &posted.person;
     person.staff()?;
     let user = find_user(person, &id).await?;
-    person.toolbox().revoke_all(&user.username).await?;
+    // The line first: what is tried and fails is better told than what is done and not.
     let mut tx = person.toolbox().db.begin().await?;
     let actor = &person.caller.username;
     person.toolbox().audit(&mut tx, actor, "user.log_out", &user.username, "").await?;
     tx.commit().await?;
+    person.toolbox().revoke_all(&user.username).await?;
     person.done("/operate/accounts", "logged_out")
 }
 
@@ -173,23 +180,20 @@ async fn find_client(person: &Person, id: &str) -> Result<Client> {
     found.ok_or(Error::NotFound("client"))
 }
 
+/// Lifetime, rate and policy as the form shows them.
+fn fields(client: &Client) -> [String; 3] {
+    let ttl = client.token_ttl.map_or_else(|| "never".into(), |seconds| format!("{seconds}s"));
+    [ttl, client.throttle_rate.clone(), client.tokens.as_str().to_owned()]
+}
+
 fn show_client(
     person: &Person,
     client: &Client,
+    [ttl, rate, tokens]: [String; 3],
     lock: Value,
     error: Option<String>,
 ) -> Result<Response, Problem> {
-    let own = context! {
-        lock,
-        error,
-        name => &client.name,
-        ttl => match client.token_ttl {
-            Some(seconds) => format!("{seconds}s"),
-            None => "never".into(),
-        },
-        rate => &client.throttle_rate,
-        tokens => client.tokens.as_str(),
-    };
+    let own = context! { lock, error, name => &client.name, ttl, rate, tokens };
     person.page("page/operate/client.html", own)
 }
 
@@ -205,7 +209,7 @@ pub(in crate::web::pages) async fn client(
     person.staff()?;
     let client = find_client(&person, &id).await?;
     let lock = edit::take(&person, &headers, &client_resource(&client)?).await?;
-    show_client(&person, &client, lock, None)
+    show_client(&person, &client, fields(&client), lock, None)
 }
 
 /// The client as the form wants it.
@@ -242,7 +246,6 @@ async fn change_client(posted: &Posted, client: Client, resource: &Resource) -> 
 
 pub(in crate::web::pages) async fn save_client(
     Path(id): Path<String>,
-    headers: HeaderMap,
     posted: Posted,
 ) -> Result<Response, Problem> {
     let person = &posted.person;
@@ -255,8 +258,14 @@ pub(in crate::web::pages) async fn save_client(
             person.done("/operate/accounts", "saved")
         }
         Err(error @ Error::Invalid(_)) => {
-            let lock = edit::take(person, &headers, &resource).await?;
-            let mut response = show_client(person, &client, lock, Some(error.public_message()))?;
+            let lock = edit::keep(&posted, &resource);
+            let typed = [
+                posted.form.get("ttl").unwrap_or_default().to_owned(),
+                posted.form.get("rate").unwrap_or_default().to_owned(),
+                posted.form.get("tokens").unwrap_or_default().to_owned(),
+            ];
+            let mut response =
+                show_client(person, &client, typed, lock, Some(error.public_message()))?;
             *response.status_mut() = StatusCode::UNPROCESSABLE_ENTITY;
             Ok(response)
         }

@@ -215,10 +215,6 @@ pub(super) async fn break_lock(posted: Posted) -> Result<Response, Problem> {
     let field = |name: &str| posted.form.get(name).unwrap_or_default();
     let resource = Resource::new(field("app"), field("model"), field("id"))?;
     person.toolbox().break_lock(&person.caller, &resource).await?;
-    let mut tx = person.toolbox().db.begin().await?;
-    let actor = &person.caller.username;
-    person.toolbox().audit(&mut tx, actor, "lock.break", &resource.to_string(), "").await?;
-    tx.commit().await?;
     person.done(posted.next("/operate/locks"), "broken")
 }
 

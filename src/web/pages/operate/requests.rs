@@ -12,7 +12,7 @@ use crate::{
     file_request::{FileRequest, Status, store},
     web::{
         Problem,
-        pages::{Person, file, form::Posted, new},
+        pages::{Person, file, form::Posted},
         requests::{cursor, note, read_cursor},
     },
 };
@@ -33,6 +33,14 @@ pub(in crate::web::pages) struct Which {
     #[serde(default)]
     requester: String,
     cursor: Option<String>,
+}
+
+/// Every file type that there is.
+fn types(person: &Person) -> Vec<Value> {
+    let handlers = person.toolbox().registry.iter();
+    let language = person.view.language;
+    let all = handlers.map(|h| context! { name => h.file_type(), title => h.title(language) });
+    all.collect()
 }
 
 pub(in crate::web::pages) async fn list(
@@ -77,7 +85,7 @@ pub(in crate::web::pages) async fn list(
         status => which.status,
         statuses => Status::ALL.map(Status::as_str),
         file_type => which.file_type,
-        types => new::types(&person),
+        types => types(&person),
         requester => which.requester,
     };
     person.page("page/operate/requests.html", own)
@@ -113,6 +121,9 @@ pub(in crate::web::pages) async fn bulk(posted: Posted) -> Result<Response, Prob
             Err(error @ Error::Invalid(_)) => return Err(error.into()),
             Err(error) => failed.push(context! { id, message => error.public_message() }),
         }
+    }
+    if failed.is_empty() {
+        return person.done(posted.next("/operate/requests"), "bulk");
     }
     let next = person.toolbox().base_url.path(posted.next("/operate/requests"));
     person.page("page/operate/bulk.html", context! { succeeded, failed, next })
