@@ -65,6 +65,12 @@ pub(super) async fn identify(toolbox: &Toolbox, parts: &Parts) -> Result<Option<
     person.map(|person| Caller::new(Some(person), Proof::Session)).transpose()
 }
 
+/// Whether a request that is still being answered is still of the same caller, with the same rights.
+pub(super) async fn is_still(toolbox: &Toolbox, parts: &Parts, was: &Caller) -> bool {
+    let now = identify(toolbox, parts).await.ok().flatten();
+    now.is_some_and(|now| (&now.username, now.role) == (&was.username, was.role))
+}
+
 /// What a trusted proxy, and nobody else, writes into a header. Two values mean that it added its
 /// own to the client's: then nobody knows.
 fn said_by_proxy<'p>(

@@ -7,12 +7,14 @@ use std::{convert::Infallible, time::Duration};
 
 use axum::{
     extract::{Path, State},
+    http::request::Parts,
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures::Stream;
 use serde_json::json;
+use tokio_util::sync::CancellationToken;
 
-use super::{Problem, Shared, requests};
+use super::{Problem, Shared, caller, requests};
 use crate::{
     auth_token::Caller,
     error::Result,
@@ -27,24 +29,41 @@ pub(super) async fn events(
     State(state): Shared,
     caller: Caller,
     Path(id): Path<String>,
+    parts: Parts,
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let row = requests::visible(&state.toolbox, &caller, &id).await?;
     let (toolbox, shutdown) = (state.toolbox.clone(), state.shutdown.clone());
-    let watch = Watch { toolbox, current: row, sent: None };
+    let watch = Watch { toolbox, caller, parts, current: row, sent: None };
+    Ok(stream(watch, Watch::next, shutdown))
+}
+
+/// What `next` finds, one after the other, until it finds an end or the process ends.
+pub(super) fn stream<W, F>(
+    watch: W,
+    next: fn(W) -> F,
+    shutdown: CancellationToken,
+) -> Sse<impl Stream<Item = Result<Event, Infallible>>>
+where
+    W: Send + 'static,
+    F: Future<Output = Option<(Event, Option<W>)>> + Send + 'static,
+{
     let stream = futures::stream::unfold(Some(watch), move |watch| {
         let shutdown = shutdown.clone();
         async move {
             tokio::select! {
-                next = async { watch?.next().await } => next.map(|(event, watch)| (Ok(event), watch)),
+                next = async { next(watch?).await } => next.map(|(event, watch)| (Ok(event), watch)),
                 () = shutdown.cancelled() => None,
             }
         }
     });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+    Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
 }
 
 struct Watch {
     toolbox: Toolbox,
+    caller: Caller,
+    /// Proves again and again who that is.
+    parts: Parts,
     current: FileRequest,
     sent: Option<FileRequest>,
 }
@@ -54,6 +73,10 @@ impl Watch {
     async fn next(mut self) -> Option<(Event, Option<Watch>)> {
         loop {
             if let Some(event) = self.event() {
+                // The end of a request comes with a link.
+                if !caller::is_still(&self.toolbox, &self.parts, &self.caller).await {
+                    return None;
+                }
                 self.sent = Some(self.current.clone());
                 let over = self.current.status.is_terminal();
                 return Some((event, (!over).then_some(self)));

@@ -22,7 +22,7 @@ use crate::support::{
 const PAGE: &str = r#"<!doctype html><title>edit</title>
 <script>
   window.events = [];
-  for (const name of ["clientready", "lost"]) {
+  for (const name of ["clientready", "lost", "relocked"]) {
     document.addEventListener("lock_tokens." + name, () => window.events.push(name));
   }
   const clock = new URLSearchParams(location.search).get("clock");
@@ -237,6 +237,17 @@ both! {
         assert_eq!((lock.owner.as_deref(), lock.fence), (Some("amy"), 1));
         tokio::time::sleep(Duration::from_secs(4)).await;
         assert!(site.lock().await.is_some(), "and goes on being held");
+        // Taken and let go while the page slept: it holds again, and is told that it did not.
+        amy.run("window.timer = window.setTimeout; window.setTimeout = () => 0").await;
+        site.free("its time is over").await;
+        let taken = site.take().await;
+        site.app.toolbox.unlock(&site.home(), &taken.token).await.unwrap();
+        assert_eq!(amy.run("return events.includes('relocked')").await, false);
+        amy.run("window.setTimeout = window.timer; dispatchEvent(new Event('focus'))").await;
+        eventually("the page is told", 5, async || {
+            (amy.run("return events.includes('relocked')").await == true).then_some(())
+        }).await;
+        assert!(site.lock().await.unwrap().fence > taken.lock.fence);
         // Asleep again, and somebody takes it.
         amy.run("window.timer = window.setTimeout; window.setTimeout = () => 0").await;
         site.free("its time is over").await;

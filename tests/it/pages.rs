@@ -759,3 +759,74 @@ both! {
         }
     }
 }
+
+both! {
+    async fn a_stream_ends_with_the_login(app) {
+        let amy = Person::new(&app, "amy", Role::User).await;
+        app.client("phone", TokenTtl::DAY, "", TokenPolicy::One).await;
+        let token = app.token("amy", "phone").await;
+        let row = app.request("hello", "").await;
+        let cookie = format!("bgfiles_session={}", amy.cookies.lock().unwrap()["bgfiles_session"]);
+        let page = app.http.get(format!("{}/files/events?id={}", amy.base, row.id)).header("cookie", &cookie);
+        let api = app.http.get(format!("{}/api/requests/{}/events", amy.base, row.id));
+        let api = api.header("authorization", format!("Token {token}"));
+        let (mut page, mut api) = (page.send().await.unwrap(), api.send().await.unwrap());
+        for stream in [&mut page, &mut api] {
+            assert_eq!(stream.status(), 200);
+            let first = stream.chunk().await.unwrap().unwrap();
+            assert!(String::from_utf8_lossy(&first).contains(&row.id.to_string()));
+        }
+        app.toolbox.revoke_all("amy").await.unwrap();
+        assert_eq!(app.dispatch(row.id).await, Dispatched::Handled);
+        // The link of the finished file is not for who was logged in once.
+        for stream in [page, api] {
+            let rest = stream.text().await.unwrap();
+            assert!(!rest.contains("/d/") && !rest.contains("finished"), "{rest}");
+        }
+    }
+}
+
+both! {
+    async fn a_file_for_somebody_else(app) {
+        let bob = Person::new(&app, "bob", Role::User).await;
+        let row = app.finished("hello", "").await;
+        let options = LinkOptions { requester_only: Some(true), ..LinkOptions::default() };
+        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let (_, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
+        tx.commit().await.unwrap();
+        let page = bob.get(url.strip_prefix("http://files.example.com").unwrap()).await;
+        assert_eq!(page.status, 403);
+        assert!(page.shows("This file is for somebody else") && page.shows("/login?next="), "{}", page.text);
+    }
+}
+
+both! {
+    async fn the_overview_shows_who_works(app) {
+        let staff = Person::new(&app, "root", Role::Staff).await;
+        let (stop, worker) = app.work(3);
+        let row = app.request("slow", "").await;
+        let mut page = staff.get("/operate").await;
+        for _ in 0..400 {
+            if page.shows(">alive<") && page.shows("1 / 3") && page.shows(&format!("/files/{}", row.id)) {
+                break;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            page = staff.get("/operate").await;
+        }
+        assert!(page.shows(">alive<") && page.shows("1 / 3"), "{}", page.text);
+        let mut tx = app.toolbox.db.begin().await.unwrap();
+        app.toolbox.cancel(&mut tx, row.id).await.unwrap();
+        tx.commit().await.unwrap();
+        stop.cancel();
+        worker.await.unwrap();
+        assert!(staff.get("/operate").await.shows(">ended<"));
+        let done = app.finished("hello", "").await;
+        let failed = app.request("permanent", "").await;
+        app.dispatch(failed.id).await;
+        let page = staff.get("/operate").await;
+        assert!(page.shows("1 ready and 1 failed in the last 24 hours"), "{}", page.text);
+        // What was done stays done when the file is gone.
+        app.toolbox.delete(done.id).await.unwrap();
+        assert!(staff.get("/operate").await.shows("1 ready and 1 failed in the last 24 hours"));
+    }
+}

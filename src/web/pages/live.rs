@@ -4,7 +4,7 @@ use std::{collections::HashMap, convert::Infallible, time::Duration};
 
 use axum::{
     http::request::Parts,
-    response::sse::{Event, KeepAlive, Sse},
+    response::sse::{Event, Sse},
 };
 use futures::Stream;
 use minijinja::context;
@@ -14,7 +14,7 @@ use super::{Person, file, local};
 use crate::{
     error::{Error, Result},
     file_request::FileRequest,
-    web::{Problem, caller, requests::visible},
+    web::{Problem, caller, events::stream, requests::visible},
 };
 
 /// Workers write progress once a second.
@@ -52,16 +52,7 @@ pub(super) async fn events(
     }
     let shutdown = person.state.shutdown.clone();
     let watch = Watch { person, parts, rows, shown: HashMap::new() };
-    let stream = futures::stream::unfold(Some(watch), move |watch| {
-        let shutdown = shutdown.clone();
-        async move {
-            tokio::select! {
-                next = async { watch?.next().await } => next.map(|(event, watch)| (Ok(event), watch)),
-                () = shutdown.cancelled() => None,
-            }
-        }
-    });
-    Ok(Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15))))
+    Ok(stream(watch, Watch::next, shutdown))
 }
 
 struct Watch {
@@ -88,7 +79,9 @@ impl Watch {
                     row.error_code
                 );
                 if self.shown.get(&id) != Some(&state) {
-                    if !self.still_there().await {
+                    // A card may hold a link.
+                    let person = &self.person;
+                    if !caller::is_still(person.toolbox(), &self.parts, &person.caller).await {
                         return None;
                     }
                     let event = self.event(row);
@@ -115,13 +108,6 @@ impl Watch {
             }
             self.rows = fresh;
         }
-    }
-
-    /// Whether it is still the same person, with the same rights: a card may hold a link.
-    async fn still_there(&self) -> bool {
-        let found = caller::identify(self.person.toolbox(), &self.parts).await;
-        let (was, now) = (&self.person.caller, found.ok().flatten());
-        now.is_some_and(|now| (&now.username, now.role) == (&was.username, was.role))
     }
 
     fn event(&self, row: &FileRequest) -> Event {

@@ -84,5 +84,6 @@ declare global {
   interface DocumentEventMap {
     "lock_tokens.clientready": CustomEvent<LockTokens>;
     "lock_tokens.lost": CustomEvent<Token>;
+    "lock_tokens.relocked": CustomEvent<Token>;
   }
 }
