@@ -130,6 +130,9 @@ pub enum Error {
     /// The database.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+    /// A SQLite database that an export reads.
+    #[error("database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
     /// A migration.
     #[error("migration: {0}")]
     Migrate(#[from] sqlx::migrate::MigrateError),
@@ -225,7 +228,7 @@ impl Error {
             Error::OutputClosed => "output_closed",
             Error::Config(_) => "configuration",
             Error::Schema(_) => "schema",
-            Error::Database(_) | Error::Migrate(_) => "database",
+            Error::Database(_) | Error::Sqlite(_) | Error::Migrate(_) => "database",
             Error::Storage(_) => "storage",
             Error::Mail { .. } => "mail",
             Error::Template(_) => "template",
@@ -239,6 +242,9 @@ impl Error {
         match self {
             Error::Temporary { .. } | Error::Io { .. } | Error::Internal(_) => true,
             Error::Database(e) => !is_permanent_sql(e),
+            Error::Sqlite(e) => {
+                !e.sqlite_error().is_some_and(|e| is_permanent_sqlite(e.extended_code))
+            }
             Error::Storage(e) => !matches!(
                 e,
                 object_store::Error::NotImplemented { .. }
@@ -265,7 +271,7 @@ impl Error {
 
     /// Whether what failed is below the request: the database, the store, a disk.
     pub fn is_infrastructure(&self) -> bool {
-        matches!(self, Error::Database(_) | Error::Storage(_) | Error::Io { .. })
+        matches!(self, Error::Database(_) | Error::Sqlite(_) | Error::Storage(_) | Error::Io { .. })
     }
 
     /// What the requester may read of this error. Text of databases, disks and servers stays in
@@ -273,6 +279,7 @@ impl Error {
     pub fn public_message(&self) -> String {
         match self {
             Error::Database(_)
+            | Error::Sqlite(_)
             | Error::Migrate(_)
             | Error::Storage(_)
             | Error::Mail { .. }
@@ -294,13 +301,17 @@ fn is_permanent_sql(error: &sqlx::Error) -> bool {
             Some(code) if code.len() == 5 => {
                 ["0A", "22", "23", "25", "42"].iter().any(|class| code.starts_with(class))
             }
-            // SQLite: primary result code 1 (SQL error), 8 (read-only), 19 (constraint).
-            Some(code) => matches!(code.parse::<u32>().map(|c| c & 0xff), Ok(1 | 8 | 19)),
+            Some(code) => code.parse().is_ok_and(is_permanent_sqlite),
             None => false,
         },
         sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => true,
         _ => false,
     }
+}
+
+/// SQLite: primary result code 1 (SQL error), 8 (read-only), 19 (constraint).
+fn is_permanent_sqlite(extended_code: i32) -> bool {
+    matches!(extended_code & 0xff, 1 | 8 | 19)
 }
 
 impl Error {

@@ -33,7 +33,7 @@ pub use definition::Definition;
 pub use definition::duration::parse_duration;
 pub use format::Format;
 pub use localized::Localized;
-pub use query::Source;
+pub use query::{Source, SqliteFile};
 pub use sources::Sources;
 pub use table::TableWriter;
 pub use value::{Column, Kind, Value};
@@ -83,6 +83,9 @@ impl DeclaredExport {
         let columns = described.map_err(|error| match error {
             Error::Database(sqlx::Error::Database(why)) => {
                 Error::Config(format!("{}: query: {}", definition.path.display(), why.message()))
+            }
+            Error::Sqlite(rusqlite::Error::SqliteFailure(_, Some(why))) => {
+                Error::Config(format!("{}: query: {why}", definition.path.display()))
             }
             other => other,
         })?;

@@ -1,9 +1,9 @@
 //! Rows in, a file out.
 //!
-//! [`TableWriter`] is for handlers that make tables, declared or written in Rust. Encoding burns
-//! CPU (XLSX about a second for 150,000 rows of ten columns), therefore it runs on one thread of its own,
-//! which is fed batches of rows through a bounded channel: leases go on being renewed, and a slow
-//! reader slows the rows instead of filling memory.
+//! Encoding burns CPU, therefore it runs on a thread of its own: leases go on being renewed, and a
+//! slow reader slows the rows instead of filling memory. Rows come to that thread in one of two
+//! ways. [`TableWriter`], for handlers, and PostgreSQL send batches through a bounded channel
+//! ([`Feeder`]); SQLite, which works where it is called, is read on that thread itself.
 
 use chrono_tz::Tz;
 use tokio::{sync::mpsc, task::JoinHandle};
@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     format::{Encoder, Format, Layout, Sink, XLSX_ROWS, encoder},
-    value::{Column, Value},
+    value::{Cell, Column, Value},
 };
 use crate::{
     error::{Error, Result},
@@ -19,14 +19,211 @@ use crate::{
 };
 
 /// Rows of a batch.
-const BATCH_ROWS: usize = 512;
+pub(super) const BATCH_ROWS: usize = 512;
 /// A batch of long rows is passed on earlier: at this many bytes.
-const BATCH_BYTES: usize = 512 * 1024;
+pub(super) const BATCH_BYTES: usize = 512 * 1024;
 /// Batches that wait for the encoder.
 const DEPTH: usize = 2;
+/// Rows between two looks at whether to go on.
+const LOOK: u64 = 256;
 
 /// One row.
 type Row = Vec<Value>;
+
+/// A table that is to be written: everything but its rows.
+pub(super) struct Table {
+    format: Format,
+    out: Output,
+    layout: Layout,
+    max_rows: Option<u64>,
+    progress: Progress,
+    cancelled: CancellationToken,
+}
+
+impl Table {
+    /// # Errors
+    /// [`Error::Permanent`] when the job's format is none that tables know, or there are no
+    /// columns.
+    pub(super) fn new(out: Output, job: &Job, columns: Vec<Column>) -> Result<Self> {
+        let name = &job.request.format;
+        let format = Format::parse(name).ok_or_else(|| {
+            let known = Format::ALL.map(Format::name).join(", ");
+            let message = format!("tables cannot be written as {name:?}; use one of {known}");
+            Error::permanent("unsupported_format", message)
+        })?;
+        if columns.is_empty() {
+            return Err(Error::permanent("no_columns", "a table needs at least one column"));
+        }
+        Ok(Table {
+            format,
+            out,
+            layout: Layout { columns, zone: job.timezone, rows_per_sheet: XLSX_ROWS },
+            max_rows: None,
+            progress: job.progress.clone(),
+            cancelled: job.cancelled.clone(),
+        })
+    }
+
+    /// See [`TableWriter::with_max_rows`].
+    pub(super) fn with_max_rows(self, rows: u64) -> Self {
+        Table { max_rows: Some(rows), ..self }
+    }
+
+    /// Writes the file here, on a thread that may block. `feed` gives the rows; the file is whole
+    /// only when it returns `Ok`.
+    pub(super) fn write(self, feed: impl FnOnce(&mut Rows) -> Result<()>) -> Result<()> {
+        let cancelled = self.cancelled.clone();
+        let work = || {
+            let sink = Sink::new(self.out.into_writer(), self.cancelled.clone());
+            self.progress.set_rows(0);
+            let mut rows = Rows {
+                encoder: encoder(self.format, self.layout, sink)?,
+                at: 0,
+                done: 0,
+                max_rows: self.max_rows.unwrap_or(u64::MAX),
+                progress: self.progress,
+                cancelled: self.cancelled,
+            };
+            feed(&mut rows)?;
+            rows.finish()
+        };
+        // A sink that was cancelled looks like one that nobody reads.
+        work().map_err(|error| if cancelled.is_cancelled() { Error::Cancelled } else { error })
+    }
+}
+
+/// Takes the rows of a table cell by cell.
+pub(super) struct Rows {
+    encoder: Box<dyn Encoder>,
+    /// The column of the next cell.
+    at: usize,
+    done: u64,
+    max_rows: u64,
+    progress: Progress,
+    cancelled: CancellationToken,
+}
+
+impl Rows {
+    /// The next cell of the row.
+    pub(super) fn cell(&mut self, cell: Cell<'_>) -> Result<()> {
+        let at = self.at;
+        self.at += 1;
+        self.encoder.cell(at, cell)
+    }
+
+    /// Ends the row, which has a cell for each column.
+    pub(super) fn end(&mut self) -> Result<()> {
+        if self.done >= self.max_rows {
+            return Err(too_many_rows(self.max_rows));
+        }
+        self.at = 0;
+        self.done += 1;
+        self.encoder.end_row()?;
+        if self.done.is_multiple_of(LOOK) {
+            self.progress.set_rows(self.done);
+            if self.cancelled.is_cancelled() {
+                return Err(Error::Cancelled);
+            }
+        }
+        Ok(())
+    }
+
+    /// Rows so far.
+    pub(super) fn done(&self) -> u64 {
+        self.done
+    }
+
+    fn finish(self) -> Result<()> {
+        self.progress.set_rows(self.done);
+        self.encoder.finish()
+    }
+}
+
+/// Batches of rows on their way to the thread that encodes them.
+pub(super) struct Feeder<B> {
+    /// `None` once the encoder's outcome was handed out.
+    running: Option<Running<B>>,
+    cancelled: CancellationToken,
+}
+
+type Running<B> = (mpsc::Sender<Message<B>>, JoinHandle<Result<()>>);
+
+enum Message<B> {
+    Batch(B),
+    /// A channel that just closes means that the rows are not complete.
+    Finish,
+}
+
+impl<B: Send + 'static> Feeder<B> {
+    /// Starts the thread, which hands each batch to `each`.
+    pub(super) fn start(
+        table: Table,
+        mut each: impl FnMut(B, &mut Rows) -> Result<()> + Send + 'static,
+    ) -> Self {
+        let cancelled = table.cancelled.clone();
+        let (to, mut from) = mpsc::channel(DEPTH);
+        let encode = move || {
+            table.write(|rows| {
+                loop {
+                    match from.blocking_recv() {
+                        Some(Message::Batch(batch)) => each(batch, rows)?,
+                        Some(Message::Finish) => return Ok(()),
+                        None => return Err(Error::OutputClosed),
+                    }
+                }
+            })
+        };
+        Feeder { running: Some((to, tokio::task::spawn_blocking(encode))), cancelled }
+    }
+
+    /// Waits while the encoder is behind.
+    ///
+    /// # Errors
+    /// [`Error::Cancelled`]; [`Error::OutputClosed`] when nobody reads any more; the first error
+    /// of the encoder, some rows late.
+    pub(super) async fn send(&mut self, batch: B) -> Result<()> {
+        self.pass_on(Message::Batch(batch)).await
+    }
+
+    /// Waits until all of it was taken by the reader.
+    ///
+    /// # Errors
+    /// As [`Feeder::send`].
+    pub(super) async fn finish(mut self) -> Result<()> {
+        self.pass_on(Message::Finish).await?;
+        self.outcome().await
+    }
+
+    async fn pass_on(&mut self, message: Message<B>) -> Result<()> {
+        let Some((to, _)) = &self.running else { return Err(Error::OutputClosed) };
+        let sent = tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => return Err(Error::Cancelled),
+            sent = to.send(message) => sent,
+        };
+        match sent {
+            Ok(()) => Ok(()),
+            // The encoder has stopped listening: it says why.
+            Err(_) => self.outcome().await.and(Err(Error::OutputClosed)),
+        }
+    }
+
+    async fn outcome(&mut self) -> Result<()> {
+        let Some((to, mut encoder)) = self.running.take() else { return Err(Error::OutputClosed) };
+        drop(to);
+        let outcome = tokio::select! {
+            biased;
+            () = self.cancelled.cancelled() => return Err(Error::Cancelled),
+            outcome = &mut encoder => outcome,
+        };
+        match outcome {
+            Ok(result) => result,
+            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+            // The runtime is shutting down.
+            Err(_) => Err(Error::OutputClosed),
+        }
+    }
+}
 
 /// Writes a table in the format of its request, in memory that does not grow with its rows.
 ///
@@ -47,30 +244,14 @@ pub struct TableWriter {
     batch: Vec<Row>,
     batch_bytes: usize,
     rows: u64,
-    max_rows: Option<u64>,
-    cancelled: CancellationToken,
 }
 
 enum State {
     /// Nothing was passed on yet. Boxed, as it is much larger than the rest.
-    New(Box<Start>),
-    Running(mpsc::Sender<Message>, JoinHandle<Result<()>>),
-    /// The encoder's error was already handed out.
-    Broken,
-}
-
-struct Start {
-    format: Format,
-    out: Output,
-    layout: Layout,
-    progress: Progress,
-    cancelled: CancellationToken,
-}
-
-enum Message {
-    Rows(Vec<Row>),
-    /// A channel that just closes means that the rows are not complete.
-    Finish,
+    New(Box<Table>),
+    Running(Feeder<Vec<Row>>),
+    /// In the midst of starting.
+    Gone,
 }
 
 impl TableWriter {
@@ -79,51 +260,37 @@ impl TableWriter {
     /// # Errors
     /// [`Error::Permanent`] when the format is none that tables know, or there are no columns.
     pub fn new(out: Output, job: &Job, columns: Vec<Column>) -> Result<Self> {
-        let name = &job.request.format;
-        let format = Format::parse(name).ok_or_else(|| {
-            let known = Format::ALL.map(Format::name).join(", ");
-            let message = format!("tables cannot be written as {name:?}; use one of {known}");
-            Error::permanent("unsupported_format", message)
-        })?;
-        if columns.is_empty() {
-            return Err(Error::permanent("no_columns", "a table needs at least one column"));
-        }
         Ok(TableWriter {
             columns: columns.len(),
-            state: State::New(Box::new(Start {
-                format,
-                out,
-                layout: Layout { columns, zone: job.timezone, rows_per_sheet: XLSX_ROWS },
-                progress: job.progress.clone(),
-                cancelled: job.cancelled.clone(),
-            })),
+            state: State::New(Box::new(Table::new(out, job, columns)?)),
             batch: Vec::new(),
             batch_bytes: 0,
             rows: 0,
-            max_rows: None,
-            cancelled: job.cancelled.clone(),
         })
     }
 
-    /// Refuses more than `rows` rows: an error that says so, never a silent cut.
+    /// Refuses more than `rows` rows: an error that says so, never a silent cut. To be called
+    /// before the first row.
     pub fn with_max_rows(mut self, rows: u64) -> Self {
-        self.max_rows = Some(rows);
+        if let State::New(table) = &mut self.state {
+            table.max_rows = Some(rows);
+        }
         self
     }
 
     /// Goes on with a further XLSX sheet after this many rows, the header included; at most (and
     /// by default) 1,048,576, at least 2. To be called before the first row.
     pub fn with_rows_per_sheet(mut self, rows: u32) -> Self {
-        if let State::New(start) = &mut self.state {
-            start.layout.rows_per_sheet = rows.clamp(2, XLSX_ROWS);
+        if let State::New(table) = &mut self.state {
+            table.layout.rows_per_sheet = rows.clamp(2, XLSX_ROWS);
         }
         self
     }
 
     /// Shows moments in this time zone instead of the job's. To be called before the first row.
     pub fn with_timezone(mut self, zone: Tz) -> Self {
-        if let State::New(start) = &mut self.state {
-            start.layout.zone = zone;
+        if let State::New(table) = &mut self.state {
+            table.layout.zone = zone;
         }
         self
     }
@@ -133,7 +300,8 @@ impl TableWriter {
     /// # Errors
     /// [`Error::Permanent`] `too_many_rows` past [`TableWriter::with_max_rows`];
     /// [`Error::Cancelled`] once `job.cancelled` has fired; [`Error::OutputClosed`] when nobody
-    /// reads any more; the first error of the encoder, some rows late. After an error, stop.
+    /// reads any more; the first error of the encoder. All of them some rows late. After an error,
+    /// stop.
     pub async fn row(&mut self, row: Vec<Value>) -> Result<()> {
         if row.len() != self.columns {
             return Err(Error::Internal(format!(
@@ -141,11 +309,6 @@ impl TableWriter {
                 row.len(),
                 self.columns
             )));
-        }
-        if let Some(limit) = self.max_rows
-            && self.rows >= limit
-        {
-            return Err(too_many_rows(limit));
         }
         self.rows += 1;
         self.batch_bytes += row.iter().map(Value::weight).sum::<usize>();
@@ -167,87 +330,42 @@ impl TableWriter {
     /// As [`TableWriter::row`].
     pub async fn finish(mut self) -> Result<()> {
         self.pass_on().await?;
-        self.send(Message::Finish).await?;
-        self.outcome().await
+        match self.state {
+            State::Running(feeder) => feeder.finish().await,
+            State::New(_) | State::Gone => Err(Error::OutputClosed),
+        }
     }
 
     async fn pass_on(&mut self) -> Result<()> {
         let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_ROWS));
         self.batch_bytes = 0;
-        self.send(Message::Rows(batch)).await?;
+        self.feeder()?.send(batch).await?;
         // Rows that are ready without waiting would keep this thread from everything else.
         tokio::task::yield_now().await;
         Ok(())
     }
 
-    async fn send(&mut self, message: Message) -> Result<()> {
+    fn feeder(&mut self) -> Result<&mut Feeder<Vec<Row>>> {
         if let State::New(_) = self.state
-            && let State::New(start) = std::mem::replace(&mut self.state, State::Broken)
+            && let State::New(table) = std::mem::replace(&mut self.state, State::Gone)
         {
-            let (to, from) = mpsc::channel(DEPTH);
-            self.state = State::Running(to, tokio::task::spawn_blocking(|| encode(*start, from)));
+            self.state = State::Running(Feeder::start(*table, encode));
         }
-        let State::Running(to, _) = &self.state else {
-            return Err(Error::OutputClosed);
-        };
-        let sent = tokio::select! {
-            biased;
-            () = self.cancelled.cancelled() => return Err(Error::Cancelled),
-            sent = to.send(message) => sent,
-        };
-        match sent {
-            Ok(()) => Ok(()),
-            // The encoder has stopped listening: it says why.
-            Err(_) => self.outcome().await.and(Err(Error::OutputClosed)),
-        }
-    }
-
-    async fn outcome(&mut self) -> Result<()> {
-        let State::Running(to, mut encoder) = std::mem::replace(&mut self.state, State::Broken)
-        else {
-            return Err(Error::OutputClosed);
-        };
-        drop(to);
-        let outcome = tokio::select! {
-            biased;
-            () = self.cancelled.cancelled() => return Err(Error::Cancelled),
-            outcome = &mut encoder => outcome,
-        };
-        match outcome {
-            Ok(result) => result,
-            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
-            // The runtime is shutting down.
-            Err(_) => Err(Error::OutputClosed),
+        match &mut self.state {
+            State::Running(feeder) => Ok(feeder),
+            State::New(_) | State::Gone => Err(Error::OutputClosed),
         }
     }
 }
 
-/// The encoder's thread.
-fn encode(start: Start, mut from: mpsc::Receiver<Message>) -> Result<()> {
-    let Start { format, out, layout, progress, cancelled } = start;
-    let work = || -> Result<()> {
-        let sink = Sink::new(out.into_writer(), cancelled.clone());
-        let mut encoder: Box<dyn Encoder> = encoder(format, layout, sink)?;
-        let mut rows = 0;
-        progress.set_rows(rows);
-        loop {
-            let batch = match from.blocking_recv() {
-                Some(Message::Rows(batch)) => batch,
-                Some(Message::Finish) => return encoder.finish(),
-                None => return Err(Error::OutputClosed),
-            };
-            for row in batch {
-                if cancelled.is_cancelled() {
-                    return Err(Error::Cancelled);
-                }
-                encoder.row(&row)?;
-                rows += 1;
-            }
-            progress.set_rows(rows);
+fn encode(batch: Vec<Row>, rows: &mut Rows) -> Result<()> {
+    for row in batch {
+        for value in &row {
+            rows.cell(value.cell())?;
         }
-    };
-    // A sink that was cancelled looks like one that nobody reads.
-    work().map_err(|error| if cancelled.is_cancelled() { Error::Cancelled } else { error })
+        rows.end()?;
+    }
+    Ok(())
 }
 
 fn too_many_rows(limit: u64) -> Error {

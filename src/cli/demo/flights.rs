@@ -37,7 +37,7 @@ pub(super) async fn load(db: &Db) -> Result<()> {
     .execute(&mut **sqlite)
     .await?;
     let internal = |e: &dyn std::fmt::Display| Error::Internal(format!("the built-in data: {e}"));
-    let unpacked = ruzstd::decoding::StreamingDecoder::new(FLIGHTS).map_err(|e| internal(&e))?;
+    let unpacked = zstd::stream::read::Decoder::new(FLIGHTS).map_err(|e| internal(&e))?;
     let mut csv = csv::Reader::from_reader(std::io::BufReader::with_capacity(
         1 << 20,
         Box::new(unpacked) as Box<dyn Read + Send>,

@@ -77,12 +77,7 @@ impl<'de> Deserialize<'de> for FormatName {
         let name = String::deserialize(from)?;
         Format::parse(&name).map(FormatName).ok_or_else(|| {
             let known = Format::ALL.map(Format::name).join(", ");
-            D::Error::custom(match name.as_str() {
-                "parquet" => {
-                    format!("format \"parquet\" is not available in this version; use {known}")
-                }
-                _ => format!("{name:?} is not a format; use {known}"),
-            })
+            D::Error::custom(format!("{name:?} is not a format; use {known}"))
         })
     }
 }

@@ -94,8 +94,8 @@ fn faults_name_file_and_line() {
         ("timeout = \"15m\"", "timeout = \"15\"", "t.toml:10: \"15\" is not a length of time"),
         (
             "\"jsonl\"]",
-            "\"parquet\"]",
-            "t.toml:3: format \"parquet\" is not available in this version",
+            "\"docx\"]",
+            "t.toml:3: \"docx\" is not a format; use csv, xlsx, jsonl, parquet, csv.gz, csv.zst",
         ),
         ("\"jsonl\"]", "\"pdf\"]", "t.toml:3: \"pdf\" is not a format; use csv, xlsx, jsonl"),
         ("\"jsonl\"]", "\"csv\"]", "t.toml:3: format \"csv\" is listed twice"),

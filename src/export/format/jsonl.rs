@@ -13,10 +13,10 @@ use std::io::Write;
 
 use chrono_tz::Tz;
 
-use super::{Encoder, Layout, Sink, io_error};
+use super::{BLOCK, Encoder, Layout, Sink, io_error};
 use crate::{
     error::{Error, Result},
-    export::value::{SAFE_DIGITS, Value, significant_digits},
+    export::value::{Cell, is_safe},
 };
 
 pub(super) struct Jsonl {
@@ -24,8 +24,8 @@ pub(super) struct Jsonl {
     zone: Tz,
     /// `{"first":`, `,"second":` …
     keys: Vec<String>,
-    line: Vec<u8>,
-    text: String,
+    /// Lines that were not passed on yet.
+    lines: Vec<u8>,
 }
 
 impl Jsonl {
@@ -37,31 +37,42 @@ impl Jsonl {
                 .map_err(|e| Error::Internal(format!("column {:?}: {e}", column.name)))?;
             keys.push(format!("{open}{name}:"));
         }
-        Ok(Jsonl { to, zone: layout.zone, keys, line: Vec::new(), text: String::new() })
+        Ok(Jsonl { to, zone: layout.zone, keys, lines: Vec::new() })
     }
 
-    fn value(&mut self, value: &Value) -> Result<()> {
-        self.text.clear();
-        value.write_text(self.zone, &mut self.text);
-        match value {
-            Value::Null => self.line.extend_from_slice(b"null"),
-            Value::Float(number) if !number.is_finite() => self.quoted()?,
-            Value::Decimal(digits) if !is_safe_number(digits) => self.quoted()?,
-            Value::Bool(_) | Value::Int(_) | Value::Float(_) | Value::Decimal(_) => {
-                self.line.extend_from_slice(self.text.as_bytes());
-            }
-            // Between the tokens of JSON a line break is a space; inside strings there is none.
-            Value::Json(text) => self
-                .line
-                .extend(text.bytes().map(|b| if matches!(b, b'\n' | b'\r') { b' ' } else { b })),
-            _ => self.quoted()?,
-        }
+    fn pass_on(&mut self) -> Result<()> {
+        self.to.write_all(&self.lines).map_err(io_error)?;
+        self.lines.clear();
         Ok(())
     }
 
-    fn quoted(&mut self) -> Result<()> {
-        serde_json::to_writer(&mut self.line, &self.text)
-            .map_err(|e| Error::Internal(format!("json: {e}")))
+    fn value(&mut self, cell: Cell<'_>) -> Result<()> {
+        match cell {
+            Cell::Null => self.lines.extend_from_slice(b"null"),
+            Cell::Bool(_) | Cell::Int(_) => cell.write_text(self.zone, &mut self.lines),
+            Cell::Float(number) if number.is_finite() => {
+                cell.write_text(self.zone, &mut self.lines);
+            }
+            Cell::Decimal(digits) if is_safe_number(digits) => {
+                self.lines.extend_from_slice(digits.as_bytes());
+            }
+            // Between the tokens of JSON a line break is a space; inside strings there is none.
+            Cell::Json(text) => self
+                .lines
+                .extend(text.bytes().map(|b| if matches!(b, b'\n' | b'\r') { b' ' } else { b })),
+            Cell::Text(text) | Cell::Decimal(text) => serde_json::to_writer(&mut self.lines, text)
+                .map_err(|e| Error::Internal(format!("json: {e}")))?,
+            // Digits, letters and `\`: only of bytes, and only at their beginning.
+            _ => {
+                self.lines.push(b'"');
+                if let Cell::Bytes(_) = cell {
+                    self.lines.push(b'\\');
+                }
+                cell.write_text(self.zone, &mut self.lines);
+                self.lines.push(b'"');
+            }
+        }
+        Ok(())
     }
 }
 
@@ -76,21 +87,25 @@ fn is_safe_number(digits: &str) -> bool {
     all_digits(whole)
         && (whole == "0" || !whole.starts_with('0'))
         && fraction.is_none_or(all_digits)
-        && significant_digits(digits) <= SAFE_DIGITS
+        && is_safe(digits)
 }
 
 impl Encoder for Jsonl {
-    fn row(&mut self, row: &[Value]) -> Result<()> {
-        self.line.clear();
-        for (i, value) in row.iter().enumerate() {
-            self.line.extend_from_slice(self.keys[i].as_bytes());
-            self.value(value)?;
+    fn cell(&mut self, at: usize, cell: Cell<'_>) -> Result<()> {
+        self.lines.extend_from_slice(self.keys[at].as_bytes());
+        self.value(cell)
+    }
+
+    fn end_row(&mut self) -> Result<()> {
+        self.lines.extend_from_slice(b"}\n");
+        if self.lines.len() >= BLOCK {
+            self.pass_on()?;
         }
-        self.line.extend_from_slice(if row.is_empty() { b"{}\n" } else { b"}\n" });
-        self.to.write_all(&self.line).map_err(io_error)
+        Ok(())
     }
 
     fn finish(mut self: Box<Self>) -> Result<()> {
+        self.pass_on()?;
         self.to.flush().map_err(io_error)
     }
 }

@@ -1,7 +1,9 @@
 //! The formats of tables, one file each.
 
+mod apart;
 mod csv;
 mod jsonl;
+mod parquet;
 mod xlsx;
 
 use std::io::{self, Write};
@@ -9,7 +11,8 @@ use std::io::{self, Write};
 use chrono_tz::Tz;
 use tokio_util::sync::CancellationToken;
 
-use super::value::{Column, Value};
+use self::apart::Apart;
+use super::value::{Cell, Column};
 use crate::{
     error::{Error, Result},
     registry::OutputWriter,
@@ -17,6 +20,14 @@ use crate::{
 
 /// Rows of one sheet that Excel can open, the header included.
 pub(crate) const XLSX_ROWS: u32 = 1_048_576;
+
+/// Of gzip, up to 9.
+const GZIP: u32 = 2;
+/// Of Zstandard, up to 22.
+const ZSTD: i32 = 1;
+
+/// Bytes of lines that are passed on together.
+const BLOCK: usize = 64 * 1024;
 
 /// A format that tables can be written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,11 +38,18 @@ pub enum Format {
     Xlsx,
     /// One JSON object a line.
     Jsonl,
+    /// Apache Parquet.
+    Parquet,
+    /// CSV, compressed by gzip.
+    CsvGz,
+    /// CSV, compressed by Zstandard.
+    CsvZst,
 }
 
 impl Format {
     /// Every format.
-    pub const ALL: [Format; 3] = [Format::Csv, Format::Xlsx, Format::Jsonl];
+    pub const ALL: [Format; 6] =
+        [Format::Csv, Format::Xlsx, Format::Jsonl, Format::Parquet, Format::CsvGz, Format::CsvZst];
 
     /// As it is asked for, and as file names end.
     pub fn name(self) -> &'static str {
@@ -39,6 +57,9 @@ impl Format {
             Format::Csv => "csv",
             Format::Xlsx => "xlsx",
             Format::Jsonl => "jsonl",
+            Format::Parquet => "parquet",
+            Format::CsvGz => "csv.gz",
+            Format::CsvZst => "csv.zst",
         }
     }
 
@@ -48,6 +69,9 @@ impl Format {
             Format::Csv => "text/csv; charset=utf-8",
             Format::Xlsx => "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
             Format::Jsonl => "application/x-ndjson",
+            Format::Parquet => "application/vnd.apache.parquet",
+            Format::CsvGz => "application/gzip",
+            Format::CsvZst => "application/zstd",
         }
     }
 
@@ -68,8 +92,11 @@ pub(crate) struct Layout {
 
 /// Turns rows into the bytes of a format.
 pub(crate) trait Encoder {
-    /// Takes the next row: as many values as there are columns.
-    fn row(&mut self, row: &[Value]) -> Result<()>;
+    /// Takes the next cell of the row, which belongs to column `at`, counted from 0.
+    fn cell(&mut self, at: usize, cell: Cell<'_>) -> Result<()>;
+
+    /// Ends the row; each of its columns was given a cell.
+    fn end_row(&mut self) -> Result<()>;
 
     /// Writes what is left.
     fn finish(self: Box<Self>) -> Result<()>;
@@ -81,18 +108,62 @@ pub(crate) fn encoder(format: Format, layout: Layout, to: Sink) -> Result<Box<dy
         Format::Csv => Box::new(csv::Csv::new(layout, to)?),
         Format::Xlsx => Box::new(xlsx::Xlsx::new(layout, to)?),
         Format::Jsonl => Box::new(jsonl::Jsonl::new(layout, to)?),
+        Format::Parquet => Box::new(parquet::Parquet::new(layout, to)?),
+        Format::CsvGz => {
+            let level = flate2::Compression::new(GZIP);
+            let to = flate2::write::GzEncoder::new(to, level);
+            Box::new(csv::Csv::new(layout, Apart::new(to))?)
+        }
+        Format::CsvZst => {
+            let to = zstd::stream::write::Encoder::new(to, ZSTD).map_err(io_error)?;
+            Box::new(csv::Csv::new(layout, Apart::new(to))?)
+        }
     })
 }
 
+/// A writer that can say whether everything arrived.
+pub(crate) trait Finish: Write {
+    /// Writes what is left.
+    fn finish(self) -> io::Result<()>;
+}
+
+impl Finish for Sink {
+    fn finish(mut self) -> io::Result<()> {
+        self.flush()
+    }
+}
+
+impl Finish for flate2::write::GzEncoder<Sink> {
+    fn finish(self) -> io::Result<()> {
+        flate2::write::GzEncoder::finish(self)?.flush()
+    }
+}
+
+impl Finish for zstd::stream::write::Encoder<'static, Sink> {
+    fn finish(self) -> io::Result<()> {
+        zstd::stream::write::Encoder::finish(self)?.flush()
+    }
+}
+
+impl<W: Finish + Send + 'static> Finish for Apart<W> {
+    fn finish(self) -> io::Result<()> {
+        self.into_inner()?.finish()
+    }
+}
+
 /// Where encoders write: fails as soon as the work was cancelled, however far the encoder is.
+///
+/// It says so once. Writers that close what they have begun when they are dropped, as zip does,
+/// then write to nobody.
 pub(crate) struct Sink {
     to: OutputWriter,
     cancelled: CancellationToken,
+    is_broken: bool,
 }
 
 impl Sink {
     pub(crate) fn new(to: OutputWriter, cancelled: CancellationToken) -> Self {
-        Sink { to, cancelled }
+        Sink { to, cancelled, is_broken: false }
     }
 
     fn look(&self) -> io::Result<()> {
@@ -103,11 +174,19 @@ impl Sink {
 
 impl Write for Sink {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.look()?;
-        self.to.write(bytes)
+        if self.is_broken {
+            return Ok(bytes.len());
+        }
+        let written = self.look().and_then(|()| self.to.write(bytes));
+        self.is_broken = written.is_err();
+        written
     }
 
+    /// Fails if anything has failed before.
     fn flush(&mut self) -> io::Result<()> {
+        if self.is_broken {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
         self.look()?;
         self.to.flush()
     }

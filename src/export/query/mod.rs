@@ -15,10 +15,12 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, PgPool, SqlitePool,
+    ConnectOptions, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
-    sqlite::{SqliteConnectOptions, SqlitePoolOptions},
+    sqlite::SqliteConnectOptions,
 };
+
+pub use self::sqlite::SqliteFile;
 
 use super::{
     criteria::Given,
@@ -30,7 +32,7 @@ use crate::{
     registry::{Job, Output},
 };
 
-/// Connections of a pool that is made here.
+/// Connections to one database.
 const CONNECTIONS: u32 = 8;
 /// How long to wait for one of them.
 const ACQUIRE: Duration = Duration::from_secs(20);
@@ -40,8 +42,8 @@ const ACQUIRE: Duration = Duration::from_secs(20);
 pub enum Source {
     /// PostgreSQL. Any pool will do: transactions are begun READ ONLY.
     Postgres(PgPool),
-    /// SQLite. The connections must be unable to write: use [`Source::sqlite_read_only`].
-    Sqlite(SqlitePool),
+    /// SQLite.
+    Sqlite(SqliteFile),
 }
 
 impl Source {
@@ -65,8 +67,8 @@ impl Source {
         Ok(Source::Postgres(pool.connect_lazy_with(options)))
     }
 
-    /// Opens a pool of connections to a SQLite file that can only read. The file must exist by
-    /// the first use. Connects on first use.
+    /// A SQLite file, by `sqlite:PATH`, through connections that can only read. The file must
+    /// exist by the first use. Connects on first use.
     ///
     /// # Errors
     /// [`Error::Config`] when it is no SQLite URL, or one of a database in memory, which each
@@ -76,15 +78,8 @@ impl Source {
             return Err(Error::Config("exports cannot read a SQLite database in memory".into()));
         }
         let options = SqliteConnectOptions::from_str(url)
-            .map_err(|e| Error::Config(format!("not a SQLite URL: {e}")))?
-            .create_if_missing(false)
-            .read_only(true)
-            .log_slow_statements(log::LevelFilter::Off, Duration::ZERO)
-            // Also holds what a statement might attach.
-            .pragma("query_only", "ON")
-            .busy_timeout(Duration::from_secs(10));
-        let pool = SqlitePoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
-        Ok(Source::Sqlite(pool.connect_lazy_with(options)))
+            .map_err(|e| Error::Config(format!("not a SQLite URL: {e}")))?;
+        Ok(Source::Sqlite(SqliteFile::new(options.get_filename())))
     }
 
     /// The columns that a definition's query has here, with labels in that language.
@@ -95,7 +90,7 @@ impl Source {
     pub async fn describe(&self, definition: &Definition, language: &str) -> Result<Vec<Column>> {
         match self {
             Source::Postgres(pool) => postgres::describe(pool, definition, language).await,
-            Source::Sqlite(pool) => sqlite::describe(pool, definition, language).await,
+            Source::Sqlite(file) => sqlite::describe(file, definition, language).await,
         }
     }
 
@@ -112,7 +107,7 @@ impl Source {
             Source::Postgres(pool) => {
                 postgres::count(pool, definition, given, most, timeout).await?
             }
-            Source::Sqlite(pool) => sqlite::count(pool, definition, given, most, timeout).await?,
+            Source::Sqlite(file) => sqlite::count(file, definition, given, most, timeout).await?,
         };
         Ok(u64::try_from(count).unwrap_or_default())
     }
@@ -127,7 +122,7 @@ impl Source {
     ) -> Result<()> {
         match self {
             Source::Postgres(pool) => postgres::write(pool, definition, given, job, out).await,
-            Source::Sqlite(pool) => sqlite::write(pool, definition, given, job, out).await,
+            Source::Sqlite(file) => sqlite::write(file, definition, given, job, out).await,
         }
     }
 }
@@ -171,6 +166,7 @@ fn column(definition: &Definition, language: &str, name: &str, kind: Option<Kind
         label: label.to_owned(),
         kind,
         format: settings.and_then(|s| s.format.clone()),
+        digits: None,
     }
 }
 

@@ -5,15 +5,11 @@
 
 use std::fmt::Write;
 
-use chrono::{DateTime, Datelike, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta};
-use sqlx::{
-    ValueRef,
-    postgres::{PgValueFormat, PgValueRef},
-};
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 use uuid::Uuid;
 
 use super::numeric;
-use crate::export::value::Value;
+use crate::export::value::Cell;
 
 const MICROS_OF_DAY: i64 = 86_400_000_000;
 /// Days from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
@@ -41,37 +37,36 @@ pub(super) enum Read {
 }
 
 impl Read {
-    /// The value, or why it cannot be read.
-    pub(super) fn value(self, raw: PgValueRef<'_>) -> Result<Value, String> {
-        if raw.is_null() {
-            return Ok(Value::Null);
-        }
-        if raw.format() != PgValueFormat::Binary {
-            return Err("the server sent text where binary was asked for".into());
-        }
-        let bytes = raw.as_bytes().map_err(|e| e.to_string())?;
-        self.parse(bytes).ok_or_else(|| format!("these bytes are no {self:?}"))
+    /// The cell of these bytes (`None`: NULL), or why it cannot be read. Text that is not sent as
+    /// such goes to `text`.
+    pub(super) fn cell<'a>(
+        self,
+        bytes: Option<&'a [u8]>,
+        text: &'a mut String,
+    ) -> Result<Cell<'a>, String> {
+        let Some(bytes) = bytes else { return Ok(Cell::Null) };
+        self.parse(bytes, text).ok_or_else(|| format!("these bytes are no {self:?}"))
     }
 
-    fn parse(self, bytes: &[u8]) -> Option<Value> {
+    fn parse<'a>(self, bytes: &'a [u8], text: &'a mut String) -> Option<Cell<'a>> {
         Some(match self {
-            Read::Bool => Value::Bool(*bytes.first()? != 0),
-            Read::Bytes => Value::Bytes(bytes.to_vec()),
-            Read::Int2 => Value::Int(i16::from_be_bytes(bytes.try_into().ok()?).into()),
-            Read::Int4 => Value::Int(i32::from_be_bytes(bytes.try_into().ok()?).into()),
-            Read::Int8 => Value::Int(i64::from_be_bytes(bytes.try_into().ok()?)),
-            Read::Float4 => Value::Float(widen(f32::from_be_bytes(bytes.try_into().ok()?))),
-            Read::Float8 => Value::Float(f64::from_be_bytes(bytes.try_into().ok()?)),
-            Read::Numeric => numeric::read(bytes)?,
-            Read::Text => Value::Text(std::str::from_utf8(bytes).ok()?.to_owned()),
-            Read::Uuid => Value::Uuid(Uuid::from_slice(bytes).ok()?),
-            Read::Date => date(i32::from_be_bytes(bytes.try_into().ok()?)),
-            Read::Time => time(i64::from_be_bytes(bytes.try_into().ok()?)),
-            Read::Timestamp => timestamp(i64::from_be_bytes(bytes.try_into().ok()?), false),
-            Read::Timestamptz => timestamp(i64::from_be_bytes(bytes.try_into().ok()?), true),
-            Read::Json => Value::Json(std::str::from_utf8(bytes).ok()?.to_owned()),
+            Read::Bool => Cell::Bool(*bytes.first()? != 0),
+            Read::Bytes => Cell::Bytes(bytes),
+            Read::Int2 => Cell::Int(i16::from_be_bytes(bytes.try_into().ok()?).into()),
+            Read::Int4 => Cell::Int(i32::from_be_bytes(bytes.try_into().ok()?).into()),
+            Read::Int8 => Cell::Int(i64::from_be_bytes(bytes.try_into().ok()?)),
+            Read::Float4 => Cell::Float(widen(f32::from_be_bytes(bytes.try_into().ok()?))),
+            Read::Float8 => Cell::Float(f64::from_be_bytes(bytes.try_into().ok()?)),
+            Read::Numeric => numeric::read(bytes, text)?,
+            Read::Text => Cell::Text(std::str::from_utf8(bytes).ok()?),
+            Read::Uuid => Cell::Uuid(Uuid::from_slice(bytes).ok()?),
+            Read::Date => date(i32::from_be_bytes(bytes.try_into().ok()?), text),
+            Read::Time => time(i64::from_be_bytes(bytes.try_into().ok()?), text),
+            Read::Timestamp => timestamp(i64::from_be_bytes(bytes.try_into().ok()?), false, text),
+            Read::Timestamptz => timestamp(i64::from_be_bytes(bytes.try_into().ok()?), true, text),
+            Read::Json => Cell::Json(std::str::from_utf8(bytes).ok()?),
             // One byte of version first.
-            Read::Jsonb => Value::Json(std::str::from_utf8(bytes.get(1..)?).ok()?.to_owned()),
+            Read::Jsonb => Cell::Json(std::str::from_utf8(bytes.get(1..)?).ok()?),
         })
     }
 }
@@ -81,31 +76,37 @@ fn widen(number: f32) -> f64 {
     number.to_string().parse().unwrap_or_else(|_| number.into())
 }
 
-fn date(days: i32) -> Value {
+/// A cell of text that was made here.
+fn kept(text: &mut String, made: String) -> Cell<'_> {
+    *text = made;
+    Cell::Text(text)
+}
+
+fn date(days: i32, text: &mut String) -> Cell<'_> {
     match days {
-        i32::MAX => return Value::Text("infinity".into()),
-        i32::MIN => return Value::Text("-infinity".into()),
+        i32::MAX => return Cell::Text("infinity"),
+        i32::MIN => return Cell::Text("-infinity"),
         _ => {}
     }
     let days = i64::from(days) + EPOCH;
     match plain_date(days) {
-        Some(day) => Value::Date(day),
-        None => Value::Text(far_date(days, "")),
+        Some(day) => Cell::Date(day),
+        None => kept(text, far_date(days, "")),
     }
 }
 
-fn time(micros: i64) -> Value {
+fn time(micros: i64, text: &mut String) -> Cell<'_> {
     match plain_time(micros) {
-        Some(time) => Value::Time(time),
+        Some(time) => Cell::Time(time),
         // PostgreSQL has 24:00:00.
-        None => Value::Text(clock(micros)),
+        None => kept(text, clock(micros)),
     }
 }
 
-fn timestamp(micros: i64, zoned: bool) -> Value {
+fn timestamp(micros: i64, zoned: bool, text: &mut String) -> Cell<'_> {
     match micros {
-        i64::MAX => return Value::Text("infinity".into()),
-        i64::MIN => return Value::Text("-infinity".into()),
+        i64::MAX => return Cell::Text("infinity"),
+        i64::MIN => return Cell::Text("-infinity"),
         _ => {}
     }
     let days = micros.div_euclid(MICROS_OF_DAY) + EPOCH;
@@ -113,21 +114,20 @@ fn timestamp(micros: i64, zoned: bool) -> Value {
     match (plain_date(days), plain_time(rest)) {
         (Some(day), Some(time)) => {
             let at = NaiveDateTime::new(day, time);
-            if zoned { Value::DateTime(at.and_utc()) } else { Value::NaiveDateTime(at) }
+            if zoned { Cell::DateTime(at.and_utc()) } else { Cell::NaiveDateTime(at) }
         }
         _ => {
             let zone = if zoned { "+00" } else { "" };
-            Value::Text(far_date(days, &format!(" {}{zone}", clock(rest))))
+            kept(text, far_date(days, &format!(" {}{zone}", clock(rest))))
         }
     }
 }
 
 /// Years 1 to 9999: what RFC 3339 and every reader know.
 fn plain_date(days: i64) -> Option<NaiveDate> {
-    DateTime::UNIX_EPOCH
-        .date_naive()
-        .checked_add_signed(TimeDelta::try_days(days)?)
-        .filter(|day| (1..=9999).contains(&day.year()))
+    // 1970-01-01 is the 719,163rd day of the calendar, 9999-12-31 the 3,652,059th.
+    let days = i32::try_from(days + 719_163).ok().filter(|day| (1..=3_652_059).contains(day))?;
+    NaiveDate::from_num_days_from_ce_opt(days)
 }
 
 fn plain_time(micros: i64) -> Option<NaiveTime> {

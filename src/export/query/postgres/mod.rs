@@ -6,23 +6,24 @@
 //! what nobody has thought of yet). The wrapping also makes a statement that changes data a syntax
 //! error.
 
+mod copy;
 mod decode;
 mod numeric;
 mod plan;
+mod rows;
 mod session;
 
 use std::time::Duration;
 
-use futures::TryStreamExt;
 use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, postgres::PgArguments, query::Query};
 
 use self::{plan::Plan, session::Session};
 use crate::{
-    error::{Error, Result},
+    error::Result,
     export::{
         criteria::{Given, Type},
         definition::Definition,
-        table::TableWriter,
+        table::Table,
         value::Column,
     },
     registry::{Job, Output},
@@ -68,16 +69,19 @@ pub(super) async fn write(
     let mut session = Session::begin(pool, definition.timeout).await?;
     let mut plan = Plan::make(&mut session, definition, &job.language).await?;
     let columns = std::mem::take(&mut plan.columns);
-    let mut table = TableWriter::new(out, job, columns)?.with_max_rows(definition.max_rows);
-    let (inner, names) = rewritten(definition, |n| format!("${n}"));
-    let explain = session.explainer();
-    let mut rows = bound(plan.wrap(&inner), &names, given).fetch(session.conn()?);
-    while let Some(row) = rows.try_next().await.map_err(&explain)? {
-        table.row(plan.read(&row)?).await?;
+    let table = Table::new(out, job, columns)?.with_max_rows(definition.max_rows);
+    let is_given = |name: &str| given.iter().any(|one| one.name == name && !one.values.is_empty());
+    if definition.query.parameters().any(|(name, _)| is_given(name)) {
+        // Bound, so that PostgreSQL plans for these very values.
+        let (inner, names) = rewritten(definition, |n| format!("${n}"));
+        let query = bound(plan.wrap(&inner), &names, given);
+        rows::fetch(session, query, plan, table).await
+    } else {
+        // COPY takes no values, and costs less by the row.
+        let (inner, _) = rewritten(definition, |_| "NULL".to_owned());
+        let query = plan.wrap(&inner);
+        copy::fetch(session, &query, plan, table).await
     }
-    drop(rows);
-    session.end().await?;
-    table.finish().await
 }
 
 /// The definition's query with `value(n)` for each parameter, cast to its type. Every value is sent
@@ -121,19 +125,4 @@ fn bound<'q>(sql: String, names: &[&str], given: &[Given]) -> Query<'q, Postgres
         };
     }
     query
-}
-
-impl Plan {
-    /// One row as values.
-    fn read(&self, row: &sqlx::postgres::PgRow) -> Result<Vec<crate::export::value::Value>> {
-        let mut values = Vec::with_capacity(self.reads.len());
-        for (at, read) in self.reads.iter().enumerate() {
-            let raw = row.try_get_raw(at)?;
-            values.push(read.value(raw).map_err(|why| {
-                let name = self.names.get(at).map(String::as_str).unwrap_or_default();
-                Error::permanent("unreadable_value", format!("column {name:?}: {why}"))
-            })?);
-        }
-        Ok(values)
-    }
 }

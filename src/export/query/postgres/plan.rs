@@ -2,15 +2,15 @@
 
 use std::fmt::Write;
 
-use sqlx::{AssertSqlSafe, Column as _, Row, postgres::PgTypeInfo};
+use sqlx::{AssertSqlSafe, Column as _, Row, postgres::PgColumn};
 
 use super::{decode::Read, session::Session};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     export::{
         definition::Definition,
         query::{check_names, column, fault},
-        value::{Column, Kind},
+        value::{Cell, Column, Kind},
     },
 };
 
@@ -39,12 +39,13 @@ impl Plan {
         language: &str,
     ) -> Result<Plan> {
         let found = columns(session, definition).await?;
-        check_names(definition, found.iter().map(|(name, _)| name.as_str()))?;
-        let unknown = found.iter().map(|(_, oid)| *oid).filter(|oid| built_in(*oid).is_none());
+        check_names(definition, found.iter().map(|one| one.name.as_str()))?;
+        let digits = digits(session, &found).await?;
+        let unknown = found.iter().map(|one| one.oid).filter(|oid| built_in(*oid).is_none());
         let types = types(session, unknown.collect()).await?;
         let mut plan =
             Plan { columns: Vec::new(), names: Vec::new(), reads: Vec::new(), fetches: Vec::new() };
-        for (name, oid) in found {
+        for Found { name, oid, origin } in found {
             let looked_up = || types.iter().find(|one| one.oid == oid).and_then(Type::how);
             let Some((fetch, read, kind)) = built_in(oid).or_else(looked_up) else {
                 let type_name = types.iter().find(|one| one.oid == oid).map(|one| &one.name);
@@ -54,12 +55,29 @@ impl Plan {
                 );
                 return Err(fault(definition, message));
             };
-            plan.columns.push(column(definition, language, &name, Some(kind)));
+            let known = digits.iter().find(|one| Some((one.table, one.number)) == origin);
+            plan.columns.push(Column {
+                digits: known.and_then(Digits::read).filter(|_| oid == NUMERIC),
+                ..column(definition, language, &name, Some(kind))
+            });
             plan.names.push(name);
             plan.reads.push(read);
             plan.fetches.push(fetch);
         }
         Ok(plan)
+    }
+
+    /// The cell of a column, of its bytes.
+    pub(super) fn cell<'a>(
+        &self,
+        at: usize,
+        bytes: Option<&'a [u8]>,
+        text: &'a mut String,
+    ) -> Result<Cell<'a>> {
+        self.reads[at].cell(bytes, text).map_err(|why| {
+            let message = format!("column {:?}: {why}", self.names[at]);
+            Error::permanent("unreadable_value", message)
+        })
     }
 
     /// The query that fetches every column in the form in which it is read.
@@ -79,10 +97,22 @@ impl Plan {
     }
 }
 
+/// `numeric`, by its number in `pg_type.dat`.
+const NUMERIC: u32 = 1700;
+
+/// A column as PostgreSQL describes it.
+struct Found {
+    name: String,
+    /// Of its type.
+    oid: u32,
+    /// The table that it comes from and its number there, unless it is computed.
+    origin: Option<(i64, i16)>,
+}
+
 /// The names and types of the query's columns, without running it: the one row of a left join
 /// with none of its rows. Not by preparing it, as sqlx then looks up every type for itself and
 /// fails on those that it has never heard of (multiranges).
-async fn columns(session: &mut Session, definition: &Definition) -> Result<Vec<(String, u32)>> {
+async fn columns(session: &mut Session, definition: &Definition) -> Result<Vec<Found>> {
     let (inner, _) = super::rewritten(definition, |_| "NULL".to_owned());
     let sql = format!(
         "SELECT q.* FROM (SELECT 1) AS one \
@@ -90,8 +120,43 @@ async fn columns(session: &mut Session, definition: &Definition) -> Result<Vec<(
     );
     let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(session.conn()?).await;
     let row = row.map_err(|e| session.explain(e))?;
-    let oid = |info: &PgTypeInfo| info.oid().map_or(0, |oid| oid.0);
-    Ok(row.columns().iter().map(|c| (c.name().to_owned(), oid(c.type_info()))).collect())
+    let found = |one: &PgColumn| Found {
+        name: one.name().to_owned(),
+        oid: one.type_info().oid().map_or(0, |oid| oid.0),
+        origin: one.relation_id().map(|table| i64::from(table.0)).zip(one.relation_attribute_no()),
+    };
+    Ok(row.columns().iter().map(found).collect())
+}
+
+/// How a table declares one of its numbers.
+#[derive(sqlx::FromRow)]
+struct Digits {
+    table: i64,
+    number: i16,
+    modifier: i32,
+}
+
+impl Digits {
+    /// Precision and scale, unless it has neither or a scale that is no count of decimals.
+    fn read(&self) -> Option<(u8, u8)> {
+        // numeric.c, `make_numeric_typmod`: precision, then eleven bits of scale.
+        let packed = u32::try_from(self.modifier.checked_sub(4)?).ok()?;
+        Some((u8::try_from(packed >> 16).ok()?, u8::try_from(packed & 0x7ff).ok()?))
+    }
+}
+
+/// What the tables say of the numbers among these columns.
+async fn digits(session: &mut Session, found: &[Found]) -> Result<Vec<Digits>> {
+    let numbers = found.iter().filter(|one| one.oid == NUMERIC);
+    let (tables, numbers): (Vec<i64>, Vec<i16>) = numbers.filter_map(|one| one.origin).unzip();
+    if tables.is_empty() {
+        return Ok(Vec::new());
+    }
+    let sql = "SELECT attrelid::bigint AS table, attnum AS number, atttypmod AS modifier \
+               FROM pg_catalog.pg_attribute JOIN unnest($1::bigint[], $2::smallint[]) AS wanted (t, n) \
+               ON attrelid = wanted.t::oid AND attnum = wanted.n";
+    let digits = sqlx::query_as(sql).bind(tables).bind(numbers).fetch_all(session.conn()?).await;
+    digits.map_err(|e| session.explain(e))
 }
 
 /// A type that somebody has added, or that is rare.
@@ -153,7 +218,7 @@ fn built_in(oid: u32) -> Option<How> {
         1083 => (Read::Time, Kind::Time),
         1114 => (Read::Timestamp, Kind::NaiveDateTime),
         1184 => (Read::Timestamptz, Kind::DateTime),
-        1700 => (Read::Numeric, Kind::Decimal),
+        NUMERIC => (Read::Numeric, Kind::Decimal),
         2950 => (Read::Uuid, Kind::Uuid),
         3802 => (Read::Jsonb, Kind::Json),
         _ => return None,

@@ -4,30 +4,23 @@
 //! type that its table declares; a value that does not fit that stays what SQLite stores.
 
 mod decode;
-mod session;
+mod file;
 
-use std::{
-    sync::atomic::{AtomicU64, Ordering},
-    time::Duration,
-};
+use std::time::Duration;
 
-use futures::TryStreamExt;
+use rusqlite::{Connection, Statement};
 use serde_json::json;
-use sqlx::{
-    AssertSqlSafe, Column as _, Executor, Row, SqlSafeStr, Sqlite, SqlitePool, Statement,
-    query::Query,
-    sqlite::{SqliteArguments, SqliteColumn, SqliteRow},
-};
 
-use self::{decode::Read, session::Session};
+use self::decode::Read;
+pub use self::file::SqliteFile;
 use super::{check_names, column, fault};
 use crate::{
     error::{Error, Result},
     export::{
         criteria::{Given, Type, Typed},
         definition::Definition,
-        table::TableWriter,
-        value::{Column, Value},
+        table::{Rows, Table},
+        value::Column,
     },
     registry::{Job, Output},
 };
@@ -42,99 +35,84 @@ struct Plan {
 }
 
 pub(super) async fn describe(
-    pool: &SqlitePool,
+    file: &SqliteFile,
     definition: &Definition,
     language: &str,
 ) -> Result<Vec<Column>> {
-    let mut session = Session::begin(pool, DESCRIBE).await?;
-    let plan = plan(&mut session, definition, language).await?;
-    // What changes data is a syntax error there.
-    let (inner, _) = rewritten(definition)?;
-    let sql = AssertSqlSafe(never_cached(format!("SELECT * FROM (\n{inner}\n)"))).into_sql_str();
-    let prepared = session.conn()?.prepare(sql).await.map(drop);
-    prepared.map_err(|e| session.explain(e))?;
-    session.end().await?;
-    Ok(plan.columns)
+    let (sql, _) = rewritten(definition)?;
+    let (definition, language) = (definition.clone(), language.to_owned());
+    file.run(DESCRIBE, move |conn| {
+        let plan = Plan::make(&conn.prepare(&sql)?, &definition, &language)?;
+        // What changes data is a syntax error there.
+        conn.prepare(&format!("SELECT * FROM (\n{sql}\n)"))?;
+        Ok(plan.columns)
+    })
+    .await
 }
 
 pub(super) async fn count(
-    pool: &SqlitePool,
+    file: &SqliteFile,
     definition: &Definition,
     given: &[Given],
     most: i64,
     timeout: Duration,
 ) -> Result<i64> {
-    let mut session = Session::begin(pool, timeout).await?;
     let (inner, names) = rewritten(definition)?;
     let sql = format!("SELECT count(*) FROM (SELECT 1 FROM (\n{inner}\n) LIMIT {most})");
-    let row = bound(sql, &names, given).fetch_one(session.conn()?).await;
-    let count = row.and_then(|row| row.try_get(0)).map_err(|e| session.explain(e))?;
-    session.end().await?;
-    Ok(count)
+    let values = bound(&names, given);
+    file.run(timeout, move |conn| {
+        Ok(conn.query_row(&sql, rusqlite::params_from_iter(values), |row| row.get(0))?)
+    })
+    .await
 }
 
 pub(super) async fn write(
-    pool: &SqlitePool,
+    file: &SqliteFile,
     definition: &Definition,
     given: &[Given],
     job: &Job,
     out: Output,
 ) -> Result<()> {
-    let mut session = Session::begin(pool, definition.timeout).await?;
-    let Plan { columns, reads } = plan(&mut session, definition, &job.language).await?;
-    let mut table = TableWriter::new(out, job, columns)?.with_max_rows(definition.max_rows);
     let (sql, names) = rewritten(definition)?;
-    let explain = session.explainer();
-    let mut rows = bound(sql, &names, given).fetch(session.conn()?);
-    while let Some(row) = rows.try_next().await.map_err(&explain)? {
-        let values = read(&reads, &row, table.rows() + 1)?;
-        table.row(values).await?;
+    let values = bound(&names, given);
+    let (job, timeout) = (job.clone(), definition.timeout);
+    let definition = definition.clone();
+    let write = move |conn: &Connection| {
+        let mut statement = conn.prepare(&sql)?;
+        let Plan { columns, reads } = Plan::make(&statement, &definition, &job.language)?;
+        let table = Table::new(out, &job, columns)?.with_max_rows(definition.max_rows);
+        table.write(|rows| {
+            let mut found = statement.query(rusqlite::params_from_iter(values))?;
+            let mut text = String::new();
+            while let Some(row) = found.next()? {
+                feed(&reads, row, &mut text, rows)?;
+            }
+            Ok(())
+        })
+    };
+    file.run(timeout, write).await
+}
+
+impl Plan {
+    fn make(statement: &Statement<'_>, definition: &Definition, language: &str) -> Result<Plan> {
+        let found = statement.columns();
+        check_names(definition, found.iter().map(|c| c.name()))?;
+        let mut plan = Plan { columns: Vec::new(), reads: Vec::new() };
+        for one in found {
+            let settings = definition.columns.get(one.name()).and_then(|settings| settings.kind);
+            let read = match settings {
+                Some(kind) => Read::of_setting(kind),
+                // Empty for what is computed.
+                None => Read::of_declaration(one.decl_type().unwrap_or_default()),
+            };
+            plan.columns.push(Column {
+                digits: one.decl_type().and_then(decode::digits),
+                ..column(definition, language, one.name(), read.kind())
+            });
+            plan.reads.push(read);
+        }
+        Ok(plan)
     }
-    drop(rows);
-    session.end().await?;
-    table.finish().await
-}
-
-async fn plan(session: &mut Session, definition: &Definition, language: &str) -> Result<Plan> {
-    let (sql, _) = rewritten(definition)?;
-    let sql = AssertSqlSafe(never_cached(sql)).into_sql_str();
-    let prepared = session.conn()?.prepare(sql).await;
-    let statement = prepared.map_err(|e| session.explain(e))?;
-    let found = statement.columns();
-    check_names(definition, found.iter().map(|c| c.name()))?;
-    let mut plan = Plan { columns: Vec::new(), reads: Vec::new() };
-    for one in found {
-        let settings = definition.columns.get(one.name()).and_then(|settings| settings.kind);
-        let read = match settings {
-            Some(kind) => Read::of_setting(kind),
-            None => Read::of_declaration(&declared_type(session, one).await?),
-        };
-        plan.columns.push(column(definition, language, one.name(), read.kind()));
-        plan.reads.push(read);
-    }
-    Ok(plan)
-}
-
-/// The same statement in a text that never came before. sqlx keeps what it has learnt of a
-/// statement by its text, for as long as the connection lives, and a migration may change the
-/// columns meanwhile.
-fn never_cached(sql: String) -> String {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    format!("/* {} */ {sql}", NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-/// The type that a column's table declares for it; empty for what is computed. sqlx knows it only
-/// as one of its own types, which have no DECIMAL and no JSON.
-async fn declared_type(session: &mut Session, column: &SqliteColumn) -> Result<String> {
-    let origin = column.origin();
-    let Some(origin) = origin.table_column() else { return Ok(String::new()) };
-    let declared: Option<String> =
-        sqlx::query_scalar("SELECT type FROM pragma_table_xinfo($1) WHERE name = $2")
-            .bind(origin.table.to_string())
-            .bind(origin.name.to_string())
-            .fetch_optional(session.conn()?)
-            .await?;
-    Ok(declared.unwrap_or_default())
 }
 
 /// The definition's query with SQLite's numbered parameters.
@@ -154,20 +132,20 @@ fn rewritten(definition: &Definition) -> Result<(String, Vec<&str>)> {
     }))
 }
 
-fn bound<'q>(sql: String, names: &[&str], given: &[Given]) -> Query<'q, Sqlite, SqliteArguments> {
-    let mut query = sqlx::query(AssertSqlSafe(sql)).persistent(false);
-    for name in names {
+/// The value of each parameter.
+fn bound(names: &[&str], given: &[Given]) -> Vec<rusqlite::types::Value> {
+    let value = |name: &&str| {
         let one = given.iter().find(|one| one.name == *name);
         let values = one.map(|one| one.values.as_slice()).unwrap_or_default();
-        query = match (values, one.is_some_and(|one| one.list)) {
-            ([], _) => query.bind(None::<String>),
-            (values, true) => query.bind(json_list(values)),
-            ([Typed::Integer(number), ..], false) => query.bind(*number),
-            ([Typed::Boolean(flag), ..], false) => query.bind(i64::from(*flag)),
-            ([value, ..], false) => query.bind(text(value)),
-        };
-    }
-    query
+        match (values, one.is_some_and(|one| one.list)) {
+            ([], _) => rusqlite::types::Value::Null,
+            (values, true) => json_list(values).into(),
+            ([Typed::Integer(number), ..], false) => (*number).into(),
+            ([Typed::Boolean(flag), ..], false) => i64::from(*flag).into(),
+            ([value, ..], false) => text(value).into(),
+        }
+    };
+    names.iter().map(value).collect()
 }
 
 /// As sqlx writes such values to SQLite.
@@ -191,14 +169,15 @@ fn json_list(values: &[Typed]) -> String {
     format!("[{}]", items.join(","))
 }
 
-fn read(reads: &[Read], row: &SqliteRow, number: u64) -> Result<Vec<Value>> {
-    let mut values = Vec::with_capacity(reads.len());
+/// One row, cell by cell.
+fn feed(reads: &[Read], row: &rusqlite::Row<'_>, text: &mut String, rows: &mut Rows) -> Result<()> {
     for (at, read) in reads.iter().enumerate() {
-        values.push(read.value(row.try_get_raw(at)?).map_err(|why| {
-            let name = row.columns().get(at).map_or("", |column| column.name());
-            let message = format!("column {name:?}, row {number}: {why}");
+        let cell = read.cell(row.get_ref(at)?, text).map_err(|why| {
+            let name = row.as_ref().column_name(at).unwrap_or_default().to_owned();
+            let message = format!("column {name:?}, row {}: {why}", rows.done() + 1);
             Error::permanent("unreadable_value", message)
-        })?);
+        })?;
+        rows.cell(cell)?;
     }
-    Ok(values)
+    rows.end()
 }

@@ -1,0 +1,105 @@
+//! A SQLite file with its connections, each with a progress handler as the statement timeout.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+use tokio::sync::Semaphore;
+
+use super::super::{ACQUIRE, CONNECTIONS, Deadline};
+use crate::error::{Error, Result};
+
+/// Instructions of SQLite's machine between two looks at the clock: well below a millisecond.
+const INSTRUCTIONS: i32 = 10_000;
+/// How long to wait for a writer.
+const BUSY: Duration = Duration::from_secs(10);
+
+/// A SQLite file that exports read, and that nothing here can write.
+#[derive(Clone, Debug)]
+pub struct SqliteFile(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    path: PathBuf,
+    idle: Mutex<Vec<Connection>>,
+    slots: Arc<Semaphore>,
+}
+
+impl SqliteFile {
+    pub(in crate::export::query) fn new(path: &Path) -> Self {
+        SqliteFile(Arc::new(Shared {
+            path: path.to_owned(),
+            idle: Mutex::default(),
+            slots: Arc::new(Semaphore::new(CONNECTIONS as usize)),
+        }))
+    }
+
+    /// Runs `work` with a connection, on a thread for blocking work. Dropping the future, or
+    /// reaching the timeout, interrupts what SQLite does.
+    pub(super) async fn run<T: Send + 'static>(
+        &self,
+        timeout: Duration,
+        work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let slot = tokio::time::timeout(ACQUIRE, self.0.slots.clone().acquire_owned()).await;
+        let Ok(Ok(slot)) = slot else {
+            let message = "too many exports read this database at the same time";
+            return Err(Error::temporary("source_busy", message));
+        };
+        let (shared, deadline) = (self.0.clone(), Deadline::new(timeout));
+        let abandoned = Abandoned::default();
+        let is_abandoned = abandoned.0.clone();
+        let task = tokio::task::spawn_blocking(move || {
+            let _slot = slot;
+            let conn = shared.connect()?;
+            let go_on = move || !is_abandoned.load(Relaxed) && !deadline.has_passed();
+            conn.progress_handler(INSTRUCTIONS, Some(move || !go_on()))?;
+            let done = work(&conn).map_err(|error| match error {
+                Error::Sqlite(e)
+                    if e.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) =>
+                {
+                    deadline.explain_interruption()
+                }
+                other => other,
+            })?;
+            conn.progress_handler(0, None::<fn() -> bool>)?;
+            shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+            Ok(done)
+        });
+        match task.await {
+            Ok(done) => done,
+            Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
+            Err(_) => Err(Error::OutputClosed),
+        }
+    }
+}
+
+impl Shared {
+    fn connect(&self) -> Result<Connection> {
+        if let Some(conn) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
+            return Ok(conn);
+        }
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(&self.path, flags)?;
+        conn.busy_timeout(BUSY)?;
+        // Also holds what a statement might attach.
+        conn.pragma_update(None, "query_only", true)?;
+        Ok(conn)
+    }
+}
+
+/// Says, when it is dropped, that nobody waits any more.
+#[derive(Default)]
+struct Abandoned(Arc<AtomicBool>);
+
+impl Drop for Abandoned {
+    fn drop(&mut self) {
+        self.0.store(true, Relaxed);
+    }
+}
