@@ -2,7 +2,7 @@
 //!
 //! `jobs/cleaner.toml` says which sweeps there are and how long things are kept.
 
-use std::{path::Path, time::Duration};
+use std::{collections::HashMap, path::Path, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{FutureExt, StreamExt, future::BoxFuture};
@@ -15,11 +15,14 @@ use crate::{
     file_request::{self, Status, store},
     operations::{self, SweepRun},
     request_token,
+    storage::StorageKey,
     toolbox::Toolbox,
 };
 
 /// Rows looked at together.
 const BATCH: i64 = 100;
+/// Objects whose requests are looked up together.
+const OBJECTS: usize = 500;
 
 /// When one run of the cleaner ends. (dj-bgfiles passed `sleep` and `timeout` swapped, for want of
 /// names.)
@@ -96,6 +99,8 @@ pub struct Sweeps {
     pub attempts: Keep,
     /// Lines of the audit log.
     pub audit: Keep,
+    /// The tally of requests: how long it is believed before all are counted anew.
+    pub tally: Keep,
 }
 
 /// One sweep's setting.
@@ -143,6 +148,7 @@ impl Default for Sweeps {
             locks: Keep::seconds(24 * 3600),
             attempts: Keep::seconds(24 * 3600),
             audit: Keep::seconds(365 * 24 * 3600),
+            tally: Keep::seconds(24 * 3600),
         }
     }
 }
@@ -195,6 +201,7 @@ const SWEEPS: &[Sweep] = sweeps![
     locks,
     attempts,
     audit,
+    tally,
 ];
 
 /// Runs every sweep once, and writes down how each went.
@@ -323,37 +330,53 @@ async fn orphan_objects(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result
     let before = keep.before(toolbox.clock.now());
     let mut run = Run::new(limits);
     run.removed += toolbox.storage.sweep_partial(before).await?;
-    let mut objects = toolbox.storage.list();
-    while let Some(object) = objects.next().await {
-        let object = object?;
-        if object.modified >= before {
-            continue;
-        }
-        let mut tx = toolbox.db.read().await?;
-        let state = store::object_state(&mut tx, object.key.request).await?;
-        drop(tx);
-        let wanted = state.is_some_and(|state| {
-            let made = state.storage_key.as_deref() == Some(object.key.to_string().as_str());
-            let being_made =
-                state.status == Status::Running && state.generation == object.key.generation;
-            made || being_made
-        });
-        if wanted {
-            continue;
-        }
-        if let Some(ended) = run.ended() {
-            return Ok(run.swept(NAME, ended, None));
-        }
-        match toolbox.storage.delete(object.key).await {
-            Ok(()) => run.removed += 1,
-            Err(error) => {
-                tracing::warn!(object = %object.key, %error, "could not remove an orphan object");
-                run.failed += 1;
+    // Fused: its end is met once by the last objects and once more after them.
+    let mut objects = toolbox.storage.list().fuse();
+    loop {
+        let mut old = Vec::with_capacity(OBJECTS);
+        while old.len() < OBJECTS {
+            let Some(object) = objects.next().await.transpose()? else { break };
+            if object.modified < before {
+                old.push(object.key);
             }
         }
-        run.pause().await;
+        if old.is_empty() {
+            return Ok(run.swept(NAME, Ended::Processed, None));
+        }
+        for key in unwanted(toolbox, &old).await? {
+            if let Some(ended) = run.ended() {
+                return Ok(run.swept(NAME, ended, None));
+            }
+            // Pauses may have passed since it was looked up with the others.
+            if unwanted(toolbox, &[key]).await?.is_empty() {
+                continue;
+            }
+            match toolbox.storage.delete(key).await {
+                Ok(()) => run.removed += 1,
+                Err(error) => {
+                    tracing::warn!(object = %key, %error, "could not remove an orphan object");
+                    run.failed += 1;
+                }
+            }
+            run.pause().await;
+        }
     }
-    Ok(run.swept(NAME, Ended::Processed, None))
+}
+
+/// Those of the objects that no request refers to, and that none is making.
+async fn unwanted(toolbox: &Toolbox, keys: &[StorageKey]) -> Result<Vec<StorageKey>> {
+    let ids: Vec<_> = keys.iter().map(|key| key.request).collect();
+    let mut tx = toolbox.db.read().await?;
+    let states = store::object_states(&mut tx, &ids).await?;
+    let states: HashMap<_, _> = states.into_iter().map(|state| (state.id, state)).collect();
+    let wanted = |key: &StorageKey| {
+        states.get(&key.request).is_some_and(|state| {
+            let made = state.storage_key.as_deref() == Some(key.to_string().as_str());
+            let being_made = state.status == Status::Running && state.generation == key.generation;
+            made || being_made
+        })
+    };
+    Ok(keys.iter().filter(|key| !wanted(key)).copied().collect())
 }
 
 async fn queue(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
@@ -448,6 +471,17 @@ async fn audit(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
         Ok(removed)
     };
     batches("audit", limits, || batch().boxed()).await
+}
+
+/// Adds up the tally's lines, or counts all requests anew now and then. Nothing is removed.
+async fn tally(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {
+    let now = toolbox.clock.now();
+    let mut tx = toolbox.db.begin().await?;
+    if !operations::store::recount_tally(&mut tx, now, keep.before(now)).await? {
+        operations::store::fold_tally(&mut tx).await?;
+    }
+    tx.commit().await?;
+    Ok(Run::new(limits).swept("tally", Ended::Processed, None))
 }
 
 /// Removes batch after batch until one comes back empty.

@@ -119,7 +119,7 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "folder whose templates win over the built-in ones",
     ),
-    setting("workers", "BGFILES_WORKERS", "2", "files a worker process makes at the same time"),
+    setting("workers", "BGFILES_WORKERS", "8", "files a worker process makes at the same time"),
     setting(
         "lease",
         "BGFILES_LEASE",

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{
     PgPool,
     postgres::{PgListener, PgPoolOptions},
-    sqlite::SqlitePoolOptions,
+    sqlite::{SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::{
     sync::mpsc,
@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    db::{Conn, Db, on},
+    db::{Conn, Db, is_usable, on},
     error::{Error, Result},
     ids::RequestId,
 };
@@ -99,20 +99,30 @@ impl Wake {
 /// # Errors
 /// The database's.
 pub async fn push(conn: Conn<'_>, wake: Wake, now: DateTime<Utc>) -> Result<()> {
-    let args = serde_json::to_vec(&wake).map_err(|e| Error::Internal(e.to_string()))?;
+    push_all(conn, &[wake], now).await
+}
+
+/// As [`push`], for wake-ups of one kind.
+///
+/// # Errors
+/// The database's.
+pub async fn push_all(conn: Conn<'_>, wakes: &[Wake], now: DateTime<Utc>) -> Result<()> {
+    let Some(first) = wakes.first() else { return Ok(()) };
+    let queue = first.kind.name();
     // A minute ago: neither a clock ahead of the database's nor one behind it delays the job, and
     // PostgreSQL announces only what is due.
-    let due = (now - TimeDelta::minutes(1)).timestamp().max(0);
-    let task: Task<Vec<u8>> = TaskBuilder::new(args)
-        .run_at_timestamp(due.unsigned_abs())
+    let due = (now - TimeDelta::minutes(1)).timestamp().max(0).unsigned_abs();
+    let mut tasks: Vec<Task<Vec<u8>>> = Vec::with_capacity(wakes.len());
+    for wake in wakes {
+        let args = serde_json::to_vec(wake).map_err(|e| Error::Internal(e.to_string()))?;
         // Attempts are counted in our row.
-        .max_attempts(1)
-        .build();
+        tasks.push(TaskBuilder::new(args).run_at_timestamp(due).max_attempts(1).build());
+    }
     match conn {
-        Conn::Postgres(c) => apalis_postgres::queries::push_tasks(c, wake.kind.name(), vec![task])
+        Conn::Postgres(c) => apalis_postgres::queries::push_tasks(c, queue, tasks)
             .await
             .map_err(|e| Error::Database(unwrap_postgres(e))),
-        Conn::Sqlite(c) => apalis_sqlite::queries::push_tasks(c, wake.kind.name(), &[task])
+        Conn::Sqlite(c) => apalis_sqlite::queries::push_tasks(c, queue, &tasks)
             .await
             .map_err(|e| Error::Database(unwrap_sqlite(e))),
     }
@@ -142,6 +152,15 @@ pub async fn migrate(db: &Db) -> Result<()> {
             // Its books are in a schema of apalis's own: a host application may use apalis too.
             let mut migrator = PostgresStorage::<()>::migrations();
             migrator.set_ignore_missing(true).run(pool).await?;
+            // Jobs to purge; one at a time, as two that make it at once get in each other's way.
+            let mut tx = pool.begin().await?;
+            let sql = "SELECT pg_advisory_xact_lock(hashtext('bgfiles_jobs_done'))";
+            sqlx::query(sql).execute(&mut *tx).await?;
+            let sql = "CREATE INDEX IF NOT EXISTS bgfiles_jobs_done ON apalis.jobs (done_at) \
+                WHERE job_type IN ('bgfiles::requests', 'bgfiles::notices') \
+                AND status IN ('Done', 'Failed', 'Killed')";
+            sqlx::query(sql).execute(&mut *tx).await?;
+            tx.commit().await?;
         }
         // Not apalis's `setup`, which also turns `synchronous` off for the connection.
         Db::Sqlite(pool) => {
@@ -238,7 +257,8 @@ pub async fn work(
             work!(backend.poll_with_strategy(Ticks::new(TICK_POSTGRES, Some(inserts))))
         }
         Db::Sqlite(pool) => {
-            let options = (*pool.connect_options()).clone();
+            // As in `own_pool`.
+            let options = (*pool.connect_options()).clone().synchronous(SqliteSynchronous::Normal);
             let pool = SqlitePoolOptions::new().max_connections(OWN).connect_lazy_with(options);
             let config = apalis_sqlite::Config::default()
                 .queue(kind.name())
@@ -258,9 +278,20 @@ pub async fn work(
 /// Connections for the queue alone: a heartbeat that waits for a busy pool looks like death.
 const OWN: u32 = 3;
 
+/// What is written there need not survive a power cut: a job that is fetched or acknowledged twice
+/// finds nothing to claim. So nobody waits for a disk.
 fn own_pool(pool: &PgPool) -> PgPool {
     let options = (*pool.connect_options()).clone();
-    PgPoolOptions::new().max_connections(OWN).connect_lazy_with(options)
+    PgPoolOptions::new()
+        .max_connections(OWN)
+        .test_before_acquire(false)
+        .before_acquire(|conn, meta| Box::pin(is_usable(conn, meta)))
+        .after_connect(|conn, _| {
+            Box::pin(async {
+                sqlx::query("SET synchronous_commit = off").execute(conn).await.map(drop)
+            })
+        })
+        .connect_lazy_with(options)
 }
 
 /// When to look for jobs: at each tick and whenever something comes through the channel.
@@ -330,8 +361,8 @@ fn listen(pool: PgPool, kind: Kind) -> mpsc::Receiver<()> {
 }
 
 /// Removes jobs that ended before `before`, jobs that nobody fetched in the day before that (where
-/// only `bgfiles process` runs; the sweeper wakes anew what is left to do), and then workers that are silent since (jobs refer to
-/// them). At most `limit` of each; answers how many jobs.
+/// only `bgfiles process` runs; the sweeper wakes anew what is left to do), and then workers that
+/// are silent since (jobs refer to them). At most `limit` of each; answers how many jobs.
 ///
 /// # Errors
 /// The database's.
@@ -340,27 +371,40 @@ pub async fn purge(conn: Conn<'_>, before: DateTime<Utc>, limit: i64) -> Result<
     match conn {
         Conn::Postgres(c) => {
             let sql = "DELETE FROM apalis.jobs WHERE id IN (SELECT id FROM apalis.jobs \
-                WHERE job_type LIKE 'bgfiles::%' AND status IN ('Done', 'Failed', 'Killed') \
-                AND done_at < to_timestamp($1) OR job_type LIKE 'bgfiles::%' \
-                AND status = 'Pending' AND run_at < to_timestamp($1 - 86400) LIMIT $2)";
-            let jobs = sqlx::query(sql).bind(seconds as f64).bind(limit).execute(&mut *c).await?;
+                WHERE job_type IN ('bgfiles::requests', 'bgfiles::notices') \
+                AND status IN ('Done', 'Failed', 'Killed') \
+                AND done_at < to_timestamp($1) LIMIT $2)";
+            let ended = sqlx::query(sql).bind(seconds as f64).bind(limit).execute(&mut *c).await?;
+            // With their priority, which all of ours have, by apalis's index; without, all that wait
+            // are looked at.
+            let sql = "DELETE FROM apalis.jobs WHERE id IN (SELECT id FROM apalis.jobs \
+                WHERE job_type IN ('bgfiles::requests', 'bgfiles::notices') \
+                AND status = 'Pending' AND priority = 0 \
+                AND run_at < to_timestamp($1 - 86400) LIMIT $2)";
+            let left = sqlx::query(sql).bind(seconds as f64).bind(limit).execute(&mut *c).await?;
             let sql = "DELETE FROM apalis.workers w WHERE w.id IN (SELECT id FROM apalis.workers \
-                WHERE worker_type LIKE 'bgfiles::%' AND last_seen < to_timestamp($1) LIMIT $2) \
+                WHERE worker_type IN ('bgfiles::requests', 'bgfiles::notices') \
+                AND last_seen < to_timestamp($1) LIMIT $2) \
                 AND NOT EXISTS (SELECT 1 FROM apalis.jobs j WHERE j.lock_by = w.id)";
             sqlx::query(sql).bind(seconds as f64).bind(limit).execute(c).await?;
-            Ok(jobs.rows_affected())
+            Ok(ended.rows_affected() + left.rows_affected())
         }
         Conn::Sqlite(c) => {
+            // The plus keeps SQLite from the index that begins with the type and knows no done_at.
             let sql = "DELETE FROM Jobs WHERE id IN (SELECT id FROM Jobs \
-                WHERE job_type LIKE 'bgfiles::%' AND status IN ('Done', 'Failed', 'Killed') \
-                AND done_at < $1 OR job_type LIKE 'bgfiles::%' AND status = 'Pending' \
-                AND run_at < $1 - 86400 LIMIT $2)";
-            let jobs = sqlx::query(sql).bind(seconds).bind(limit).execute(&mut *c).await?;
+                WHERE +job_type IN ('bgfiles::requests', 'bgfiles::notices') \
+                AND status IN ('Done', 'Failed', 'Killed') AND done_at < $1 LIMIT $2)";
+            let ended = sqlx::query(sql).bind(seconds).bind(limit).execute(&mut *c).await?;
+            let sql = "DELETE FROM Jobs WHERE id IN (SELECT id FROM Jobs \
+                WHERE job_type IN ('bgfiles::requests', 'bgfiles::notices') \
+                AND status = 'Pending' AND run_at < $1 - 86400 LIMIT $2)";
+            let left = sqlx::query(sql).bind(seconds).bind(limit).execute(&mut *c).await?;
             let sql = "DELETE FROM Workers WHERE id IN (SELECT id FROM Workers \
-                WHERE worker_type LIKE 'bgfiles::%' AND last_seen < $1 LIMIT $2) \
+                WHERE worker_type IN ('bgfiles::requests', 'bgfiles::notices') \
+                AND last_seen < $1 LIMIT $2) \
                 AND NOT EXISTS (SELECT 1 FROM Jobs WHERE Jobs.lock_by = Workers.id)";
             sqlx::query(sql).bind(seconds).bind(limit).execute(c).await?;
-            Ok(jobs.rows_affected())
+            Ok(ended.rows_affected() + left.rows_affected())
         }
     }
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use chrono::TimeDelta;
 use futures::FutureExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
@@ -30,7 +30,9 @@ const FORGET: TimeDelta = TimeDelta::days(1);
 /// Rows woken at once.
 const SWEEP_BATCH: i64 = 200;
 /// Mails sent at the same time.
-const NOTICE_SLOTS: usize = 4;
+const NOTICE_SLOTS: usize = 16;
+/// What mails may take at the end of the process; what is left is another's.
+const LAST_MAILS: Duration = Duration::from_secs(10);
 /// A difference between our clock and the database's that is worth a warning.
 const SKEW: TimeDelta = TimeDelta::seconds(2);
 
@@ -74,6 +76,8 @@ pub async fn run(toolbox: Toolbox, options: WorkerOptions, shutdown: Cancellatio
     for (kind, slots) in [(Kind::Requests, options.slots), (Kind::Notices, NOTICE_SLOTS)] {
         queues.spawn(supervise(worker.clone(), kind, slots, ended.clone()));
     }
+    let last_call = CancellationToken::new();
+    let mails = tokio::spawn(mail(worker.clone(), last_call.clone()));
     queues.spawn(sweep(worker.toolbox.clone(), shutdown.clone()));
     let state = WorkerState {
         name: worker.name.to_string(),
@@ -94,8 +98,41 @@ pub async fn run(toolbox: Toolbox, options: WorkerOptions, shutdown: Cancellatio
         // Giving back takes a moment; a database that is away must not keep the process.
         let _ = tokio::time::timeout(Duration::from_secs(10), worker.running.wait()).await;
     }
+    // What was made last is mailed, too.
+    last_call.cancel();
+    let mailed = async {
+        let _ = mails.await;
+        worker.running.wait().await;
+    };
+    let _ = tokio::time::timeout(LAST_MAILS, mailed).await;
     ended.cancel();
     let _ = tokio::time::timeout(Duration::from_secs(5), queues.wait()).await;
+}
+
+/// Mails notices about what is made in this process, without the way through the queue.
+async fn mail(worker: Worker, last_call: CancellationToken) {
+    let (postman, mut notices) = mpsc::channel(NOTICE_SLOTS);
+    worker.toolbox.hire(postman);
+    let hands = Arc::new(Semaphore::new(NOTICE_SLOTS));
+    while let Ok(hand) = hands.clone().acquire_owned().await {
+        let next = tokio::select! {
+            biased;
+            next = notices.recv() => next,
+            () = last_call.cancelled() => {
+                // Further notices go through the queue; those that were handed over come out.
+                notices.close();
+                notices.recv().await
+            }
+        };
+        let Some(id) = next else { return };
+        let toolbox = worker.toolbox.clone();
+        worker.running.spawn(async move {
+            let _hand = hand;
+            if let Err(error) = toolbox.deliver_notice(id).await {
+                tracing::warn!(%id, %error, "a notice could not be looked at; it is woken again");
+            }
+        });
+    }
 }
 
 /// The machine's name.

@@ -1,6 +1,6 @@
 //! What commands need before they begin: settings, log, handlers, signals.
 
-use std::{io::IsTerminal, path::Path};
+use std::{io::IsTerminal, path::Path, time::Duration};
 
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::signal::unix::{SignalKind, signal};
@@ -105,7 +105,7 @@ pub(super) async fn toolbox_when_ready(
             Err(error) => tracing::warn!(%error, "the database does not answer yet; waiting"),
         }
         tokio::select! {
-            () = tokio::time::sleep(std::time::Duration::from_secs(2)) => {}
+            () = tokio::time::sleep(Duration::from_secs(2)) => {}
             () = shutdown.cancelled() => {}
         }
     }
@@ -152,12 +152,24 @@ pub(super) fn shutdown() -> Result<CancellationToken> {
 /// Upper bounds, in seconds.
 const BUCKETS: &[f64] = &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0, 600.0];
 
+/// How often what was recorded is added up.
+const UPKEEP: Duration = Duration::from_secs(5);
+
 /// Begins to count.
 pub(super) fn metrics() -> Result<PrometheusHandle> {
-    PrometheusBuilder::new()
+    let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), BUCKETS)
         .and_then(PrometheusBuilder::install_recorder)
-        .map_err(|e| Error::Internal(format!("metrics: {e}")))
+        .map_err(|e| Error::Internal(format!("metrics: {e}")))?;
+    // What is recorded piles up until somebody looks, and nobody may ever look.
+    let upkeep = handle.clone();
+    tokio::spawn(async move {
+        loop {
+            tokio::time::sleep(UPKEEP).await;
+            upkeep.run_upkeep();
+        }
+    });
+    Ok(handle)
 }
 
 /// Answers monitors, where the settings name an address, for processes that serve nothing else.

@@ -10,7 +10,8 @@ mod watch;
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    PgConnection, PgPool, SqliteConnection, SqlitePool,
+    Connection, PgConnection, PgPool, SqliteConnection, SqlitePool,
+    pool::PoolConnectionMetadata,
     postgres::{PgConnectOptions, PgPoolOptions},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -139,6 +140,18 @@ impl Tx {
     }
 }
 
+/// A connection that was used a moment ago is taken to work: asking costs every transaction a round
+/// trip.
+pub(crate) async fn is_usable(
+    conn: &mut PgConnection,
+    meta: PoolConnectionMetadata,
+) -> sqlx::Result<bool> {
+    if meta.idle_for > Duration::from_secs(1) {
+        conn.ping().await?;
+    }
+    Ok(true)
+}
+
 impl Db {
     /// Opens a pool on `sqlite:PATH` (made when missing) or `postgres://…`. Connects on first use,
     /// so that a process may start before its database does.
@@ -153,6 +166,8 @@ impl Db {
             let pool = PgPoolOptions::new()
                 .max_connections(20)
                 .acquire_timeout(Duration::from_secs(10))
+                .test_before_acquire(false)
+                .before_acquire(|conn, meta| Box::pin(is_usable(conn, meta)))
                 .connect_lazy_with(options);
             Ok(Db::Postgres(pool))
         } else if url.starts_with("sqlite:") {
@@ -167,6 +182,8 @@ impl Db {
             let pool = SqlitePoolOptions::new()
                 .max_connections(8)
                 .acquire_timeout(Duration::from_secs(20))
+                // The file is on this machine.
+                .test_before_acquire(false)
                 .connect_lazy_with(options);
             Ok(Db::Sqlite(pool))
         } else {

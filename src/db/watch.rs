@@ -7,10 +7,14 @@
 //! it trusts its memory and lets go of it for a moment when it is notified; who made the change
 //! takes the exclusive one, once. A process that does not answer (stopped, cut off) stops trusting
 //! its memory by itself after [`TRUST`], and nobody waits longer than that for it.
+//!
+//! There are two ways to make a change: [`Watch::changed`] after it was committed; and, where the
+//! caller's transaction ends elsewhere, [`Watch::hold`] before it is made: the exclusive lock then
+//! goes with the transaction, and until then nobody trusts anything.
 
 use std::{
     sync::{
-        Arc, Mutex,
+        Arc, Mutex, OnceLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::{Duration, Instant},
@@ -22,7 +26,7 @@ use sqlx::{
 };
 use tokio::task::AbortHandle;
 
-use super::Db;
+use super::{Conn, Db};
 use crate::error::Result;
 
 const CHANNEL: &str = "bgfiles_auth";
@@ -34,7 +38,9 @@ const TRUST: Duration = Duration::from_secs(2);
 const PING: Duration = Duration::from_millis(500);
 /// For how long a process that was notified leaves the lock to who notified it.
 const PAUSE: Duration = Duration::from_millis(25);
-/// How long that one tries before it notifies again, in SQL.
+/// How long the connection for announcements waits for the next one.
+const HERALD: Duration = Duration::from_secs(60);
+/// How long that one tries before it notifies again, in SQL; `bgfiles_hold_memory()` tries as long.
 const PATIENCE: &str = "SET LOCAL lock_timeout = '100ms'";
 
 /// Tells generations of what is in the database apart.
@@ -44,8 +50,13 @@ pub struct Watch(Kind);
 #[derive(Debug)]
 enum Kind {
     Sqlite(SqlitePool, Looks),
-    Postgres(PgPool, Arc<Hearing>, Mutex<Option<AbortHandle>>),
+    Postgres(PgPool, Arc<Hearing>, Mutex<Option<AbortHandle>>, Herald),
 }
+
+/// A connection for announcements in the middle of others' transactions, so that these need no
+/// second one of the pool they came from. Opened on first use, and not kept for long.
+#[derive(Debug, Default)]
+struct Herald(OnceLock<PgPool>);
 
 /// Looks at a SQLite database. A look that begins after somebody asked answers them, too: so of
 /// many who ask at once, two look.
@@ -83,7 +94,8 @@ impl Watch {
                     generation: AtomicU64::new(0),
                     heard: Mutex::new(Instant::now()),
                 };
-                Kind::Postgres(pool.clone(), Arc::new(hearing), Mutex::new(None))
+                let herald = Herald::default();
+                Kind::Postgres(pool.clone(), Arc::new(hearing), Mutex::new(None), herald)
             }
         })
     }
@@ -108,7 +120,7 @@ impl Watch {
                     }
                 }
             }
-            Kind::Postgres(pool, hearing, task) => {
+            Kind::Postgres(pool, hearing, task, _) => {
                 let mut task = task.lock().unwrap_or_else(|e| e.into_inner());
                 if task.as_ref().is_none_or(AbortHandle::is_finished) {
                     let listening = tokio::spawn(listen(pool.clone(), hearing.clone()));
@@ -122,7 +134,7 @@ impl Watch {
     /// To be called after a change was committed: when it returns, no process uses what it kept
     /// from before.
     pub async fn changed(&self) {
-        let Kind::Postgres(pool, hearing, _) = &self.0 else { return };
+        let Kind::Postgres(pool, hearing, ..) = &self.0 else { return };
         hearing.generation.fetch_add(1, Ordering::SeqCst);
         let deadline = Instant::now() + TRUST + PING;
         while let Err(error) = wait_for_all(pool).await {
@@ -141,6 +153,37 @@ impl Watch {
         }
     }
 
+    /// To be called in a transaction before a change is made in it: from then until the transaction
+    /// ends no process uses what it kept, and afterwards none uses what it kept from before. On
+    /// SQLite the change is seen with the commit anyway.
+    ///
+    /// # Errors
+    /// The database's. A process that does not answer is none: it has stopped trusting its memory
+    /// when this returns.
+    pub async fn hold(&self, conn: Conn<'_>) -> Result<()> {
+        let (Kind::Postgres(pool, _, _, herald), Conn::Postgres(c)) = (&self.0, conn) else {
+            return Ok(());
+        };
+        let deadline = Instant::now() + TRUST + PING;
+        loop {
+            // Not in the transaction, whose announcements come with its end.
+            if let Err(error) = herald.announce(pool).await {
+                tracing::warn!(%error, "a revocation cannot be announced yet");
+                tokio::time::sleep(PAUSE).await;
+            }
+            let held = sqlx::query_scalar("SELECT bgfiles_hold_memory()").fetch_one(&mut *c);
+            if held.await? {
+                return Ok(());
+            }
+            if Instant::now() >= deadline {
+                tracing::warn!(
+                    "a process does not answer; it has stopped trusting its memory by now"
+                );
+                return Ok(());
+            }
+        }
+    }
+
     /// Lets go of its connection.
     pub async fn close(&self) {
         match &self.0 {
@@ -149,12 +192,17 @@ impl Watch {
                     let _ = seen.connection.close().await;
                 }
             }
-            Kind::Postgres(..) => self.abort(),
+            Kind::Postgres(.., herald) => {
+                self.abort();
+                if let Some(pool) = herald.0.get() {
+                    pool.close().await;
+                }
+            }
         }
     }
 
     fn abort(&self) {
-        if let Kind::Postgres(_, hearing, task) = &self.0 {
+        if let Kind::Postgres(_, hearing, task, _) = &self.0 {
             hearing.open.store(false, Ordering::SeqCst);
             let task = task.lock().unwrap_or_else(|e| e.into_inner()).take();
             task.iter().for_each(AbortHandle::abort);
@@ -165,6 +213,18 @@ impl Watch {
 impl Drop for Watch {
     fn drop(&mut self) {
         self.abort();
+    }
+}
+
+impl Herald {
+    async fn announce(&self, pool: &PgPool) -> Result<()> {
+        let own = self.0.get_or_init(|| {
+            let options = pool.connect_options().as_ref().clone();
+            let few = PgPoolOptions::new().max_connections(1).acquire_timeout(TRUST);
+            few.idle_timeout(HERALD).connect_lazy_with(options)
+        });
+        sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(own).await?;
+        Ok(())
     }
 }
 
@@ -213,7 +273,7 @@ async fn listen(pool: PgPool, hearing: Arc<Hearing>) {
         let result = hear(&pool, &hearing).await;
         hearing.open.store(false, Ordering::SeqCst);
         if let Err(error) = result {
-            tracing::warn!(%error, "announcements of revocations are not heard; tokens are looked up each time");
+            tracing::warn!(%error, "announcements of revocations are not heard; tokens and links are looked up each time");
         }
         tokio::time::sleep(PING).await;
     }

@@ -2,7 +2,7 @@
 //!
 //! `jobs/flights.toml` declares file type `flights`: SQL, criteria, formats. [`Definition`] is the
 //! file, [`DeclaredExport`] the [`Handler`] made of it and of a database ([`Source`]), and
-//! [`TableWriter`] what writes its rows as CSV, XLSX or JSON Lines; handlers written in Rust use it
+//! [`TableWriter`] what writes its rows in any [`Format`]; handlers written in Rust use it
 //! as well.
 //!
 //! ```text

@@ -57,7 +57,12 @@ impl Table {
         Ok(Table {
             format,
             out,
-            layout: Layout { columns, zone: job.timezone, rows_per_sheet: XLSX_ROWS },
+            layout: Layout {
+                columns,
+                zone: job.timezone,
+                made_at: job.request.started_at.unwrap_or(job.request.requested_at),
+                rows_per_sheet: XLSX_ROWS,
+            },
             max_rows: None,
             progress: job.progress.clone(),
             cancelled: job.cancelled.clone(),

@@ -72,7 +72,7 @@ pub enum Kind {
 /// A column of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// For programs: the key in JSON Lines.
+    /// For programs: the key in JSON Lines, the column in Parquet.
     pub name: String,
     /// For people: the heading in CSV and XLSX.
     pub label: String,

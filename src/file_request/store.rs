@@ -54,6 +54,52 @@ pub async fn insert(conn: impl Into<Conn<'_>>, row: &FileRequest) -> Result<()> 
     Ok(())
 }
 
+/// Inserts requests that nobody has worked on yet, in one statement where the database can.
+///
+/// # Errors
+/// The database's.
+pub async fn insert_all(conn: impl Into<Conn<'_>>, rows: &[FileRequest]) -> Result<()> {
+    let c = match (conn.into(), rows) {
+        (Conn::Postgres(c), [_, _, ..]) => c,
+        (mut conn, rows) => {
+            for row in rows {
+                insert(conn.reborrow(), row).await?;
+            }
+            return Ok(());
+        }
+    };
+    fn all<'r, T>(rows: &'r [FileRequest], field: impl Fn(&'r FileRequest) -> T) -> Vec<T> {
+        rows.iter().map(field).collect()
+    }
+    let sql = "INSERT INTO bgfiles_file_requests (id, file_type, criteria, format, filename, \
+        description, requester, requester_email, requester_language, requester_timezone, \
+        requester_only, notify, run_at, woken_at, requested_at, expires_at) \
+        SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], \
+        $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::boolean[], \
+        $12::boolean[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], \
+        $16::timestamptz[])";
+    sqlx::query(sql)
+        .bind(all(rows, |row| row.id.0))
+        .bind(all(rows, |row| row.file_type.as_str()))
+        .bind(all(rows, |row| row.criteria.as_str()))
+        .bind(all(rows, |row| row.format.as_str()))
+        .bind(all(rows, |row| row.filename.as_str()))
+        .bind(all(rows, |row| row.description.as_str()))
+        .bind(all(rows, |row| row.requester.as_deref()))
+        .bind(all(rows, |row| row.requester_email.as_str()))
+        .bind(all(rows, |row| row.requester_language.as_str()))
+        .bind(all(rows, |row| row.requester_timezone.as_str()))
+        .bind(all(rows, |row| row.requester_only))
+        .bind(all(rows, |row| row.notify))
+        .bind(all(rows, |row| row.run_at))
+        .bind(all(rows, |row| row.woken_at))
+        .bind(all(rows, |row| row.requested_at))
+        .bind(all(rows, |row| row.expires_at))
+        .execute(c)
+        .await?;
+    Ok(())
+}
+
 /// Takes back a row that was inserted in the same transaction.
 ///
 /// # Errors
@@ -73,6 +119,9 @@ pub async fn find(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<Option<Fil
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).fetch_optional(c).await?))
 }
 
+/// A search looks at the descriptions of so many requests: as many as cost some milliseconds.
+pub const SEARCHED: i64 = 10_000;
+
 /// What to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -82,7 +131,9 @@ pub struct Filter {
     pub file_type: Option<String>,
     /// Only of this requester.
     pub requester: Option<String>,
-    /// Only with this text in the description, whatever the case; or of this id.
+    /// Only of this id, if it is one. Otherwise only with this text in the description, whatever
+    /// the case, among the newest [`SEARCHED`] that pass the rest of the filter: no index that both
+    /// databases have finds a part of a text.
     pub search: Option<String>,
     /// Only older than this row (time of request and id): the cursor.
     pub before: Option<(DateTime<Utc>, RequestId)>,
@@ -97,40 +148,47 @@ pub async fn list(
     filter: &Filter,
     limit: i64,
 ) -> Result<Vec<FileRequest>> {
-    // Which index serves depends on whose requests they are; SQLite plans before it knows.
-    let mine = "SELECT * FROM bgfiles_file_requests \
-        WHERE ($1 IS NULL OR status = $1) AND ($2 IS NULL OR file_type = $2) \
-        AND requester = $3 \
-        AND ($4 IS NULL OR requested_at < $4 OR (requested_at = $4 AND id < $5)) \
-        AND ($6 IS NULL OR lower(description) LIKE $6 ESCAPE '!' \
-        OR description LIKE $9 ESCAPE '!' OR id = $7) \
-        ORDER BY requested_at DESC, id DESC LIMIT $8";
-    let all = "SELECT * FROM bgfiles_file_requests \
-        WHERE ($1 IS NULL OR status = $1) AND ($2 IS NULL OR file_type = $2) \
-        AND ($3 IS NULL OR requester = $3) \
-        AND ($4 IS NULL OR requested_at < $4 OR (requested_at = $4 AND id < $5)) \
-        AND ($6 IS NULL OR lower(description) LIKE $6 ESCAPE '!' \
-        OR description LIKE $9 ESCAPE '!' OR id = $7) \
-        ORDER BY requested_at DESC, id DESC LIMIT $8";
-    let sql = if filter.requester.is_some() { mine } else { all };
+    const NEWEST_FIRST: &str = " ORDER BY requested_at DESC, id DESC LIMIT ";
     let search = filter.search.as_deref();
+    let id: Option<RequestId> = search.and_then(|text| text.parse().ok());
+    let text = search.filter(|_| id.is_none());
     let pattern =
         |text: &str| format!("%{}%", text.replace('!', "!!").replace('%', "!%").replace('_', "!_"));
     // SQLite knows the case of ASCII only: what is written the same way is found all the same.
-    let (lower, same) = (search.map(|text| pattern(&text.to_lowercase())), search.map(pattern));
-    let id: Option<RequestId> = search.and_then(|text| text.parse().ok());
-    on!(conn.into(), c => Ok(sqlx::query_as(sql)
-        .bind(filter.status.map(Status::as_str))
-        .bind(&filter.file_type)
-        .bind(&filter.requester)
-        .bind(filter.before.map(|b| b.0))
-        .bind(filter.before.map(|b| b.1))
-        .bind(lower)
-        .bind(id)
-        .bind(limit)
-        .bind(same)
-        .fetch_all(c)
-        .await?))
+    let patterns = text.map(|text| (pattern(&text.to_lowercase()), pattern(text)));
+    // Put together: which index serves depends on what is asked for, and a statement that allows
+    // for everything (`$1 IS NULL OR …`) is planned for none of it.
+    on!(conn.into(), c => {
+        let mut sql = sqlx::QueryBuilder::new("SELECT * FROM ");
+        if patterns.is_some() {
+            sql.push("(SELECT * FROM ");
+        }
+        sql.push("bgfiles_file_requests WHERE true");
+        if let Some(status) = filter.status {
+            // Its name stands in the statement, as it does in the partial indexes.
+            sql.push(" AND status = '").push(status.as_str()).push("'");
+        }
+        if let Some(file_type) = &filter.file_type {
+            sql.push(" AND file_type = ").push_bind(file_type);
+        }
+        if let Some(requester) = &filter.requester {
+            sql.push(" AND requester = ").push_bind(requester);
+        }
+        if let Some(id) = id {
+            sql.push(" AND id = ").push_bind(id);
+        }
+        if let Some((at, id)) = filter.before {
+            sql.push(" AND (requested_at, id) < (").push_bind(at);
+            sql.push(", ").push_bind(id).push(")");
+        }
+        if let Some((lower, same)) = patterns {
+            sql.push(NEWEST_FIRST).push(SEARCHED).push(") newest WHERE (lower(description) LIKE ");
+            sql.push_bind(lower).push(" ESCAPE '!' OR description LIKE ");
+            sql.push_bind(same).push(" ESCAPE '!')");
+        }
+        sql.push(NEWEST_FIRST).push_bind(limit);
+        Ok(sql.build_query_as().fetch_all(c).await?)
+    })
 }
 
 /// Requests a worker may claim now, oldest first: dj-bgfiles's `to_handle`, and those whose
@@ -143,9 +201,13 @@ pub async fn to_handle(
     now: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<FileRequest>> {
-    let sql = "SELECT * FROM bgfiles_file_requests \
-        WHERE (status = 'pending' AND run_at <= $1) OR (status = 'running' AND lease_until < $1) \
-        ORDER BY requested_at, id LIMIT $2";
+    // Each state by its own index; one condition over both has none.
+    let sql = "SELECT * FROM ( \
+        SELECT * FROM (SELECT * FROM bgfiles_file_requests WHERE status = 'pending' \
+        AND run_at <= $1 ORDER BY requested_at, id LIMIT $2) waiting UNION ALL \
+        SELECT * FROM (SELECT * FROM bgfiles_file_requests WHERE status = 'running' \
+        AND lease_until < $1 ORDER BY requested_at, id LIMIT $2) silent \
+        ) due ORDER BY requested_at, id LIMIT $2";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(now).bind(limit).fetch_all(c).await?))
 }
 
@@ -366,7 +428,7 @@ pub async fn retry(
 /// sweepers do not wake the same ones.
 ///
 /// A pending request was last woken before `pending_before`; a silent worker's request before
-/// `silent_before`.
+/// `silent_before`. At most `limit`, the oldest of those that have waited longest for a wake-up.
 ///
 /// # Errors
 /// The database's.
@@ -377,11 +439,16 @@ pub async fn take_unwoken(
     silent_before: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<RequestId>> {
-    let sql = "UPDATE bgfiles_file_requests SET woken_at = $1 WHERE id IN ( \
-        SELECT id FROM bgfiles_file_requests WHERE \
-        (status = 'pending' AND run_at <= $1 AND (woken_at IS NULL OR woken_at < $2)) OR \
-        (status = 'running' AND lease_until < $1 AND (woken_at IS NULL OR woken_at < $3)) \
-        ORDER BY requested_at LIMIT $4) \
+    // Each of the three by an index and no more than can be taken: this runs every other second in
+    // every worker, most often in vain.
+    let sql = "UPDATE bgfiles_file_requests SET woken_at = $1 WHERE id IN (SELECT id FROM ( \
+        SELECT * FROM (SELECT id, requested_at FROM bgfiles_file_requests WHERE status = 'pending' \
+        AND woken_at IS NULL AND run_at <= $1 ORDER BY woken_at, run_at LIMIT $4) never UNION ALL \
+        SELECT * FROM (SELECT id, requested_at FROM bgfiles_file_requests WHERE status = 'pending' \
+        AND woken_at < $2 AND run_at <= $1 ORDER BY woken_at LIMIT $4) long_ago UNION ALL \
+        SELECT id, requested_at FROM bgfiles_file_requests WHERE status = 'running' \
+        AND lease_until < $1 AND (woken_at IS NULL OR woken_at < $3) \
+        ) forgotten ORDER BY requested_at LIMIT $4) \
         AND (woken_at IS NULL OR woken_at < $3 OR woken_at < $2) RETURNING id";
     on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
         .bind(now)
@@ -479,6 +546,8 @@ pub async fn finish_removal(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<
 /// Which object a request refers to, and which generation is being made.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct ObjectState {
+    /// Which request.
+    pub id: RequestId,
     /// Where it stands.
     #[sqlx(try_from = "String")]
     pub status: Status,
@@ -488,13 +557,29 @@ pub struct ObjectState {
     pub storage_key: Option<String>,
 }
 
-/// What the sweep of orphan objects must know of a request.
+/// What the sweep of orphan objects must know of requests; those that are gone have no state. For
+/// some hundred ids at once.
 ///
 /// # Errors
 /// The database's.
-pub async fn object_state(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<Option<ObjectState>> {
-    let sql = "SELECT status, generation, storage_key FROM bgfiles_file_requests WHERE id = $1";
-    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).fetch_optional(c).await?))
+pub async fn object_states(
+    conn: impl Into<Conn<'_>>,
+    ids: &[RequestId],
+) -> Result<Vec<ObjectState>> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    on!(conn.into(), c => {
+        let mut sql = sqlx::QueryBuilder::new(
+            "SELECT id, status, generation, storage_key FROM bgfiles_file_requests WHERE id IN (",
+        );
+        let mut list = sql.separated(", ");
+        for id in ids {
+            list.push_bind(*id);
+        }
+        sql.push(")");
+        Ok(sql.build_query_as().fetch_all(c).await?)
+    })
 }
 
 /// Takes the next generation for a file that comes from outside a worker: whoever holds a lease
@@ -600,12 +685,14 @@ pub async fn delete_keys(
         .rows_affected()))
 }
 
-/// How many requests are in each state.
+/// How many requests are in each state that has any: off the tally that triggers keep
+/// ([`crate::operations::store::fold_tally`]).
 ///
 /// # Errors
 /// The database's.
 pub async fn counts(conn: impl Into<Conn<'_>>) -> Result<Vec<(String, i64)>> {
-    let sql = "SELECT status, count(*) FROM bgfiles_file_requests GROUP BY status";
+    let sql = "SELECT status, CAST(sum(n) AS bigint) FROM bgfiles_tally \
+        GROUP BY status HAVING sum(n) <> 0";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).fetch_all(c).await?))
 }
 

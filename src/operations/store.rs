@@ -8,15 +8,17 @@ use crate::{
     error::Result,
 };
 
-/// Says that a worker process lives; `ended_at` that it ended well.
+/// Says that a worker process lives; `ended_at` that it ended well. As this comes by every few
+/// seconds, it also does [`fold_tally`].
 ///
 /// # Errors
 /// The database's.
 pub async fn beat(conn: impl Into<Conn<'_>>, worker: &WorkerState) -> Result<()> {
+    let mut conn = conn.into();
     let sql = "INSERT INTO bgfiles_workers (name, host, slots, started_at, seen_at, ended_at) \
         VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO UPDATE \
         SET seen_at = excluded.seen_at, ended_at = excluded.ended_at";
-    on!(conn.into(), c => sqlx::query(sql)
+    on!(conn.reborrow(), c => sqlx::query(sql)
         .bind(&worker.name)
         .bind(&worker.host)
         .bind(worker.slots)
@@ -26,7 +28,7 @@ pub async fn beat(conn: impl Into<Conn<'_>>, worker: &WorkerState) -> Result<()>
         .execute(c)
         .await
         .map(drop)?);
-    Ok(())
+    fold_tally(conn).await.map(drop)
 }
 
 /// Worker processes that were there after a time, the newest first.
@@ -171,13 +173,13 @@ pub async fn ended_by_hour(conn: impl Into<Conn<'_>>, since: DateTime<Utc>) -> R
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(since).fetch_all(c).await?))
 }
 
-/// The files that there are.
+/// The files that there are, off the tally.
 ///
 /// # Errors
 /// The database's.
 pub async fn stored(conn: impl Into<Conn<'_>>) -> Result<Stored> {
-    let sql = "SELECT count(*) AS files, CAST(coalesce(sum(size), 0) AS bigint) AS bytes \
-        FROM bgfiles_file_requests WHERE storage_key IS NOT NULL AND status <> 'expired'";
+    let sql = "SELECT CAST(coalesce(sum(files), 0) AS bigint) AS files, \
+        CAST(coalesce(sum(bytes), 0) AS bigint) AS bytes FROM bgfiles_tally";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).fetch_one(c).await?))
 }
 
@@ -186,6 +188,84 @@ pub async fn stored(conn: impl Into<Conn<'_>>) -> Result<Stored> {
 /// # Errors
 /// The database's.
 pub async fn notices(conn: impl Into<Conn<'_>>) -> Result<Vec<(String, i64)>> {
-    let sql = "SELECT status, count(*) FROM bgfiles_notices WHERE status <> 'sent' GROUP BY status";
+    let sql = "SELECT 'pending', count(*) FROM bgfiles_notices WHERE status = 'pending' UNION ALL \
+        SELECT 'failed', count(*) FROM bgfiles_notices WHERE status = 'failed'";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).fetch_all(c).await?))
+}
+
+/// Only one process at a time adds up or counts anew.
+const TALLY_LOCK: i64 = 0x6267_7461_6c6c_7901;
+/// Fewer lines are read as quickly as one.
+const LINES: i64 = 1000;
+
+/// Adds up the lines that triggers append to the tally of requests (see the migration), so that
+/// those who read it find few. On SQLite it has one line a state anyway. In a transaction, which
+/// holds a lock to its end. Answers whether there was something to do.
+///
+/// # Errors
+/// The database's.
+pub async fn fold_tally(conn: impl Into<Conn<'_>>) -> Result<bool> {
+    let Conn::Postgres(c) = conn.into() else { return Ok(false) };
+    // A statement of its own: the one that adds up must begin to see when the lock is held.
+    let sql = "SELECT CASE WHEN (SELECT count(*) FROM (SELECT 1 FROM bgfiles_tally LIMIT $1) l) \
+        = $1 THEN pg_try_advisory_xact_lock($2) ELSE false END";
+    let ours: bool =
+        sqlx::query_scalar(sql).bind(LINES).bind(TALLY_LOCK).fetch_one(&mut *c).await?;
+    if ours {
+        let sql = "WITH line AS (DELETE FROM bgfiles_tally RETURNING status, n, files, bytes) \
+            INSERT INTO bgfiles_tally (status, n, files, bytes) \
+            SELECT status, sum(n), sum(files), sum(bytes) FROM line GROUP BY status";
+        sqlx::query(sql).execute(c).await?;
+    }
+    Ok(ours)
+}
+
+/// Counts all requests anew, if nobody did since `before`: restoring a table without its triggers,
+/// for one, leaves a wrong tally. In a transaction, which holds a lock to its end. Answers whether
+/// it did.
+///
+/// # Errors
+/// The database's.
+pub async fn recount_tally(
+    conn: impl Into<Conn<'_>>,
+    now: DateTime<Utc>,
+    before: DateTime<Utc>,
+) -> Result<bool> {
+    let mut conn = conn.into();
+    let sql = "UPDATE bgfiles_tally_counted SET at = $1 WHERE at <= $2";
+    let due = on!(conn.reborrow(), c => sqlx::query(sql)
+        .bind(now)
+        .bind(before)
+        .execute(c)
+        .await?
+        .rows_affected());
+    if due == 0 {
+        return Ok(false);
+    }
+    match conn {
+        Conn::Postgres(c) => {
+            let sql = "SELECT pg_advisory_xact_lock($1)";
+            sqlx::query(sql).bind(TALLY_LOCK).execute(&mut *c).await?;
+            // One statement: it removes the lines of just those changes that it counts.
+            let sql = "WITH line AS (DELETE FROM bgfiles_tally) \
+                INSERT INTO bgfiles_tally (status, n, files, bytes) SELECT status, count(*), \
+                count(*) FILTER (WHERE storage_key IS NOT NULL AND status <> 'expired'), \
+                coalesce(sum(size) FILTER (WHERE storage_key IS NOT NULL AND status <> 'expired'), 0) \
+                FROM bgfiles_file_requests GROUP BY status";
+            sqlx::query(sql).execute(c).await?;
+        }
+        Conn::Sqlite(c) => {
+            sqlx::query("UPDATE bgfiles_tally SET n = 0, files = 0, bytes = 0")
+                .execute(&mut *c)
+                .await?;
+            let sql = "UPDATE bgfiles_tally SET n = c.n, files = c.files, bytes = c.bytes FROM ( \
+                SELECT status, count(*) AS n, \
+                count(*) FILTER (WHERE storage_key IS NOT NULL AND status <> 'expired') AS files, \
+                coalesce(sum(size) FILTER (WHERE storage_key IS NOT NULL AND status <> 'expired'), 0) \
+                AS bytes FROM bgfiles_file_requests GROUP BY status) c \
+                WHERE c.status = bgfiles_tally.status";
+            sqlx::query(sql).execute(c).await?;
+        }
+    }
+    Ok(true)
 }

@@ -3,11 +3,18 @@
 //! Everything that counts is conditional on the generation that the claim gave out: a worker that
 //! was thought dead and comes back changes nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use super::{KEEP_ENDED, Toolbox};
 use crate::{
@@ -76,9 +83,10 @@ impl Toolbox {
         stop: &CancellationToken,
     ) -> Result<Dispatched> {
         let now = self.clock.now();
-        let mut tx = self.db.begin().await?;
-        let claimed = store::claim(&mut tx, id, worker, now, self.lease_until(now)).await?;
-        tx.commit().await?;
+        // A statement of its own is its own transaction.
+        let mut conn = self.db.acquire().await?;
+        let claimed = store::claim(&mut conn, id, worker, now, self.lease_until(now)).await?;
+        drop(conn);
         let Some(row) = claimed else { return Ok(Dispatched::Ignored) };
         tracing::info!(request = %id, file_type = %row.file_type, attempt = row.attempts, "claimed");
         metrics::histogram!("bgfiles_pickup_seconds").record(seconds(now - row.run_at));
@@ -231,10 +239,8 @@ impl Toolbox {
             total: job.progress.total().map(signed),
             lease_until: self.lease_until(self.clock.now()),
         };
-        let mut tx = self.db.begin().await?;
-        let held = store::heartbeat(&mut tx, row.id, row.generation, beat).await?;
-        tx.commit().await?;
-        Ok(held)
+        let mut conn = self.db.acquire().await?;
+        store::heartbeat(&mut conn, row.id, row.generation, beat).await
     }
 
     /// Writes down how the attempt ended.
@@ -313,8 +319,9 @@ impl Toolbox {
         };
         attempts::store::insert(&mut tx, &self.ended(row, Status::Finished, None)).await?;
         self.standing_link(&mut tx, &finished).await?;
-        self.announce(&mut tx, &finished, MailKind::Ready).await?;
+        let errand = self.announce(&mut tx, &finished, MailKind::Ready).await?;
         tx.commit().await?;
+        errand.go();
         Ok(true)
     }
 
@@ -362,18 +369,32 @@ impl Toolbox {
         self.end(row, &store::Ending { error: told, ..ending(Status::Failed, now) }).await
     }
 
-    /// Writes an ending and, of a failure, queues the notice, in one transaction.
+    /// Writes an ending and, of a failure, queues the notice, in one transaction; tries again for a
+    /// while, as nobody else knows.
     async fn end(&self, row: &FileRequest, ending: &store::Ending<'_>) -> Result<Dispatched> {
+        match self.end_once(row, ending).await {
+            Err(e) if e.is_retryable() => {
+                tracing::debug!(request = %row.id, error = %e, "an ending was not written down");
+                tokio::time::sleep(Duration::from_millis(250)).await;
+                self.end_once(row, ending).await
+            }
+            other => other,
+        }
+    }
+
+    async fn end_once(&self, row: &FileRequest, ending: &store::Ending<'_>) -> Result<Dispatched> {
         let mut tx = self.db.begin().await?;
         let Some(ended) = store::end(&mut tx, row.id, row.generation, ending).await? else {
             return Ok(Dispatched::Lost);
         };
         let error = ending.error.map(|(_, message)| message);
         attempts::store::insert(&mut tx, &self.ended(row, ended.status, error)).await?;
-        if ended.status == Status::Failed {
-            self.announce(&mut tx, &ended, MailKind::Failed).await?;
-        }
+        let errand = match ended.status {
+            Status::Failed => self.announce(&mut tx, &ended, MailKind::Failed).await?,
+            _ => Errand::default(),
+        };
         tx.commit().await?;
+        errand.go();
         Ok(match ended.status {
             Status::Failed => Dispatched::Failed,
             Status::Cancelled => Dispatched::Cancelled,
@@ -381,20 +402,50 @@ impl Toolbox {
         })
     }
 
-    /// Queues a notice, if anybody wants one.
+    /// Writes down a notice, if anybody wants one, for the postman of this process or, where there
+    /// is none or he has his hands full, for the queue.
     async fn announce(
         &self,
         tx: &mut crate::db::Tx,
         row: &FileRequest,
         kind: MailKind,
-    ) -> Result<()> {
+    ) -> Result<Errand> {
         if !row.notify || self.recipients(row, kind).is_empty() {
-            return Ok(());
+            return Ok(Errand::default());
         }
         let domain = self.base_url.host();
         let notice = Notice::about(row.id, row.generation, kind, &domain, self.clock.now());
-        notice::store::insert(&mut *tx, &notice).await?;
-        queue::push(tx.conn(), queue::Wake::notice(notice.id), notice.created_at).await
+        let place = self.postman();
+        // Should this process die, the next sweep finds it.
+        notice::store::insert(&mut *tx, &notice, place.is_none()).await?;
+        if let Some(place) = place {
+            return Ok(Errand(Some((place, notice.id))));
+        }
+        queue::push(tx.conn(), queue::Wake::notice(notice.id), notice.created_at).await?;
+        Ok(Errand::default())
+    }
+
+    /// From now on, notices about what is made in this process go to `postman` and not through the
+    /// queue, as long as he takes them.
+    pub(crate) fn hire(&self, postman: mpsc::Sender<Uuid>) {
+        *self.0.postman.lock().unwrap_or_else(PoisonError::into_inner) = Some(postman);
+    }
+
+    fn postman(&self) -> Option<mpsc::OwnedPermit<Uuid>> {
+        let postman = self.0.postman.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        postman?.try_reserve_owned().ok()
+    }
+}
+
+/// A notice for the postman, to be handed over once it is committed.
+#[derive(Default)]
+struct Errand(Option<(mpsc::OwnedPermit<Uuid>, Uuid)>);
+
+impl Errand {
+    fn go(self) {
+        if let Some((place, notice)) = self.0 {
+            place.send(notice);
+        }
     }
 }
 

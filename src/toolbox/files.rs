@@ -61,6 +61,19 @@ impl Download {
         self.storage.read(self.key, from, to).await
     }
 
+    /// All the bytes of a small file that was asked for lately; `None` when they are not in memory.
+    pub fn remembered(&self) -> Option<Bytes> {
+        self.storage.remembered(self.key, self.size)
+    }
+
+    /// All the bytes of a small file, which then stay in memory for a while; `None` of any other.
+    ///
+    /// # Errors
+    /// As [`Download::read`].
+    pub async fn read_small(&self) -> Result<Option<Bytes>> {
+        self.storage.read_small(self.key, self.size).await
+    }
+
     /// The storage it is in.
     pub fn storage(&self) -> &Storage {
         &self.storage
@@ -87,6 +100,10 @@ impl Toolbox {
         let seized = store::seize(&mut tx, id, "attach", started_at, until).await?;
         tx.commit().await?;
         let row = seized.ok_or(Error::NotFound("request"))?;
+        if row.finished_at.is_some() {
+            // From here on nobody gets the file of before.
+            self.memory().watch.changed().await;
+        }
         let keep = |new: String, old: &str| if new.is_empty() { old.to_owned() } else { new };
         let filename = filename::safe(&keep(overrides.filename, &row.filename));
         let content_type = keep(overrides.content_type, &row.content_type);

@@ -75,6 +75,7 @@ impl Toolbox {
             expires_at: now + age,
             completed_at: None,
         };
+        self.write_earlier_receipts().await;
         let mut tx = self.db.begin().await?;
         if let Some(jti) = jti
             && !store::consume(&mut tx, jti, now).await?

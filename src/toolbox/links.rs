@@ -102,7 +102,8 @@ impl Toolbox {
         self.base_url.join(&format!("/d/{token}"))
     }
 
-    /// Edits a link; URLs that are about follow at once. It ends with the file at the latest.
+    /// Edits a link; URLs that are about follow as soon as the transaction is committed, in every
+    /// process. It ends with the file at the latest.
     ///
     /// # Errors
     /// [`Error::NotFound`] without such a link; [`Error::Conflict`] when it was revoked;
@@ -122,6 +123,7 @@ impl Toolbox {
             max_uses: edit.max_uses.map(|max| max.map(signed)),
             scanner_safe: edit.scanner_safe,
         };
+        self.memory().watch.hold(conn.reborrow()).await?;
         let Some(link) = store::update(conn.reborrow(), row.id, jti, &changes).await? else {
             let link = store::find(conn, jti).await?.filter(|link| link.request_id == row.id);
             return Err(match link {
@@ -134,7 +136,8 @@ impl Toolbox {
         Ok(link)
     }
 
-    /// Revokes a link: from now on nobody gets anything by it, running answers apart.
+    /// Revokes a link: once the transaction is committed nobody gets anything by it, in no process,
+    /// running answers apart. Until then links are looked up each time, so commit soon.
     ///
     /// # Errors
     /// [`Error::NotFound`] without such a link.
@@ -145,6 +148,7 @@ impl Toolbox {
         jti: Uuid,
     ) -> Result<()> {
         let mut conn = conn.into();
+        self.memory().watch.hold(conn.reborrow()).await?;
         if !store::revoke(conn.reborrow(), row.id, jti, self.clock.now()).await? {
             return Err(Error::NotFound("link"));
         }
@@ -181,7 +185,7 @@ impl Toolbox {
         let domain = self.base_url.host();
         let notice = Notice::about(row.id, row.generation, MailKind::Ready, &domain, now)
             .with_link(jti, &domain);
-        notice::store::insert(conn.reborrow(), &notice).await?;
+        notice::store::insert(conn.reborrow(), &notice, true).await?;
         queue::push(conn, queue::Wake::notice(notice.id), now).await?;
         Ok(notice)
     }

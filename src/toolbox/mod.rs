@@ -2,13 +2,15 @@
 //!
 //! ```text
 //! requests   add_request · respond_to · cancel · retry · delete
+//! recorder   requests that come together are committed together
 //! tokens     create_token · create_general_token · decode · visit · evaluate_request
 //! links      create_link · extend_link · revoke_link · send_link
 //! files      attach_file · attach_local_file · serve
 //! dispatch   dispatch: one attempt of a worker, from claim to publish
 //! notices    deliver_notice: one try to mail
 //! grants     redeem · evaluate_grant: a limited link's use and its download
-//! receipts   record_hit: what became of each link
+//! receipts   record_hit · note_sent · flush_receipts: what became of each link
+//! kept       open_link: links that were found good, in memory
 //! request_tokens   create · admit · conclude · expire, and sessions
 //! callers    who a secret, a session or a name is; throttling
 //! logins     log_in · refresh · log_out · tokens of a user, and API access
@@ -24,25 +26,32 @@ mod dispatch;
 mod files;
 mod grants;
 mod inline;
+mod kept;
 mod links;
 mod locks;
 mod logins;
 mod notices;
 mod operators;
 mod receipts;
+mod recorder;
 mod request_tokens;
 mod requests;
 mod tokens;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use chrono::TimeDelta;
+use tokio::sync::mpsc;
 
 pub use accounts::{NewUser, UserChanges};
 pub use dispatch::{Dispatched, backoff};
 pub use files::{Download, FileOverrides};
 pub use grants::Redeemer;
 pub use inline::Inline;
+pub use kept::{Opened, Ready};
 pub use links::{LinkEdit, LinkOptions};
 pub use locks::{Edit, Editor, LockAccess, LockPolicy, Lockable};
 pub use logins::{ApiAccess, Login};
@@ -78,6 +87,11 @@ pub struct Toolbox(Arc<Chest>);
 struct Chest {
     tools: Tools,
     memory: Memory,
+    kept: kept::Kept,
+    receipts: receipts::Receipts,
+    recorder: recorder::Recorder,
+    /// Who mails what is made in this process.
+    postman: Mutex<Option<mpsc::Sender<uuid::Uuid>>>,
 }
 
 /// What a [`Toolbox`] is made of.
@@ -175,7 +189,14 @@ impl Toolbox {
     /// From parts of one's own.
     pub fn new(tools: Tools) -> Self {
         let memory = Memory::new(&tools.db);
-        Toolbox(Arc::new(Chest { tools, memory }))
+        Toolbox(Arc::new(Chest {
+            tools,
+            memory,
+            kept: kept::Kept::default(),
+            receipts: receipts::Receipts::default(),
+            recorder: recorder::Recorder::default(),
+            postman: Mutex::default(),
+        }))
     }
 
     /// What this process keeps in memory of tokens; its `signals` tell what happens to them.
@@ -183,8 +204,15 @@ impl Toolbox {
         &self.0.memory
     }
 
+    fn receipts(&self) -> &receipts::Receipts {
+        &self.0.receipts
+    }
+
     /// Writes down what is still in memory, and lets go of the database.
     pub async fn close(&self) {
+        if let Err(error) = self.flush_receipts().await {
+            tracing::warn!(%error, "the last receipts of downloads were not written");
+        }
         if let Err(error) = self.flush_uses().await {
             tracing::warn!(%error, "the last uses of tokens were not written down");
         }

@@ -35,19 +35,20 @@ impl Toolbox {
     /// Only the database's.
     pub async fn deliver_notice(&self, id: Uuid) -> Result<bool> {
         let now = self.clock.now();
-        let mut tx = self.db.begin().await?;
-        let claimed = notice::store::claim(&mut tx, id, now, now + LEASE).await?;
+        // The claim is a statement, and so a transaction, of its own.
+        let mut conn = self.db.acquire().await?;
+        let claimed = notice::store::claim(&mut conn, id, now, now + LEASE).await?;
         let row = match &claimed {
-            Some(notice) => store::find(&mut tx, notice.request_id).await?,
+            Some(notice) => store::find(&mut conn, notice.request_id).await?,
             None => None,
         };
         let jti = claimed.as_ref().and_then(|notice| notice.jti);
         let jti = jti.or(row.as_ref().and_then(|row| row.link_jti));
         let link = match jti {
-            Some(jti) => links::store::find(&mut tx, jti).await?,
+            Some(jti) => links::store::find(&mut conn, jti).await?,
             None => None,
         };
-        tx.commit().await?;
+        drop(conn);
         // A request that is gone took its notices along.
         let (Some(notice), Some(row)) = (claimed, row) else { return Ok(false) };
         let sent = match self.compose(&notice, &row, link.as_ref()) {
@@ -84,9 +85,9 @@ impl Toolbox {
             }
         }
         metrics::counter!("bgfiles_notices_total", "outcome" => status).increment(1);
-        let mut tx = self.db.begin().await?;
-        notice::store::end(&mut tx, notice, status, error.as_deref(), again, now).await?;
-        tx.commit().await
+        let mut conn = self.db.acquire().await?;
+        notice::store::end(&mut conn, notice, status, error.as_deref(), again, now).await?;
+        Ok(())
     }
 
     /// The mail of a notice: the handler's templates before the common ones, the requester's

@@ -116,6 +116,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn history(&self, id: RequestId) -> Result<History> {
+        self.write_earlier_receipts().await;
         let mut tx = self.db.read().await?;
         Ok(History {
             attempts: attempts::store::of_request(&mut tx, id).await?,
@@ -131,6 +132,7 @@ impl Toolbox {
     /// [`Error::NotFound`]; [`Error::Conflict`] when there is no file that could be had.
     pub async fn expire(&self, conn: impl Into<Conn<'_>>, id: RequestId) -> Result<FileRequest> {
         let (mut conn, now) = (conn.into(), self.clock.now());
+        self.memory().watch.hold(conn.reborrow()).await?;
         match store::expire(conn.reborrow(), id, now).await? {
             Some(row) => {
                 // Downloads that were begun end with it.
@@ -167,7 +169,7 @@ impl Toolbox {
         let domain = self.base_url.host();
         let notice = Notice::about(row.id, row.generation, kind, &domain, now).again(&domain);
         let mut conn = conn.into();
-        notice::store::insert(conn.reborrow(), &notice).await?;
+        notice::store::insert(conn.reborrow(), &notice, true).await?;
         queue::push(conn, queue::Wake::notice(notice.id), now).await?;
         Ok(notice)
     }

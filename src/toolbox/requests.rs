@@ -136,7 +136,7 @@ impl Toolbox {
     }
 
     /// Now or later: the whole decision for a route that hands out files. Later is recorded in a
-    /// transaction of its own.
+    /// transaction of ours, together with what else comes at this moment.
     ///
     /// # Errors
     /// As [`Toolbox::add_request_once`]; for delivery at once also what the handler says before
@@ -155,12 +155,15 @@ impl Toolbox {
                 return Ok(Response::Now(Inline::start(handler, job).await?));
             }
         }
-        let mut tx = self.db.begin().await?;
         let row = match key {
-            Some(key) => self.add_request_once(&mut tx, new, key).await?,
-            None => self.add_request(&mut tx, new).await?,
+            Some(key) => {
+                let mut tx = self.db.begin().await?;
+                let row = self.add_request_once(&mut tx, new, key).await?;
+                tx.commit().await?;
+                row
+            }
+            None => self.0.recorder.record(&self.db, self.prepare(new)?).await?,
         };
-        tx.commit().await?;
         Ok(Response::Later(Box::new(row)))
     }
 
@@ -204,6 +207,8 @@ impl Toolbox {
     }
 
     pub(super) async fn begin_deletion(&self, tx: &mut Tx, id: RequestId) -> Result<FileRequest> {
+        // From here on no process serves it out of memory.
+        self.memory().watch.hold(tx.conn()).await?;
         match store::begin_deletion(&mut *tx, id, self.clock.now()).await? {
             Some(row) => Ok(row),
             None => Err(already(tx.conn(), id, "deleted; cancel it first").await?),

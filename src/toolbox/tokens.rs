@@ -44,6 +44,18 @@ pub struct Visit {
     pub verdict: Result<()>,
 }
 
+/// A token, and what it names.
+struct Found {
+    claims: Claims,
+    row: FileRequest,
+    link: Option<Link>,
+    /// Whether the token is still good for the row, its link's row apart.
+    valid: Result<()>,
+    /// The signer that counts for the row's file type.
+    signer: Signer,
+    verified: Verified,
+}
+
 impl Visit {
     /// Whether opening the link shows a page, and a POST downloads.
     pub fn waits_for_confirmation(&self) -> bool {
@@ -116,7 +128,7 @@ impl Toolbox {
         token: &str,
         require_requester: bool,
     ) -> Result<(Claims, FileRequest)> {
-        let (claims, row, link, valid) = self.look_up(token, require_requester).await?;
+        let Found { claims, row, link, valid, .. } = self.look_up(token, require_requester).await?;
         valid?;
         match link.and_then(|link| link.denial(self.clock.now())) {
             Some(denial) => Err(denial),
@@ -124,17 +136,12 @@ impl Toolbox {
         }
     }
 
-    /// Everything that a token names; and whether the token is still good for it, its link's row
-    /// apart.
-    async fn look_up(
-        &self,
-        token: &str,
-        require_requester: bool,
-    ) -> Result<(Claims, FileRequest, Option<Link>, Result<()>)> {
+    /// Everything that a token names.
+    async fn look_up(&self, token: &str, require_requester: bool) -> Result<Found> {
         let now = self.clock.now();
         // A handler may sign with keys of its own; which handler it is stands in the row that the
         // token names. So every signer is asked, the configured one first.
-        let (signer, verified) = self.signer_of(token)?;
+        let (signer, verified, by_ours) = self.signer_of(token)?;
         let claims = Claims::try_from(verified.data.clone())?;
         // A link with a row lasts as long as the row says.
         let fresh = |signer: &Signer| match claims.jti {
@@ -146,17 +153,26 @@ impl Toolbox {
             aged?;
             return Err(Error::BadToken("it names no requester"));
         }
-        let mut tx = self.db.read().await?;
-        let Some(row) = store::find(&mut tx, claims.id).await? else {
+        // No transaction: each row is judged by itself.
+        let mut conn = self.db.acquire().await?;
+        let Some(row) = store::find(&mut conn, claims.id).await? else {
             aged?;
             return Err(Error::NotFound("file"));
         };
         // The handler's signer alone counts for its files: a key of one type opens no other.
-        let own = self.signer_for(row.file_type.as_str());
-        own.verify_signature(token)?;
+        let own = self.registry.get(row.file_type.as_str()).ok().and_then(|h| h.signer());
+        let own = match own {
+            Some(own) => {
+                own.verify_signature(token)?;
+                own
+            }
+            None if by_ours => signer,
+            // Signed by another type's handler.
+            None => return Err(Error::BadToken("its signature is wrong")),
+        };
         let link = match claims.jti {
             Some(jti) => {
-                let link = links::store::find(&mut tx, jti).await?;
+                let link = links::store::find(&mut conn, jti).await?;
                 Some(link.filter(|link| link.request_id == row.id).ok_or(Error::LinkRevoked)?)
             }
             None => None,
@@ -165,18 +181,19 @@ impl Toolbox {
             let changed = claims.requester.is_some() && claims.requester != row.requester;
             if changed { Err(Error::NotFound("file")) } else { Ok(()) }
         });
-        Ok((claims, row, link, valid))
+        Ok(Found { claims, row, link, valid, signer: own, verified })
     }
 
-    fn signer_of(&self, token: &str) -> Result<(Signer, Verified)> {
+    /// Whose token it is; and whether that is the configured signer.
+    fn signer_of(&self, token: &str) -> Result<(Signer, Verified, bool)> {
         let first = match self.signer.verify_signature(token) {
-            Ok(verified) => return Ok((self.signer.clone(), verified)),
+            Ok(verified) => return Ok((self.signer.clone(), verified, true)),
             Err(error) => error,
         };
         let own = self.registry.iter().filter_map(|handler| handler.signer());
         let mut known = own.filter_map(|signer| {
             let verified = signer.verify_signature(token).ok()?;
-            Some((signer, verified))
+            Some((signer, verified, false))
         });
         known.next().ok_or(first)
     }
@@ -188,7 +205,17 @@ impl Toolbox {
     /// When it is none of ours or its request is gone; what can be said of the link itself is the
     /// [`Visit::verdict`].
     pub async fn visit(&self, token: &str, caller: Option<&str>) -> Result<Visit> {
-        let (claims, row, link, valid) = self.look_up(token, false).await?;
+        Ok(self.visit_by(token, caller).await?.0)
+    }
+
+    /// As [`Toolbox::visit`], with whose signature it is.
+    pub(super) async fn visit_by(
+        &self,
+        token: &str,
+        caller: Option<&str>,
+    ) -> Result<(Visit, Signer, Verified)> {
+        let Found { claims, row, link, valid, signer, verified } =
+            self.look_up(token, false).await?;
         let now = self.clock.now();
         let verdict = valid.and_then(|()| {
             if let Some(denial) = link.as_ref().and_then(|link| link.denial(now)) {
@@ -199,7 +226,7 @@ impl Toolbox {
             }
             servable(&row, now)
         });
-        Ok(Visit { claims, row, link, verdict })
+        Ok((Visit { claims, row, link, verdict }, signer, verified))
     }
 
     /// The request of a token, if `caller` may have its file under `rules`.

@@ -7,24 +7,27 @@ use std::{
 };
 
 use axum::{
-    body::Body,
-    extract::{Path, State, rejection::PathRejection},
+    body::{Body, HttpBody},
+    extract::{MatchedPath, Path, Request, State, rejection::PathRejection},
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
-use futures::{Stream, stream::BoxStream};
+use futures::stream::BoxStream;
+use hyper::body::{Frame, SizeHint};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 use super::{
-    Problem, Shared, WebState,
+    Problem, RequesterId, Shared, WebState,
+    problem::common_headers,
     range::{Answer, Representation, answer},
-    redeem,
-    visitor::knock,
+    redeem, session,
+    visitor::{knock, visitor},
 };
 use crate::{
+    auth_token::Caller,
     config::Serve,
     error::{Error, Result},
     file_request::{
@@ -32,7 +35,7 @@ use crate::{
         links::{Event, Hit},
     },
     ids::RequestId,
-    toolbox::{Download, Toolbox},
+    toolbox::{Download, Opened, Toolbox},
     visitor::Visitor,
 };
 
@@ -41,15 +44,28 @@ const PRESIGNED: Duration = Duration::from_secs(300);
 
 pub(super) async fn download(
     State(state): Shared,
-    method: Method,
     token: Result<Path<String>, PathRejection>,
-    parts: Parts,
+    request: Request,
 ) -> Result<Response, Problem> {
     // What is no text is no token of ours.
     let Path(token) = token.map_err(|_| Error::BadToken("it is not text"))?;
+    let (parts, _) = request.into_parts();
     let toolbox = &state.toolbox;
     let knock = knock(toolbox, &parts).await?;
-    let visit = toolbox.visit(&token, knock.user.as_deref()).await?;
+    let visit = match toolbox.open_link(&token, knock.user.as_deref()).await? {
+        Opened::Ready(ready) => {
+            let receipt = Receipt {
+                request_id: ready.request_id,
+                jti: ready.jti,
+                grant: None,
+                visitor: knock.visitor,
+                user: knock.user,
+            };
+            let (method, headers) = (&parts.method, &parts.headers);
+            return Ok(serve_under(&state, method, headers, &ready.file, Some(receipt)).await?);
+        }
+        Opened::Visit(visit) => *visit,
+    };
     let receipt = Receipt {
         request_id: visit.row.id,
         jti: visit.claims.jti,
@@ -61,9 +77,64 @@ pub(super) async fn download(
         return redeem::show(&state, &parts.headers, &parts.uri, &knock, visit, &receipt).await;
     }
     match visit.verdict.and_then(|()| toolbox.serve(&visit.row)) {
-        Ok(file) => Ok(serve_under(&state, &method, &parts.headers, file, Some(receipt)).await?),
+        Ok(file) => {
+            Ok(serve_under(&state, &parts.method, &parts.headers, &file, Some(receipt)).await?)
+        }
         Err(error) => Err(denied(toolbox, &receipt, error).await),
     }
+}
+
+/// The answer to somebody unknown who asks for a small file by a link, when link and file are in
+/// memory: most of what a busy service is asked, and so cheap that what other answers go through
+/// would be most of its cost. `None` for anything else, which then goes that way.
+pub(super) async fn at_once(state: &WebState, request: &Parts) -> Option<Response> {
+    let of_a_link = |path: &MatchedPath| path.as_str().ends_with("/d/{token}");
+    let (extensions, headers) = (&request.extensions, &request.headers);
+    if !matches!(request.method, Method::GET | Method::HEAD)
+        || !extensions.get::<MatchedPath>().is_some_and(of_a_link)
+        || state.serve != Serve::Stream
+    {
+        return None;
+    }
+    let toolbox = &state.toolbox;
+    let known = headers.contains_key(header::AUTHORIZATION)
+        || toolbox.auth.identity_header.is_some()
+        || extensions.get::<Caller>().is_some()
+        || extensions.get::<RequesterId>().is_some()
+        || session::of(headers).is_some();
+    // Our tokens need no escapes; somebody else may write some all the same.
+    let token = request.uri.path().rsplit('/').next().filter(|token| !token.contains('%'));
+    let (false, Some(token)) = (known, token) else { return None };
+    let ready = toolbox.recall_link(token, None).await?;
+    let bytes = ready.file.remembered()?;
+    toolbox.keep_pace().await;
+    let receipt = Receipt {
+        request_id: ready.request_id,
+        jti: ready.jti,
+        grant: None,
+        visitor: visitor(headers, extensions, &toolbox.trusted_proxies),
+        user: None,
+    };
+    let answer = Answered::new(headers, &ready.file);
+    let head = request.method == Method::HEAD;
+    let body = match answer.range() {
+        Some((from, to)) if !head => {
+            // The bytes are as many as the file's row says.
+            let part = usize::try_from(from).ok()?..usize::try_from(to).ok()?;
+            let sent = Sent::new(state, receipt, from, ready.file.size);
+            Body::new(Counted { bytes: Piece::Small(bytes.slice(part)), left: to - from, sent })
+        }
+        _ => Body::empty(),
+    };
+    let about = match ready.headers.get() {
+        Some(about) => about.clone(),
+        None => {
+            let mut about = described(&ready.file).ok()?;
+            common_headers(&mut about);
+            ready.headers.get_or_init(|| about).clone()
+        }
+    };
+    answer.into_response(about, body).ok()
 }
 
 /// Logs why a link that is ours was refused.
@@ -112,7 +183,7 @@ pub async fn serve_file(
     row: &FileRequest,
 ) -> Result<Response, Problem> {
     let file = state.toolbox.serve(row)?;
-    Ok(serve_under(state, method, headers, file, None).await?)
+    Ok(serve_under(state, method, headers, &file, None).await?)
 }
 
 /// The same, with a receipt of what was sent.
@@ -120,37 +191,96 @@ pub(super) async fn serve_under(
     state: &WebState,
     method: &Method,
     headers: &HeaderMap,
-    file: Download,
+    file: &Download,
     receipt: Option<Receipt>,
 ) -> Result<Response> {
-    let about =
-        Representation { etag: &file.etag, last_modified: file.last_modified, size: file.size };
-    let answer = answer(headers, &about);
-    let mut response = match answer {
-        Answer::NotModified => StatusCode::NOT_MODIFIED.into_response(),
-        Answer::Failed => StatusCode::PRECONDITION_FAILED.into_response(),
-        Answer::NotSatisfiable => {
-            let range = format!("bytes */{}", file.size);
-            (StatusCode::RANGE_NOT_SATISFIABLE, [(header::CONTENT_RANGE, range)]).into_response()
-        }
-        Answer::Whole | Answer::Part(..) => {
-            handed_over(state, &file, method, answer, receipt).await?
-        }
+    let answer = Answered::new(headers, file);
+    let Some((from, to)) = answer.range() else {
+        return answer.into_response(described(file)?, Body::empty());
     };
-    describe(response.headers_mut(), &file)?;
-    metrics::counter!("bgfiles_downloads_total", "status" => response.status().as_u16().to_string())
-        .increment(1);
-    Ok(response)
+    let head = *method == Method::HEAD;
+    if let Some(mut response) = handed_over(state, file, head, receipt.as_ref()).await? {
+        response.headers_mut().extend(described(file)?);
+        count(response.status());
+        return Ok(response);
+    }
+    let body = if head { Body::empty() } else { body(state, file, from, to, receipt).await? };
+    answer.into_response(described(file)?, body)
 }
 
+/// What a request for a file is answered with.
+struct Answered {
+    answer: Answer,
+    size: u64,
+}
+
+impl Answered {
+    fn new(headers: &HeaderMap, file: &Download) -> Self {
+        let about =
+            Representation { etag: &file.etag, last_modified: file.last_modified, size: file.size };
+        Answered { answer: answer(headers, &about), size: file.size }
+    }
+
+    /// The bytes to send, when there are any.
+    fn range(&self) -> Option<(u64, u64)> {
+        match self.answer {
+            Answer::Whole => Some((0, self.size)),
+            Answer::Part(from, to) => Some((from, to)),
+            Answer::NotModified | Answer::Failed | Answer::NotSatisfiable => None,
+        }
+    }
+
+    /// With headers about the file. The length is told beforehand, so that a stream that breaks is
+    /// seen to be short.
+    fn into_response(self, mut headers: HeaderMap, body: Body) -> Result<Response> {
+        let size = self.size;
+        if let Some((from, to)) = self.range() {
+            headers.insert(header::CONTENT_LENGTH, (to - from).into());
+            headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+        }
+        let (status, range) = match self.answer {
+            Answer::Whole => (StatusCode::OK, None),
+            Answer::Part(from, to) => {
+                let range = format!("bytes {from}-{}/{size}", to - 1);
+                (StatusCode::PARTIAL_CONTENT, Some(range))
+            }
+            Answer::NotModified => (StatusCode::NOT_MODIFIED, None),
+            Answer::Failed => (StatusCode::PRECONDITION_FAILED, None),
+            Answer::NotSatisfiable => {
+                (StatusCode::RANGE_NOT_SATISFIABLE, Some(format!("bytes */{size}")))
+            }
+        };
+        if let Some(range) = range {
+            headers.insert(header::CONTENT_RANGE, text(&range)?);
+        }
+        let mut response = Response::new(body);
+        *response.headers_mut() = headers;
+        *response.status_mut() = status;
+        count(status);
+        Ok(response)
+    }
+}
+
+fn count(status: StatusCode) {
+    let name: &'static str = match status {
+        StatusCode::OK => "200",
+        StatusCode::PARTIAL_CONTENT => "206",
+        StatusCode::FOUND => "302",
+        StatusCode::NOT_MODIFIED => "304",
+        StatusCode::PRECONDITION_FAILED => "412",
+        _ => "416",
+    };
+    // Constant names need no memory.
+    metrics::counter!("bgfiles_downloads_total", "status" => name).increment(1);
+}
+
+/// The answer that tells somebody else to send the bytes, where the settings want that.
 async fn handed_over(
     state: &WebState,
     file: &Download,
-    method: &Method,
-    answer: Answer,
-    receipt: Option<Receipt>,
-) -> Result<Response> {
-    let head = *method == Method::HEAD;
+    head: bool,
+    receipt: Option<&Receipt>,
+) -> Result<Option<Response>> {
     let told = match &state.serve {
         Serve::XAccel(prefix) => {
             let path = format!("{prefix}{}", file.storage().relative(file.key));
@@ -168,57 +298,87 @@ async fn handed_over(
         }
         Serve::Presigned | Serve::Stream => None,
     };
-    let Some(response) = told else { return stream(state, file, method, answer, receipt).await };
-    if let (Some(receipt), false) = (receipt, head) {
+    if let (Some(_), Some(receipt), false) = (&told, receipt, head) {
         state.toolbox.record_handed_over(receipt.hit(Event::HandedOver)).await?;
     }
-    Ok(response)
+    Ok(told)
 }
 
 fn tell(name: &'static str, value: String) -> Response {
     ([(HeaderName::from_static(name), value)], Body::empty()).into_response()
 }
 
-/// The length is told beforehand, so that a stream that breaks is seen to be short.
-async fn stream(
+async fn body(
     state: &WebState,
     file: &Download,
-    method: &Method,
-    answer: Answer,
+    from: u64,
+    to: u64,
     receipt: Option<Receipt>,
-) -> Result<Response> {
-    let (status, from, to) = match answer {
-        Answer::Part(from, to) => (StatusCode::PARTIAL_CONTENT, from, to),
-        _ => (StatusCode::OK, 0, file.size),
+) -> Result<Body> {
+    state.toolbox.keep_pace().await;
+    let small = file.read_small().await?;
+    let part = usize::try_from(from).ok().zip(usize::try_from(to).ok());
+    let bytes = match (small, part) {
+        (Some(bytes), Some((from, to))) => Piece::Small(bytes.slice(from..to)),
+        _ => Piece::Stream(file.read(from, to).await?),
     };
-    let mut response = Response::builder()
-        .status(status)
-        .header(header::CONTENT_LENGTH, to - from)
-        .header(header::ACCEPT_RANGES, "bytes");
-    if status == StatusCode::PARTIAL_CONTENT {
-        let range = format!("bytes {from}-{}/{}", to - 1, file.size);
-        response = response.header(header::CONTENT_RANGE, range);
-    }
-    let body = match (*method == Method::HEAD, receipt) {
-        (true, _) => Body::empty(),
-        (false, None) => Body::from_stream(file.read(from, to).await?),
-        (false, Some(receipt)) => Body::from_stream(Counted {
-            bytes: file.read(from, to).await?,
-            sent: 0,
-            from,
-            size: file.size,
-            receipt,
-            toolbox: state.toolbox.clone(),
-            tasks: state.receipts.clone(),
-        }),
-    };
-    response.body(body).map_err(|e| Error::Internal(e.to_string()))
+    Ok(match (receipt, bytes) {
+        (None, Piece::Small(bytes)) => Body::from(bytes),
+        (None, Piece::Stream(bytes)) => Body::from_stream(bytes),
+        (Some(receipt), bytes) => {
+            let sent = Sent::new(state, receipt, from, file.size);
+            Body::new(Counted { bytes, left: to - from, sent })
+        }
+    })
 }
 
 /// A body that counts what the connection takes of it, and logs that when it ends, well or not.
 struct Counted {
-    bytes: BoxStream<'static, Result<Bytes>>,
-    sent: u64,
+    bytes: Piece,
+    left: u64,
+    sent: Sent,
+}
+
+/// Where the bytes come from; of a small file they are there.
+enum Piece {
+    Small(Bytes),
+    Stream(BoxStream<'static, Result<Bytes>>),
+}
+
+impl HttpBody for Counted {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>>>> {
+        let polled = match &mut self.bytes {
+            Piece::Small(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Piece::Small(bytes) => Poll::Ready(Some(Ok(std::mem::take(bytes)))),
+            Piece::Stream(bytes) => bytes.as_mut().poll_next(cx),
+        };
+        if let Poll::Ready(Some(Ok(chunk))) = &polled {
+            let length = chunk.len() as u64;
+            self.sent.bytes += length;
+            self.left = self.left.saturating_sub(length);
+        }
+        polled.map(|chunk| chunk.map(|chunk| chunk.map(Frame::data)))
+    }
+
+    /// Spares the connection the question whether there is more.
+    fn is_end_stream(&self) -> bool {
+        self.left == 0
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        SizeHint::with_exact(self.left)
+    }
+}
+
+/// What was sent of a file; logged when it is dropped.
+struct Sent {
+    bytes: u64,
     from: u64,
     size: u64,
     receipt: Receipt,
@@ -226,27 +386,31 @@ struct Counted {
     tasks: TaskTracker,
 }
 
-impl Stream for Counted {
-    type Item = Result<Bytes>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let polled = self.bytes.as_mut().poll_next(cx);
-        if let Poll::Ready(Some(Ok(chunk))) = &polled {
-            self.sent += chunk.len() as u64;
-        }
-        polled
+impl Sent {
+    fn new(state: &WebState, receipt: Receipt, from: u64, size: u64) -> Self {
+        let (toolbox, tasks) = (state.toolbox.clone(), state.receipts.clone());
+        Sent { bytes: 0, from, size, receipt, toolbox, tasks }
     }
 }
 
-impl Drop for Counted {
+impl Drop for Sent {
     fn drop(&mut self) {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+        let receipt = &mut self.receipt;
         let sent = Hit {
+            request_id: receipt.request_id,
+            jti: receipt.jti,
+            grant: receipt.grant.take(),
+            event: Event::Range,
+            reason: None,
             first_byte: Some(signed(self.from)),
-            bytes: Some(signed(self.sent)),
-            ..self.receipt.hit(Event::Range)
+            bytes: Some(signed(self.bytes)),
+            visitor: std::mem::take(&mut receipt.visitor),
+            user: receipt.user.take(),
         };
-        let (toolbox, size) = (self.toolbox.clone(), signed(self.size));
+        let size = signed(self.size);
+        let Some(sent) = self.toolbox.note_sent(sent, size) else { return };
+        let toolbox = self.toolbox.clone();
         let record = async move {
             if let Err(error) = toolbox.record_sent(sent, size).await {
                 tracing::error!(%error, "a receipt was not written");
@@ -259,22 +423,25 @@ impl Drop for Counted {
     }
 }
 
-fn describe(headers: &mut HeaderMap, file: &Download) -> Result<()> {
-    let value = |text: &str| {
-        HeaderValue::from_str(text).map_err(|e| Error::Internal(format!("{text:?}: {e}")))
-    };
+fn text(text: &str) -> Result<HeaderValue> {
+    HeaderValue::from_str(text).map_err(|e| Error::Internal(format!("{text:?}: {e}")))
+}
+
+/// The headers about a file.
+fn described(file: &Download) -> Result<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(16);
     // A hand-written row may carry a type that no header can.
     let octets = HeaderValue::from_static("application/octet-stream");
-    headers.insert(header::CONTENT_TYPE, value(&file.content_type).unwrap_or(octets));
+    headers.insert(header::CONTENT_TYPE, text(&file.content_type).unwrap_or(octets));
     if let Some(disposition) = &file.disposition {
-        headers.insert(header::CONTENT_DISPOSITION, value(disposition)?);
+        headers.insert(header::CONTENT_DISPOSITION, text(disposition)?);
     }
-    headers.insert(header::ETAG, value(&file.etag)?);
-    headers.insert(header::LAST_MODIFIED, value(&http_date(file.last_modified))?);
+    headers.insert(header::ETAG, text(&file.etag)?);
+    headers.insert(header::LAST_MODIFIED, text(&http_date(file.last_modified))?);
     let mut set = |name, text| headers.insert(name, HeaderValue::from_static(text));
     set(header::CACHE_CONTROL, "private, no-store");
     set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox");
-    Ok(())
+    Ok(headers)
 }
 
 fn http_date(at: DateTime<Utc>) -> String {

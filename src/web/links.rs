@@ -187,6 +187,7 @@ async fn log(
 ) -> Result<Json<Value>, Problem> {
     let row = visible(toolbox, caller, id).await?;
     let (limit, before) = (query.limit()?, query.before()?);
+    toolbox.flush_receipts().await?;
     let mut tx = toolbox.db.read().await?;
     let hits = store::hits(&mut tx, row.id, link, before, limit + 1).await?;
     Ok(page(hits, limit, |hit| hit.id, |hit| hit.to_json()))

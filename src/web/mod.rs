@@ -180,6 +180,6 @@ pub fn router(state: WebState) -> Router {
         .layer(tower_http::timeout::RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
         .layer(middleware::from_fn_with_state(state.clone(), problem::pages))
         .layer(tower_http::catch_panic::CatchPanicLayer::custom(problem::panicked))
-        .layer(middleware::from_fn(observe::observe))
+        .layer(middleware::from_fn_with_state(observe::Observer::new(&state), observe::observe))
         .with_state(state)
 }

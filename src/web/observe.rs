@@ -1,44 +1,148 @@
 //! One log line and one measurement an answer. A path is logged as its route, never as it came:
 //! `/d/{token}` and not the token.
+//!
+//! Small files that are sent out of memory are logged at `debug`: the log lines of tens of thousands
+//! of them a second would cost more than the files. Each has its receipt in the database, as ever.
 
-use std::time::Instant;
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Instant,
+};
 
 use axum::{
-    extract::{MatchedPath, Request},
-    http::{HeaderName, HeaderValue},
+    extract::{MatchedPath, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method},
     middleware::Next,
     response::Response,
 };
+use metrics::Histogram;
 use tracing::Instrument;
 use uuid::Uuid;
 
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+use super::{WebState, download};
+use crate::ids::random_bytes;
 
-pub(super) async fn observe(request: Request, next: Next) -> Response {
-    let began = Instant::now();
-    let id = request_id(&request);
-    let method = request.method().clone();
-    let route = request.extensions().get::<MatchedPath>().map(|path| path.as_str().to_owned());
-    let route = route.unwrap_or_else(|| "none".into());
-    let span = tracing::info_span!("http", request_id = %id, %method, route);
-    let mut response = next.run(request).instrument(span.clone()).await;
-    if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(REQUEST_ID, id);
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Measurements are kept one by one until somebody looks at them; after so many they are summed up,
+/// whether anybody looks or not.
+const MANY: u64 = 16_384;
+
+/// What watching answers needs.
+pub(super) struct Observer {
+    state: Arc<WebState>,
+    /// Found by method, route and status, as making a name of these takes longer than measuring.
+    seconds: RwLock<HashMap<(Method, String, u16), Histogram>>,
+    /// Random, and how many ids were made of it.
+    ids: (u128, AtomicU64),
+    answers: AtomicU64,
+}
+
+impl Observer {
+    pub(super) fn new(state: &Arc<WebState>) -> Arc<Self> {
+        let ids = (u128::from_le_bytes(random_bytes()), AtomicU64::new(0));
+        Arc::new(Observer {
+            state: state.clone(),
+            seconds: RwLock::default(),
+            ids,
+            answers: AtomicU64::new(0),
+        })
     }
-    let (status, seconds) = (response.status().as_u16(), began.elapsed().as_secs_f64());
-    span.in_scope(|| tracing::info!(status, ms = (seconds * 1000.0).round(), "answered"));
-    metrics::histogram!("bgfiles_http_seconds", "method" => method.to_string(),
-        "route" => route, "status" => status.to_string())
-    .record(seconds);
+
+    /// The caller's own id when it is harmless, else a new one.
+    fn request_id(&self, headers: &HeaderMap) -> HeaderValue {
+        let harmless = |id: &&HeaderValue| {
+            (1..=64).contains(&id.len())
+                && id
+                    .as_bytes()
+                    .iter()
+                    .all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        };
+        if let Some(id) = headers.get(REQUEST_ID).filter(harmless) {
+            return id.clone();
+        }
+        let mut text = Uuid::encode_buffer();
+        let id = self.new_id().hyphenated().encode_lower(&mut text);
+        // Hexadecimal digits and hyphens fit into any header.
+        HeaderValue::from_str(id).unwrap_or(HeaderValue::from_static("none"))
+    }
+
+    /// Ids are no secrets, but two processes must not make the same. One request to the system's
+    /// randomness is enough for that; counting on in steps of an odd number repeats nothing.
+    fn new_id(&self) -> Uuid {
+        const STEP: u128 = 0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835;
+        let number = u128::from(self.ids.1.fetch_add(1, Ordering::Relaxed));
+        let bytes = self.ids.0.wrapping_add(number.wrapping_mul(STEP)).to_be_bytes();
+        uuid::Builder::from_random_bytes(bytes).into_uuid()
+    }
+
+    fn measure(&self, method: &Method, route: &str, status: u16, seconds: f64) {
+        let key = (method.clone(), route.to_owned(), status);
+        let known = {
+            let handles = self.seconds.read().unwrap_or_else(PoisonError::into_inner);
+            handles.get(&key).cloned()
+        };
+        let histogram = known.unwrap_or_else(|| {
+            let made = metrics::histogram!("bgfiles_http_seconds", "method" => method.to_string(),
+                "route" => route.to_owned(), "status" => status.to_string());
+            let mut handles = self.seconds.write().unwrap_or_else(PoisonError::into_inner);
+            // Whoever asks with methods of their own invention does not fill memory here.
+            if handles.len() < MANY as usize {
+                handles.insert(key, made.clone());
+            }
+            made
+        });
+        histogram.record(seconds);
+    }
+
+    fn sum_up(&self) {
+        let answers = self.answers.fetch_add(1, Ordering::Relaxed);
+        if answers % MANY == MANY - 1
+            && let Some(metrics) = &self.state.metrics
+        {
+            metrics.run_upkeep();
+        }
+    }
+}
+
+pub(super) async fn observe(
+    State(observer): State<Arc<Observer>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let began = Instant::now();
+    // A body cannot be shared between threads, and is not looked at here.
+    let (parts, body) = request.into_parts();
+    let id = observer.request_id(&parts.headers);
+    let method = parts.method.clone();
+    let path = parts.extensions.get::<MatchedPath>().cloned();
+    let route = path.as_ref().map_or("none", MatchedPath::as_str);
+    let shown = id.to_str().unwrap_or_default();
+    let (mut response, plain) = match download::at_once(&observer.state, &parts).await {
+        Some(response) => (response, true),
+        None => {
+            let span = tracing::info_span!("http", request_id = shown, %method, route);
+            let request = Request::from_parts(parts, body);
+            let response = next.run(request).instrument(span.clone()).await;
+            let (status, ms) = (response.status().as_u16(), milliseconds(began));
+            span.in_scope(|| tracing::info!(status, ms, "answered"));
+            (response, false)
+        }
+    };
+    let status = response.status().as_u16();
+    if plain {
+        let ms = milliseconds(began);
+        tracing::debug!(request_id = shown, %method, route, status, ms, "answered");
+    }
+    observer.measure(&method, route, status, began.elapsed().as_secs_f64());
+    observer.sum_up();
+    response.headers_mut().insert(REQUEST_ID, id);
     response
 }
 
-/// The caller's own id when it is harmless, else a new one.
-fn request_id(request: &Request) -> String {
-    let harmless = |id: &&str| {
-        (1..=64).contains(&id.len())
-            && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
-    };
-    let given = request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok());
-    given.filter(harmless).map_or_else(|| Uuid::new_v4().to_string(), str::to_owned)
+fn milliseconds(began: Instant) -> f64 {
+    (began.elapsed().as_secs_f64() * 1000.0).round()
 }

@@ -245,7 +245,12 @@ pub(super) async fn pages(
         response = page;
     }
     challenge(&state.toolbox, &mut response);
-    let headers = response.headers_mut();
+    common_headers(response.headers_mut());
+    response
+}
+
+/// The headers every answer has.
+pub(super) fn common_headers(headers: &mut HeaderMap) {
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
@@ -259,7 +264,6 @@ pub(super) async fn pages(
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
     headers.entry(header::VARY).or_insert(HeaderValue::from_static("Accept"));
-    response
 }
 
 /// What axum refuses by itself (a path or a query that is no text, a time-out), in our words.

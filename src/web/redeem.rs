@@ -182,5 +182,5 @@ pub(super) async fn granted(
         visitor: knock.visitor,
         user: knock.user,
     };
-    Ok(serve_under(&state, &method, &parts.headers, file, Some(receipt)).await?)
+    Ok(serve_under(&state, &method, &parts.headers, &file, Some(receipt)).await?)
 }

@@ -17,6 +17,10 @@ use tower::ServiceExt;
 
 use crate::error::{Error, Result};
 
+/// Bytes of an answer that wait in a connection, besides the piece that is being sent; and most of a
+/// request's head. Ten thousand slow readers fill this ten thousand times.
+const BUFFER: usize = 32 * 1024;
+
 /// How long connections may keep us waiting.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
@@ -94,6 +98,7 @@ fn connection(
     let connection = hyper::server::conn::http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
+        .max_buf_size(BUFFER)
         .serve_connection(TokioIo::new(Box::pin(stream)), TowerToHyperService::new(router));
     let connection = graceful.watch(connection);
     tokio::spawn(async move {

@@ -1,17 +1,26 @@
 //! `GET /d/{token}` over a real connection.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use bgfiles::{
-    FileRequest,
+    Error, FileRequest, Toolbox,
     config::Serve,
+    file_request::links::{Event, Hit, Link, store},
+    toolbox::{LinkEdit, LinkOptions, Opened},
+    visitor::Visitor,
     web::{WebState, server},
 };
 use http::StatusCode;
 use serde_json::Map;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{TestApp, app::json, both};
+use crate::support::{TestApp, app::json, both, eventually};
 
 struct Site<'a> {
     app: &'a TestApp,
@@ -261,4 +270,316 @@ async fn slow_and_idle_connections_are_closed() {
         received += read;
     }
     assert!(received < 64 << 20, "the server gave up waiting");
+}
+
+/// Waits until each process keeps what it looks up.
+async fn hearing(processes: &[&TestApp]) {
+    for process in processes {
+        let watch = &process.toolbox.memory().watch;
+        eventually("announcements are heard", 5, async || watch.generation().await).await;
+    }
+}
+
+/// A link with a row and no limits, and its token.
+async fn linked(app: &TestApp, row: &FileRequest) -> (Link, String) {
+    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let (link, url) = app.toolbox.create_link(&mut tx, row, LinkOptions::default()).await.unwrap();
+    tx.commit().await.unwrap();
+    (link, url.rsplit('/').next().unwrap().to_owned())
+}
+
+async fn opens(toolbox: &Toolbox, token: &str) -> Result<(), Error> {
+    match toolbox.open_link(token, None).await? {
+        Opened::Ready(_) => Ok(()),
+        Opened::Visit(visit) => visit.verdict,
+    }
+}
+
+async fn is_kept(toolbox: &Toolbox, token: &str) -> bool {
+    toolbox.recall_link(token, None).await.is_some()
+}
+
+fn whole(row: &FileRequest) -> Hit {
+    Hit {
+        request_id: row.id,
+        jti: None,
+        grant: None,
+        event: Event::Range,
+        reason: None,
+        first_byte: Some(0),
+        bytes: row.size,
+        visitor: Visitor::new("192.0.2.1".parse().ok(), "test"),
+        user: None,
+    }
+}
+
+both! {
+    async fn what_is_taken_away_is_refused_at_once_whatever_is_kept(app) {
+        let other = app.sibling();
+        hearing(&[&app, &other]).await;
+        let toolboxes = [&other.toolbox, &app.toolbox];
+        let row = app.finished("hello", "").await;
+        let kept = async |token: &str| {
+            for toolbox in toolboxes {
+                eventually("it is kept", 5, async || {
+                    opens(toolbox, token).await.unwrap();
+                    is_kept(toolbox, token).await.then_some(())
+                }).await;
+            }
+        };
+        let refused = async |token: &str, code: &str| {
+            for toolbox in toolboxes {
+                assert!(!is_kept(toolbox, token).await, "{code}");
+                assert_eq!(opens(toolbox, token).await.unwrap_err().code(), code);
+            }
+        };
+        // Revoked.
+        let (link, token) = linked(&app, &row).await;
+        kept(&token).await;
+        let mut tx = app.toolbox.db.begin().await.unwrap();
+        app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
+        tx.commit().await.unwrap();
+        refused(&token, "link_revoked").await;
+        // Edited: it begins later.
+        let (link, token) = linked(&app, &row).await;
+        kept(&token).await;
+        let later = Some(app.toolbox.clock.now() + chrono::TimeDelta::seconds(60));
+        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let edit = LinkEdit { not_before: Some(later), ..LinkEdit::default() };
+        app.toolbox.extend_link(&mut tx, &row, link.jti, edit).await.unwrap();
+        tx.commit().await.unwrap();
+        refused(&token, "link_not_yet_valid").await;
+        // A revocation that is taken back takes nothing away.
+        let (link, token) = linked(&app, &row).await;
+        kept(&token).await;
+        let mut tx = app.toolbox.db.begin().await.unwrap();
+        app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
+        drop(tx);
+        kept(&token).await;
+        // Downloads do not make anybody forget.
+        hearing(&[&app, &other]).await;
+        let generation = app.toolbox.memory().watch.generation().await;
+        assert!(generation.is_some());
+        assert!(app.toolbox.note_sent(whole(&row), row.size.unwrap()).is_none());
+        app.toolbox.flush_receipts().await.unwrap();
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert_eq!(app.toolbox.memory().watch.generation().await, generation);
+        // The file's time ends; another file takes its place; by hand; and it is deleted.
+        let token = |row: &FileRequest| app.toolbox.create_general_token(row, Map::new());
+        let mailed = token(&row);
+        kept(&mailed).await;
+        let mut tx = app.toolbox.db.begin().await.unwrap();
+        app.toolbox.expire(&mut tx, row.id).await.unwrap();
+        tx.commit().await.unwrap();
+        refused(&mailed, "file_expired").await;
+        let row = app.finished("hello", "").await;
+        let mailed = token(&row);
+        kept(&mailed).await;
+        let attached = app.toolbox.attach_file(row.id, &b"another"[..], Default::default()).await.unwrap();
+        for toolbox in toolboxes {
+            let etag = match toolbox.open_link(&mailed, None).await.unwrap() {
+                Opened::Ready(ready) => ready.file.etag.clone(),
+                // Announcements are not heard again yet.
+                Opened::Visit(visit) => toolbox.serve(&visit.row).unwrap().etag,
+            };
+            assert_eq!(etag, format!("\"{}\"", attached.sha256.as_deref().unwrap()));
+        }
+        kept(&mailed).await;
+        app.sql("UPDATE bgfiles_file_requests SET requester = 'bob' WHERE status = 'finished'").await;
+        for toolbox in toolboxes {
+            eventually("SQL is seen", 5, async || (!is_kept(toolbox, &mailed).await).then_some(())).await;
+        }
+        kept(&mailed).await;
+        app.toolbox.delete(row.id).await.unwrap();
+        for toolbox in toolboxes {
+            eventually("it is gone", 5, async || opens(toolbox, &mailed).await.is_err().then_some(())).await;
+        }
+    }
+}
+
+both! {
+    async fn what_time_takes_away_is_not_given_out_of_memory(app) {
+        hearing(&[&app]).await;
+        let row = app.finished("hello", "").await;
+        let mailed = app.toolbox.create_general_token(&row, Map::new());
+        let bound = app.toolbox.create_token(&row, Map::new()).unwrap();
+        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let options = LinkOptions { max_age: Some(Duration::from_secs(60)), ..LinkOptions::default() };
+        let (_, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
+        tx.commit().await.unwrap();
+        let short = url.rsplit('/').next().unwrap();
+        for token in [&mailed, short] {
+            opens(&app.toolbox, token).await.unwrap();
+        }
+        app.toolbox.open_link(&bound, Some("amy")).await.unwrap();
+        assert!(app.toolbox.recall_link(&bound, Some("amy")).await.is_some());
+        for caller in [None, Some("bob")] {
+            assert!(app.toolbox.recall_link(&bound, caller).await.is_none());
+            let Ok(Opened::Visit(visit)) = app.toolbox.open_link(&bound, caller).await else { panic!("refused") };
+            assert!(matches!(visit.verdict, Err(Error::NotRequester)));
+        }
+        app.advance(59);
+        assert!(is_kept(&app.toolbox, short).await);
+        app.advance(1);
+        assert!(!is_kept(&app.toolbox, short).await);
+        assert!(matches!(opens(&app.toolbox, short).await, Err(Error::LinkExpired)));
+        app.advance(86_400 - 61);
+        assert!(is_kept(&app.toolbox, &mailed).await);
+        app.advance(1);
+        assert!(matches!(opens(&app.toolbox, &mailed).await, Err(Error::FileExpired)));
+        // Limited links, and those that wait, are looked up each time.
+        let row = app.finished("once", "mib=1").await;
+        let token = app.toolbox.download_url(&row);
+        let token = token.rsplit('/').next().unwrap();
+        for _ in 0..2 {
+            assert!(matches!(app.toolbox.open_link(token, None).await, Ok(Opened::Visit(_))));
+        }
+    }
+}
+
+both! {
+    async fn no_download_that_begins_after_a_revocation_is_answered(app) {
+        let site = Site::new(&app).await;
+        let other = app.sibling();
+        hearing(&[&app, &other]).await;
+        let row = app.finished("hello", "").await;
+        let mut kept = 0;
+        for round in 0..40 {
+            let (link, token) = linked(&app, &row).await;
+            let url = format!("{}/d/{token}", site.base);
+            let stop = Arc::new(AtomicBool::new(false));
+            let hammer = |toolbox: Toolbox| {
+                let (token, stop) = (token.clone(), stop.clone());
+                tokio::spawn(async move {
+                    let mut kept = 0;
+                    while !stop.load(Ordering::SeqCst) {
+                        kept += i32::from(is_kept(&toolbox, &token).await);
+                        let _ = opens(&toolbox, &token).await;
+                        tokio::task::yield_now().await;
+                    }
+                    kept
+                })
+            };
+            let hammers = [hammer(app.toolbox.clone()), hammer(other.toolbox.clone())];
+            assert_eq!(app.http.get(&url).send().await.unwrap().status(), 200);
+            tokio::time::sleep(Duration::from_millis(5)).await;
+            let mut tx = app.toolbox.db.begin().await.unwrap();
+            app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
+            tx.commit().await.unwrap();
+            for toolbox in [&other.toolbox, &app.toolbox] {
+                assert!(matches!(opens(toolbox, &token).await, Err(Error::LinkRevoked)), "round {round}");
+            }
+            assert_eq!(app.http.get(&url).send().await.unwrap().status(), 403, "round {round}");
+            stop.store(true, Ordering::SeqCst);
+            for hammer in hammers {
+                kept += hammer.await.unwrap();
+            }
+        }
+        assert!(kept > 0);
+    }
+}
+
+both! {
+    async fn small_files_out_of_memory_are_answered_alike(app) {
+        let site = Site::new(&app).await;
+        hearing(&[&app]).await;
+        let row = app.finished("hello", "name=Amy").await;
+        let path = app.link(&row);
+        let token = path.rsplit('/').next().unwrap();
+        let etag = format!("\"{}\"", row.sha256.as_deref().unwrap());
+        let cases: [&[(&str, &str)]; 6] = [
+            &[],
+            &[("range", "bytes=6-8")],
+            &[("range", "bytes=99-")],
+            &[("if-none-match", &etag)],
+            &[("if-match", "\"x\""), ("accept", "text/html")],
+            &[("range", "bytes=0-0"), ("if-range", "\"x\"")],
+        ];
+        let mut first = Vec::new();
+        for headers in cases {
+            // A header that nobody understands sends it the long way.
+            let long = [headers, &[("authorization", "Basic eDp5")]].concat();
+            first.push(site.answer(&row, &long).await);
+        }
+        eventually("it is kept", 5, async || {
+            site.answer(&row, &[]).await;
+            is_kept(&app.toolbox, token).await.then_some(())
+        }).await;
+        for (headers, first) in cases.iter().zip(first) {
+            let (status, mut found, body) = site.answer(&row, headers).await;
+            let (mut expected, mut ids) = (first.1, Vec::new());
+            for headers in [&mut found, &mut expected] {
+                ids.push(headers.remove("x-request-id").unwrap());
+                headers.remove("date");
+            }
+            assert_eq!((status, found, body), (first.0, expected, first.2), "{headers:?}");
+            assert_ne!(ids[0], ids[1]);
+        }
+        let head = app.http.head(format!("{}{path}", site.base)).send().await.unwrap();
+        assert_eq!((head.status(), &head.headers()["content-length"]), (StatusCode::OK, &"20".parse().unwrap()));
+        // Each whole answer is a download, and each answer with bytes a line.
+        app.toolbox.flush_receipts().await.unwrap();
+        let hits = async || store::hits(&mut app.toolbox.db.read().await.unwrap(), row.id, None, None, 200).await.unwrap();
+        let complete = hits().await.iter().filter(|hit| hit.event == "complete").count();
+        let row = eventually("all are counted", 5, async || {
+            let row = app.row(row.id).await;
+            (row.downloads as usize == complete && complete >= 4).then_some(row)
+        }).await;
+        assert_eq!(row.last_download_at, Some(app.toolbox.clock.now()));
+        // Nor is it served when it is gone.
+        app.toolbox.delete(row.id).await.unwrap();
+        assert_eq!(site.answer(&row, &[]).await.0, StatusCode::NOT_FOUND);
+    }
+}
+
+both! {
+    async fn receipts_are_gathered_and_none_is_lost(app) {
+        let (first, second) = (app.finished("hello", "").await, app.finished("hello", "").await);
+        let gone = app.finished("hello", "").await;
+        let size = first.size.unwrap();
+        for number in 0..2_500 {
+            let row = if number % 5 == 0 { &second } else { &first };
+            assert!(app.toolbox.note_sent(whole(row), size).is_none());
+            assert!(app.toolbox.note_sent(whole(&gone), size).is_none());
+        }
+        let part = Hit { bytes: Some(size - 1), ..whole(&first) };
+        assert!(app.toolbox.note_sent(part, size).is_none());
+        let granted = Hit { grant: Some("x".into()), ..whole(&first) };
+        assert!(app.toolbox.note_sent(granted, size).is_some(), "decided in the database");
+        app.toolbox.delete(gone.id).await.unwrap();
+        // What is logged at once stands behind what was sent before.
+        app.toolbox.record_hit(Hit { event: Event::Page, ..whole(&first) }).await.unwrap();
+        let last = store::hits(&mut app.toolbox.db.read().await.unwrap(), first.id, None, None, 2).await.unwrap();
+        let last: Vec<_> = last.iter().map(|hit| hit.event.as_str()).collect();
+        assert_eq!(last, ["page", "range"]);
+        assert_eq!((app.row(first.id).await.downloads, app.row(second.id).await.downloads), (2_000, 500));
+        let lines = app.count("SELECT count(*) FROM bgfiles_link_hits WHERE client_ip = '192.0.2.1' AND user_agent = 'test'").await;
+        assert_eq!(lines, 2_502);
+        // And before the process ends.
+        assert!(app.toolbox.note_sent(whole(&first), size).is_none());
+        app.toolbox.close().await;
+        let again = app.sibling();
+        assert_eq!(again.row(first.id).await.downloads, 2_001, "written before the end");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn receipts_wait_for_a_database_that_does_not_answer() {
+    let app = TestApp::new(crate::support::Kind::Postgres).await;
+    let row = app.finished("hello", "").await;
+    let mut blocker = app.toolbox.db.begin().await.unwrap();
+    let bgfiles::db::Tx::Postgres(tx) = &mut blocker else { panic!("PostgreSQL") };
+    sqlx::query("LOCK TABLE bgfiles_link_hits").execute(&mut **tx).await.unwrap();
+    for _ in 0..100 {
+        assert!(app.toolbox.note_sent(whole(&row), row.size.unwrap()).is_none());
+    }
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let stuck = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+    assert_eq!(app.count(stuck).await, 1, "the batch is cut off");
+    drop(blocker);
+    eventually("all are written", 10, async || {
+        (app.row(row.id).await.downloads == 100).then_some(())
+    })
+    .await;
+    assert_eq!(app.count("SELECT count(*) FROM bgfiles_link_hits").await, 100);
 }

@@ -9,7 +9,7 @@ use std::{
 
 use bgfiles::{
     Error, Job, Output,
-    export::{Column, TableWriter, Value},
+    export::{Column, DeclaredExport, Definition, Source, TableWriter, Value},
 };
 use bytes::Bytes;
 use calamine::{Data, Reader, Xlsx};
@@ -392,4 +392,41 @@ type = "integer"
     // 2024-01-01 02:00:00.5 in Amsterdam: 45,292 days, two hours and half a second.
     let Data::DateTime(at) = &copied[1][6] else { panic!("{:?}", copied[1]) };
     assert!((at.as_f64() - (45_292.0 + 7_200.5 / 86_400.0)).abs() < 1e-9);
+}
+
+/// What Excel would call corrupt, and formats that say nothing.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn numbers_that_are_none_are_text() {
+    let mut columns = vec![Column::new("n"), Column::new("d")];
+    columns[0].format = Some(String::new());
+    let huge = format!("1{}", "0".repeat(400));
+    let rows = ["inf", "NaN", &huge, "12.5"].map(|n| vec![Value::Decimal(n.into()), Value::Null]);
+    let read = calamine(&table("xlsx", columns, rows.to_vec(), None).await.unwrap());
+    assert_eq!(read[1][0], Data::String("inf".into()));
+    assert_eq!(read[2][0], Data::String("NaN".into()));
+    assert_eq!(read[3][0], Data::String(huge));
+    assert_eq!(read[4][0], Data::Float(12.5));
+}
+
+/// A copy for reports is often replaced by `mv`.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_sqlite_file_that_is_replaced_is_read_anew() {
+    let app = TestApp::new(Kind::Sqlite).await;
+    let path = app.dir.path().join("source.db");
+    let fill = |path: &Path, n: i64| {
+        let db = rusqlite::Connection::open(path).unwrap();
+        db.execute_batch(&format!("CREATE TABLE t (n integer); INSERT INTO t VALUES ({n})"))
+            .unwrap();
+    };
+    fill(&path, 1);
+    let toml = app.dir.path().join("thing.toml");
+    std::fs::write(&toml, "title = \"x\"\nformats = [\"csv\"]\nquery = \"SELECT n FROM t\"\n")
+        .unwrap();
+    let source = Source::open(&format!("sqlite:{}", path.display())).unwrap();
+    let export = DeclaredExport::new(Definition::load(&toml).unwrap(), source);
+    assert_eq!(text(&export, "csv", "").await, "n\r\n1\r\n");
+    let other = app.dir.path().join("other.db");
+    fill(&other, 2);
+    std::fs::rename(&other, &path).unwrap();
+    assert_eq!(text(&export, "csv", "").await, "n\r\n2\r\n");
 }

@@ -20,6 +20,7 @@ mod declared;
 mod downloads;
 mod faults;
 mod file_requests;
+mod flat;
 mod formats;
 mod fuzzing;
 mod links;

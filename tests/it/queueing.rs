@@ -2,10 +2,15 @@
 
 use std::time::Duration;
 
-use bgfiles::{Status, file_request::store, queue};
+use bgfiles::{
+    Status,
+    file_request::store,
+    queue,
+    toolbox::{Deliver, Response},
+};
 use chrono::TimeDelta;
 
-use crate::support::{Kind, TestApp, eventually, live};
+use crate::support::{Kind, TestApp, both, eventually, live};
 
 async fn all_finished(app: &TestApp) -> Option<()> {
     let open =
@@ -249,12 +254,15 @@ live! {
         };
         let now = app.toolbox.clock.now();
         assert_eq!(purge(now - TimeDelta::hours(1)).await, 0);
-        assert_eq!(purge(now + TimeDelta::minutes(1)).await, 10);
-        let workers = match app.kind {
-            Kind::Sqlite => "SELECT count(*) FROM Workers",
-            Kind::Postgres => "SELECT count(*) FROM apalis.workers",
+        // Mails about what a worker made do not go through the queue.
+        assert!((5..=10).contains(&purge(now + TimeDelta::minutes(1)).await));
+        let left = match app.kind {
+            Kind::Sqlite => "SELECT (SELECT count(*) FROM Jobs) + (SELECT count(*) FROM Workers)",
+            Kind::Postgres => {
+                "SELECT (SELECT count(*) FROM apalis.jobs) + (SELECT count(*) FROM apalis.workers)"
+            }
         };
-        assert_eq!(app.count(workers).await, 0);
+        assert_eq!(app.count(left).await, 0);
     }
 }
 
@@ -274,5 +282,43 @@ live! {
         }).await;
         stop.cancel();
         worker.await.unwrap();
+    }
+}
+
+both! {
+    async fn what_comes_together_is_recorded_together(app) {
+        // The database refuses one of them.
+        app.sql(match app.kind {
+            Kind::Postgres => "ALTER TABLE bgfiles_file_requests ADD CHECK (description <> 'number 77')",
+            Kind::Sqlite => "CREATE TRIGGER picky BEFORE INSERT ON bgfiles_file_requests WHEN NEW.description = 'number 77' BEGIN SELECT RAISE(ABORT, 'no'); END",
+        })
+        .await;
+        let asks = (0..200).map(|i| {
+            let toolbox = app.toolbox.clone();
+            let mut new = TestApp::new_request("hello", "");
+            new.requester.id = Some(format!("user-{i}"));
+            new.description = Some(format!("number {i}"));
+            tokio::spawn(async move { toolbox.respond_to(new, Deliver::Later, None).await })
+        });
+        let mut refused = Vec::new();
+        for (i, done) in futures::future::join_all(asks).await.into_iter().enumerate() {
+            match done.unwrap() {
+                Ok(Response::Later(row)) => {
+                    let stored = app.row(row.id).await;
+                    assert_eq!((stored.requester, stored.description), (row.requester.clone(), row.description.clone()));
+                    assert_eq!((stored.status, stored.generation, stored.attempts), (Status::Pending, 0, 0));
+                    assert_eq!((stored.requested_at, stored.run_at, stored.woken_at), (row.requested_at, row.run_at, row.woken_at));
+                    assert_eq!(row.requester, Some(format!("user-{i}")));
+                }
+                Ok(Response::Now(_)) => panic!("not now"),
+                Err(_) => refused.push(i),
+            }
+        }
+        assert_eq!(refused, [77]);
+        let jobs = match app.kind {
+            Kind::Postgres => app.count("SELECT count(*) FROM apalis.jobs").await,
+            Kind::Sqlite => app.count("SELECT count(*) FROM Jobs").await,
+        };
+        assert_eq!(jobs, 199);
     }
 }

@@ -8,6 +8,7 @@ mod xlsx;
 
 use std::io::{self, Write};
 
+use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use tokio_util::sync::CancellationToken;
 
@@ -86,6 +87,8 @@ impl Format {
 pub(crate) struct Layout {
     pub columns: Vec<Column>,
     pub zone: Tz,
+    /// What the file says of when it was made.
+    pub made_at: DateTime<Utc>,
     /// Rows of one sheet, the header included; only XLSX has sheets.
     pub rows_per_sheet: u32,
 }

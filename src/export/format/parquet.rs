@@ -265,7 +265,10 @@ impl Cells {
             (Cells::Bool(to), Cell::Bool(flag)) => to.append_value(flag),
             (Cells::Int(to), Cell::Int(number)) => to.append_value(number),
             (Cells::Float(to), Cell::Float(number)) => to.append_value(number),
-            (Cells::Float(to), Cell::Int(number)) => to.append_value(number as f64),
+            // Larger ones would be rounded.
+            (Cells::Float(to), Cell::Int(number)) if number.unsigned_abs() <= 1 << 53 => {
+                to.append_value(number as f64);
+            }
             (Cells::Decimal(to, precision, scale), Cell::Decimal(digits)) => {
                 to.append_value(scaled(digits, *precision, *scale)?);
             }

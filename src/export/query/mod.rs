@@ -28,6 +28,7 @@ use super::{
     value::{Column, Kind},
 };
 use crate::{
+    db::is_usable,
     error::{Error, Result},
     registry::{Job, Output},
 };
@@ -63,7 +64,11 @@ impl Source {
             .map_err(|_| Error::Config("not a PostgreSQL URL".into()))?
             .application_name("bgfiles export")
             .log_slow_statements(log::LevelFilter::Off, Duration::ZERO);
-        let pool = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(ACQUIRE);
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE)
+            .test_before_acquire(false)
+            .before_acquire(|conn, meta| Box::pin(is_usable(conn, meta)));
         Ok(Source::Postgres(pool.connect_lazy_with(options)))
     }
 

@@ -39,16 +39,15 @@ pub async fn of_request(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<Vec<
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).fetch_all(c).await?))
 }
 
-/// Forgets attempts that ended before a time and whose request is gone, so many at once. Answers
-/// how many.
+/// Forgets attempts that ended before a time and whose request is gone (a trigger marks them), so
+/// many at once. Answers how many.
 ///
 /// # Errors
 /// The database's.
 pub async fn forget(conn: impl Into<Conn<'_>>, before: DateTime<Utc>, limit: i64) -> Result<u64> {
     let sql = "DELETE FROM bgfiles_attempts WHERE (request_id, generation) IN ( \
-        SELECT a.request_id, a.generation FROM bgfiles_attempts a WHERE a.ended_at < $1 \
-        AND NOT EXISTS (SELECT 1 FROM bgfiles_file_requests r WHERE r.id = a.request_id) \
-        LIMIT $2)";
+        SELECT request_id, generation FROM bgfiles_attempts WHERE gone AND ended_at < $1 \
+        ORDER BY ended_at LIMIT $2)";
     Ok(on!(conn.into(), c => sqlx::query(sql)
         .bind(before)
         .bind(limit)

@@ -175,6 +175,17 @@ pub async fn count_download(
     Ok(())
 }
 
+/// Downloads of one request that are counted together.
+#[derive(Clone, Debug)]
+pub struct Downloads {
+    /// Of which file.
+    pub request_id: RequestId,
+    /// How many; 0 when it was only looked into.
+    pub number: i32,
+    /// When the last one ended; `None` when there was none.
+    pub last_at: Option<DateTime<Utc>>,
+}
+
 /// Inserts a grant. `false`: there is one with this secret already.
 ///
 /// # Errors
@@ -251,11 +262,18 @@ pub async fn pieces(conn: impl Into<Conn<'_>>, hash: &str) -> Result<Vec<(i64, i
 /// # Errors
 /// The database's.
 pub async fn log(conn: impl Into<Conn<'_>>, hit: &Hit, now: DateTime<Utc>) -> Result<Option<i64>> {
-    let sql = "INSERT INTO bgfiles_link_hits (request_id, jti, grant_hash, event, reason, \
+    let held = "INSERT INTO bgfiles_link_hits (request_id, jti, grant_hash, event, reason, \
+        first_byte, bytes, client_ip, user_agent, user_id, timestamp) \
+        SELECT r.id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM bgfiles_file_requests r \
+        WHERE r.id = $1 FOR KEY SHARE RETURNING id";
+    let plain = "INSERT INTO bgfiles_link_hits (request_id, jti, grant_hash, event, reason, \
         first_byte, bytes, client_ip, user_agent, user_id, timestamp) \
         SELECT r.id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM bgfiles_file_requests r \
         WHERE r.id = $1 RETURNING id";
-    on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
+    let conn = conn.into();
+    // PostgreSQL has no foreign key here, as it would look the request up for each line.
+    let sql = if matches!(conn, Conn::Postgres(_)) { held } else { plain };
+    on!(conn, c => Ok(sqlx::query_scalar(sql)
         .bind(hit.request_id)
         .bind(hit.jti)
         .bind(&hit.grant)
@@ -269,6 +287,90 @@ pub async fn log(conn: impl Into<Conn<'_>>, hit: &Hit, now: DateTime<Utc>) -> Re
         .bind(now)
         .fetch_optional(c)
         .await?))
+}
+
+/// Counts downloads of several requests, in the order of their ids, so that two who do so at the
+/// same time do not wait for each other in a circle. The last thing in a transaction: whoever else
+/// counts downloads of one of them waits for its end.
+///
+/// # Errors
+/// The database's.
+pub async fn count_downloads(conn: impl Into<Conn<'_>>, counted: &[Downloads]) -> Result<()> {
+    match conn.into() {
+        Conn::Postgres(c) => {
+            let ids: Vec<RequestId> = counted.iter().map(|one| one.request_id).collect();
+            let numbers: Vec<i32> = counted.iter().map(|one| one.number).collect();
+            let last: Vec<Option<DateTime<Utc>>> = counted.iter().map(|one| one.last_at).collect();
+            let hold = "SELECT id FROM bgfiles_file_requests WHERE id = ANY($1) ORDER BY id \
+                FOR NO KEY UPDATE";
+            sqlx::query(hold).bind(&ids).execute(&mut *c).await?;
+            let sql = "UPDATE bgfiles_file_requests r SET downloads = r.downloads + n.number, \
+                last_download_at = GREATEST(r.last_download_at, n.last_at) \
+                FROM UNNEST($1::uuid[], $2::integer[], $3::timestamptz[]) \
+                AS n (id, number, last_at) WHERE r.id = n.id AND n.number > 0";
+            sqlx::query(sql).bind(&ids).bind(&numbers).bind(&last).execute(c).await?;
+        }
+        Conn::Sqlite(c) => {
+            let sql = "UPDATE bgfiles_file_requests SET downloads = downloads + $2, \
+                last_download_at = max(COALESCE(last_download_at, $3), $3) WHERE id = $1";
+            for one in counted.iter().filter(|one| one.number > 0) {
+                let query = sqlx::query(sql).bind(one.request_id).bind(one.number);
+                query.bind(one.last_at).execute(&mut *c).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Logs hits without a grant, each with its own time, in their order; those of requests that are
+/// gone are left out. `of` are their requests, in the order of their ids.
+///
+/// # Errors
+/// The database's.
+pub async fn log_all(
+    conn: impl Into<Conn<'_>>,
+    of: &[Downloads],
+    hits: &[(Hit, DateTime<Utc>)],
+) -> Result<()> {
+    let c = match conn.into() {
+        Conn::Postgres(c) => c,
+        Conn::Sqlite(c) => {
+            for (hit, at) in hits {
+                log(&mut *c, hit, *at).await?;
+            }
+            return Ok(());
+        }
+    };
+    // None of them goes before the lines are there, which would then be nobody's.
+    let ids: Vec<RequestId> = of.iter().map(|one| one.request_id).collect();
+    let hold = "SELECT id FROM bgfiles_file_requests WHERE id = ANY($1) ORDER BY id FOR KEY SHARE";
+    sqlx::query(hold).bind(ids).execute(&mut *c).await?;
+    macro_rules! column {
+        ($hit:ident => $value:expr) => {
+            hits.iter().map(|($hit, _)| $value).collect::<Vec<_>>()
+        };
+    }
+    let sql = "INSERT INTO bgfiles_link_hits (request_id, jti, event, reason, first_byte, bytes, \
+        client_ip, user_agent, user_id, timestamp) \
+        SELECT r.id, h.jti, h.event, h.reason, h.first_byte, h.bytes, h.client_ip, h.user_agent, \
+        h.user_id, h.at FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], \
+        $6::bigint[], $7::text[], $8::text[], $9::text[], $10::timestamptz[]) WITH ORDINALITY \
+        AS h (request_id, jti, event, reason, first_byte, bytes, client_ip, user_agent, user_id, \
+        at, number) JOIN bgfiles_file_requests r ON r.id = h.request_id ORDER BY h.number";
+    sqlx::query(sql)
+        .bind(column!(hit => hit.request_id))
+        .bind(column!(hit => hit.jti))
+        .bind(column!(hit => hit.event.as_str()))
+        .bind(column!(hit => hit.reason.as_deref()))
+        .bind(column!(hit => hit.first_byte))
+        .bind(column!(hit => hit.bytes))
+        .bind(column!(hit => hit.visitor.ip_text()))
+        .bind(column!(hit => hit.visitor.user_agent.as_str()))
+        .bind(column!(hit => hit.user.as_deref()))
+        .bind(hits.iter().map(|(_, at)| *at).collect::<Vec<_>>())
+        .execute(c)
+        .await?;
+    Ok(())
 }
 
 /// Makes a logged hit one of another event.

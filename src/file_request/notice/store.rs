@@ -10,13 +10,14 @@ use crate::{
     ids::RequestId,
 };
 
-/// Inserts a notice, due at once.
+/// Inserts a notice, due at once. `is_woken` says whether the queue is told, too; if not, the next
+/// sweep does it.
 ///
 /// # Errors
 /// The database's.
-pub async fn insert(conn: impl Into<Conn<'_>>, notice: &Notice) -> Result<()> {
+pub async fn insert(conn: impl Into<Conn<'_>>, notice: &Notice, is_woken: bool) -> Result<()> {
     let sql = "INSERT INTO bgfiles_notices (id, request_id, kind, message_id, status, run_at, \
-        woken_at, created_at, jti) VALUES ($1, $2, $3, $4, $5, $6, $6, $6, $7)";
+        woken_at, created_at, jti) VALUES ($1, $2, $3, $4, $5, $6, $8, $6, $7)";
     on!(conn.into(), c => sqlx::query(sql)
         .bind(notice.id)
         .bind(notice.request_id)
@@ -25,6 +26,7 @@ pub async fn insert(conn: impl Into<Conn<'_>>, notice: &Notice) -> Result<()> {
         .bind(&notice.status)
         .bind(notice.created_at)
         .bind(notice.jti)
+        .bind(is_woken.then_some(notice.created_at))
         .execute(c)
         .await
         .map(drop)?);
@@ -101,10 +103,15 @@ pub async fn take_unwoken(
     before: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<Uuid>> {
-    let sql = "UPDATE bgfiles_notices SET woken_at = $1 WHERE id IN ( \
-        SELECT id FROM bgfiles_notices WHERE status = 'pending' AND run_at <= $1 \
-        AND (lease_until IS NULL OR lease_until < $1) \
-        AND (woken_at IS NULL OR woken_at < $2) ORDER BY run_at LIMIT $3) \
+    // As for requests: by an index, and no more than can be taken.
+    let sql = "UPDATE bgfiles_notices SET woken_at = $1 WHERE id IN (SELECT id FROM ( \
+        SELECT * FROM (SELECT id, run_at FROM bgfiles_notices WHERE status = 'pending' \
+        AND woken_at IS NULL AND run_at <= $1 AND (lease_until IS NULL OR lease_until < $1) \
+        ORDER BY woken_at, run_at LIMIT $3) never UNION ALL \
+        SELECT * FROM (SELECT id, run_at FROM bgfiles_notices WHERE status = 'pending' \
+        AND woken_at < $2 AND run_at <= $1 AND (lease_until IS NULL OR lease_until < $1) \
+        ORDER BY woken_at LIMIT $3) long_ago \
+        ) forgotten ORDER BY run_at LIMIT $3) \
         AND (woken_at IS NULL OR woken_at < $2) RETURNING id";
     on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
         .bind(now)

@@ -72,8 +72,8 @@ pub(super) struct Xlsx {
 enum Place {
     /// Between two parts.
     Between(Zip),
-    /// In the midst of a sheet, whose end is known.
-    InSheet(Apart<Zip>, String),
+    /// In the midst of a sheet.
+    InSheet(Apart<Zip>),
     /// Broken.
     Gone,
 }
@@ -90,7 +90,7 @@ impl Xlsx {
         let widths: Vec<usize> = layout.columns.iter().map(first_width).collect();
         let mut encoder = Xlsx {
             zip: Place::Between(ZipWriter::new_stream(to)),
-            package: Package::new(&layout.columns, &widths, 1)?,
+            package: Package::of(&layout.columns)?,
             layout,
             widths,
             xml: Vec::with_capacity(BLOCK + BLOCK / 4),
@@ -122,24 +122,20 @@ impl Xlsx {
         let Place::Between(mut zip) = std::mem::replace(&mut self.zip, Place::Gone) else {
             return Err(Error::Internal("a sheet within a sheet".into()));
         };
-        if self.sheet <= 2 {
-            // With the widths as they are now; and what follows the first sheet has another head.
-            self.package = Package::new(&self.layout.columns, &self.widths, self.sheet)?;
-        }
         if self.sheet == 1 {
-            add_parts(&mut zip, &mut self.package, &Package::FIRST)?;
+            self.package.begin(&mut zip, self.layout.made_at)?;
         }
-        let (before, after) = self.package.around_rows()?;
         let options = options().compression_level(Some(COMPRESSION));
         zip.start_file(package::sheet_name(self.sheet), options).map_err(zip_error)?;
         let mut zip = Apart::new(zip);
+        let before = self.package.before_rows(self.sheet, &self.widths);
         zip.write_all(before.as_bytes()).map_err(io_error)?;
-        self.zip = Place::InSheet(zip, after);
+        self.zip = Place::InSheet(zip);
         self.pass_on()
     }
 
     fn pass_on(&mut self) -> Result<()> {
-        let Place::InSheet(zip, _) = &mut self.zip else { return Ok(()) };
+        let Place::InSheet(zip) = &mut self.zip else { return Ok(()) };
         zip.write_all(&self.xml).map_err(io_error)?;
         self.xml_of_sheet += self.xml.len() as u64;
         self.xml.clear();
@@ -151,10 +147,10 @@ impl Xlsx {
             self.begin_sheet()?;
         }
         self.pass_on()?;
-        let Place::InSheet(mut zip, after) = std::mem::replace(&mut self.zip, Place::Gone) else {
+        let Place::InSheet(mut zip) = std::mem::replace(&mut self.zip, Place::Gone) else {
             return Err(Error::OutputClosed);
         };
-        zip.write_all(after.as_bytes()).map_err(io_error)?;
+        zip.write_all(self.package.after_rows.as_bytes()).map_err(io_error)?;
         zip.into_inner().map_err(io_error)
     }
 
@@ -220,7 +216,7 @@ impl Xlsx {
             let column = &self.layout.columns[at];
             let message = format!(
                 "column {:?}, row {}: the text is longer than the {LONGEST_TEXT} characters that \
-                 an Excel cell can hold; ask for csv or jsonl",
+                 an Excel cell can hold; ask for csv, jsonl or parquet",
                 column.name,
                 self.rows + 1
             );
@@ -265,7 +261,9 @@ impl Encoder for Xlsx {
             Cell::Float(number) if number.is_finite() => {
                 self.number(looks.number, |xml| write_float(number, xml));
             }
-            Cell::Decimal(digits) if is_safe(digits) && digits.parse::<f64>().is_ok() => {
+            Cell::Decimal(digits)
+                if is_safe(digits) && digits.parse().is_ok_and(f64::is_finite) =>
+            {
                 self.number(looks.number, |xml| xml.extend_from_slice(digits.as_bytes()));
             }
             Cell::Date(day) if is_excel_date(day) => self.date(looks.date, serial(day), None),
@@ -300,10 +298,7 @@ impl Encoder for Xlsx {
 
     fn finish(mut self: Box<Self>) -> Result<()> {
         let mut zip = self.end_sheet()?;
-        if self.sheet > 2 {
-            self.package = Package::new(&self.layout.columns, &self.widths, self.sheet)?;
-        }
-        add_parts(&mut zip, &mut self.package, &Package::LAST)?;
+        self.package.end(&mut zip, &self.layout.columns, self.sheet)?;
         let mut sink = zip.finish().map_err(zip_error)?.into_inner();
         sink.flush().map_err(io_error)
     }
@@ -413,14 +408,6 @@ fn first_width(column: &Column) -> usize {
 
 fn options() -> SimpleFileOptions {
     SimpleFileOptions::default().compression_method(CompressionMethod::Deflated)
-}
-
-fn add_parts(zip: &mut Zip, package: &mut Package, names: &[&str]) -> Result<()> {
-    for name in names {
-        zip.start_file(*name, options()).map_err(zip_error)?;
-        zip.write_all(package.part(name)?.as_bytes()).map_err(io_error)?;
-    }
-    Ok(())
 }
 
 fn zip_error(error: zip::result::ZipError) -> Error {

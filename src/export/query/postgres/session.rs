@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool, Postgres, Row, pool::PoolConnection};
+use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row, pool::PoolConnection};
 
 use super::super::Deadline;
 use crate::error::{Error, Result};
@@ -27,19 +27,19 @@ impl Session {
         let conn = pool.acquire().await?;
         let deadline = Deadline::new(timeout);
         let mut session = Session { conn: Some(conn), pool: pool.clone(), pid: None, deadline };
-        sqlx::query("BEGIN TRANSACTION READ ONLY").execute(session.conn()?).await?;
         // What we show must not depend on how the server happens to be configured.
         let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
-        let row = sqlx::query(
-            "SELECT pg_backend_pid(), set_config('statement_timeout', $1, true), \
+        let sql = format!(
+            "BEGIN TRANSACTION READ ONLY; \
+             SELECT pg_backend_pid(), set_config('statement_timeout', '{milliseconds}', true), \
              set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true), \
              set_config('IntervalStyle', 'postgres', true), \
-             set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true)",
-        )
-        .bind(milliseconds.to_string())
-        .fetch_one(session.conn()?)
-        .await?;
-        session.pid = Some(row.try_get(0)?);
+             set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true)"
+        );
+        // Both at once; a number is all that was put in. Its answer is text.
+        let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(session.conn()?).await?;
+        let pid: &str = row.try_get_raw(0)?.as_str().map_err(sqlx::Error::Decode)?;
+        session.pid = pid.parse().ok();
         Ok(session)
     }
 

@@ -1,6 +1,7 @@
 //! A SQLite file with its connections, each with a progress handler as the statement timeout.
 
 use std::{
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -27,7 +28,7 @@ pub struct SqliteFile(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     path: PathBuf,
-    idle: Mutex<Vec<Connection>>,
+    idle: Mutex<Vec<(Identity, Connection)>>,
     slots: Arc<Semaphore>,
 }
 
@@ -57,7 +58,7 @@ impl SqliteFile {
         let is_abandoned = abandoned.0.clone();
         let task = tokio::task::spawn_blocking(move || {
             let _slot = slot;
-            let conn = shared.connect()?;
+            let (identity, conn) = shared.connect()?;
             let go_on = move || !is_abandoned.load(Relaxed) && !deadline.has_passed();
             conn.progress_handler(INSTRUCTIONS, Some(move || !go_on()))?;
             let done = work(&conn).map_err(|error| match error {
@@ -69,7 +70,7 @@ impl SqliteFile {
                 other => other,
             })?;
             conn.progress_handler(0, None::<fn() -> bool>)?;
-            shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push(conn);
+            shared.idle.lock().unwrap_or_else(PoisonError::into_inner).push((identity, conn));
             Ok(done)
         });
         match task.await {
@@ -80,17 +81,27 @@ impl SqliteFile {
     }
 }
 
+/// Which file it is, whatever its name: device and inode.
+type Identity = Option<(u64, u64)>;
+
 impl Shared {
-    fn connect(&self) -> Result<Connection> {
-        if let Some(conn) = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop() {
-            return Ok(conn);
+    fn connect(&self) -> Result<(Identity, Connection)> {
+        let identity: Identity =
+            std::fs::metadata(&self.path).ok().map(|file| (file.dev(), file.ino()));
+        {
+            let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+            // A file that was put in the place of another is another.
+            idle.retain(|(of, _)| *of == identity);
+            if let Some(known) = idle.pop() {
+                return Ok(known);
+            }
         }
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(&self.path, flags)?;
         conn.busy_timeout(BUSY)?;
         // Also holds what a statement might attach.
         conn.pragma_update(None, "query_only", true)?;
-        Ok(conn)
+        Ok((identity, conn))
     }
 }
 

@@ -82,6 +82,7 @@ pub(in crate::web::pages) async fn list(
         files,
         next,
         q => which.q,
+        searched => store::SEARCHED,
         status => which.status,
         statuses => Status::ALL.map(Status::as_str),
         file_type => which.file_type,

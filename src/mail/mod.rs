@@ -1,33 +1,30 @@
 //! Sending mail: SMTP, a folder of `.eml` files, or memory.
 //!
 //! A [`Mail`] is built from templates by its caller; here it becomes a message with text and HTML
-//! twins, and no field can bring a header of its own.
+//! twins, and no field can bring a header of its own. Connections to a server are kept for the next
+//! mail (`smtp.rs`), and never hold a packet back (`server.rs`): a few thousand mails take seconds.
+
+mod encrypted;
+mod server;
+mod smtp;
 
 use std::{
     path::PathBuf,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
 use lettre::{
-    Address, AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
+    Address, Message,
     message::{
         Mailbox, MultiPart,
         header::{HeaderName, HeaderValue},
     },
-    transport::smtp::{
-        PoolConfig,
-        authentication::Credentials,
-        client::{Certificate, Tls, TlsParameters},
-    },
 };
 use url::Url;
 
+use self::{server::Server, smtp::Smtp};
 use crate::error::{Error, Result};
-
-/// How long one SMTP command may take.
-const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A mail, ready to be sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -53,7 +50,7 @@ pub struct Mailer {
 
 #[derive(Clone, Debug)]
 enum Transport {
-    Smtp(AsyncSmtpTransport<Tokio1Executor>),
+    Smtp(Arc<Smtp>),
     File(PathBuf),
     Memory(Arc<Mutex<Vec<Mail>>>),
 }
@@ -80,7 +77,7 @@ impl Mailer {
                     .map_err(|e| wrong(&format!("{}: {e}", folder.display())))?;
                 Transport::File(folder)
             }
-            "smtp" | "smtps" => Transport::Smtp(smtp(&parsed)?),
+            "smtp" | "smtps" => Transport::Smtp(Smtp::new(Server::parse(&parsed)?)),
             other => {
                 return Err(wrong(&format!(
                     "{other}: is not known; use smtp://…, smtps://…, file:FOLDER or memory:"
@@ -97,8 +94,8 @@ impl Mailer {
     pub async fn send(&self, mail: &Mail, now: DateTime<Utc>) -> Result<()> {
         let message = self.message(mail, now)?;
         match &self.transport {
-            Transport::Smtp(transport) => {
-                transport.send(message).await.map(drop).map_err(|e| classify(&e))
+            Transport::Smtp(smtp) => {
+                Ok(smtp.send(message.envelope(), &message.formatted()).await?)
             }
             Transport::File(folder) => write_eml(folder, mail, &message.formatted()).await,
             Transport::Memory(sent) => {
@@ -164,51 +161,6 @@ fn parse_from(text: &str) -> Result<Mailbox> {
             "BGFILES_MAIL_FROM: {text:?} is no sender; write `Name <name@example.com>`"
         ))
     })
-}
-
-fn smtp(url: &Url) -> Result<AsyncSmtpTransport<Tokio1Executor>> {
-    let host = url.host_str().ok_or_else(|| wrong("names no host"))?;
-    let option = |name: &str| url.query_pairs().find(|(n, _)| n == name).map(|(_, v)| v);
-    let mut parameters = TlsParameters::builder(host.to_owned());
-    if let Some(ca) = option("ca") {
-        let pem = std::fs::read(ca.as_ref()).map_err(|e| wrong(&format!("ca={ca}: {e}")))?;
-        let certificate =
-            Certificate::from_pem(&pem).map_err(|e| wrong(&format!("ca={ca}: {e}")))?;
-        parameters = parameters.add_root_certificate(certificate);
-    }
-    let parameters = parameters.build().map_err(|e| wrong(&e.to_string()))?;
-    let tls = option("tls");
-    let (tls, port) = match (url.scheme(), tls.as_deref()) {
-        ("smtps", None) => (Tls::Wrapper(parameters), 465),
-        ("smtp", None | Some("required")) => (Tls::Required(parameters), 587),
-        ("smtp", Some("opportunistic")) => (Tls::Opportunistic(parameters), 587),
-        ("smtp", Some("none")) => (Tls::None, 25),
-        _ => return Err(wrong("tls= must be required, opportunistic or none, and not with smtps")),
-    };
-    let mut builder = AsyncSmtpTransport::<Tokio1Executor>::builder_dangerous(host)
-        .port(url.port().unwrap_or(port))
-        .tls(tls)
-        .timeout(Some(TIMEOUT))
-        .pool_config(PoolConfig::new().max_size(4));
-    if !url.username().is_empty() {
-        let decode = |text: &str| {
-            percent_encoding::percent_decode_str(text).decode_utf8_lossy().into_owned()
-        };
-        let password = decode(url.password().unwrap_or_default());
-        builder = builder.credentials(Credentials::new(decode(url.username()), password));
-    }
-    Ok(builder.build())
-}
-
-/// A server's 5xx is final, except where it speaks of us and not of the message (530 to 538:
-/// authentication), which an operator can mend within the day. All else (no connection, time-out,
-/// TLS, 4xx) is temporary; lettre itself does not count a refused connection as such.
-fn classify(error: &lettre::transport::smtp::Error) -> Error {
-    let about_us = error.status().is_some_and(|code| {
-        let number: u16 = code.into();
-        (530..=538).contains(&number)
-    });
-    Error::Mail { temporary: !error.is_permanent() || about_us, message: error.to_string() }
 }
 
 /// The name is the Message-ID: a repeat replaces the first one.
