@@ -1,0 +1,1 @@
+"""The stack that people build by hand: Django, Celery, Redis and XlsxWriter."""

@@ -1,0 +1,5 @@
+import django
+
+django.setup()
+
+from .tasks import app  # noqa: E402, F401
