@@ -10,7 +10,7 @@ from .load import Poster, Sink, post_many, wrk
 from .service import Service
 from .timing import spread
 
-CONNECTIONS = 8
+CONNECTIONS = 32
 MIDDLE = "Medians of the rounds. The worker is off. {} connections post ten-row exports."
 LONE = "An idle machine: one ten-row export after the other, each as XLSX, each with its mail."
 BURST = "Ten-row exports posted by 4 connections; from the first post to the last mail."

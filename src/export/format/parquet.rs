@@ -28,7 +28,7 @@ use chrono::{Datelike, NaiveTime, Timelike};
 use chrono_tz::Tz;
 use parquet::{
     arrow::ArrowWriter, basic::Compression, errors::ParquetError,
-    file::properties::WriterProperties,
+    file::properties::WriterProperties, schema::types::ColumnPath,
 };
 
 use super::{Encoder, Layout, Sink, io_error};
@@ -45,6 +45,9 @@ const BATCH: usize = 8_192;
 const BATCH_BYTES: usize = 4 * 1024 * 1024;
 /// A row group ends at so many encoded bytes, which are all in memory until then.
 const ROW_GROUP: usize = 24 * 1024 * 1024;
+/// A column's dictionary is given up at this many bytes; the library's 1 MiB means to look up a
+/// hundred thousand unique numbers first.
+const DICTIONARY: usize = 256 * 1024;
 /// Digits of the largest decimal.
 const MOST_DIGITS: u8 = 38;
 
@@ -97,7 +100,16 @@ impl Parquet {
         let fields =
             fields.map(|(column, cells)| Field::new(&column.name, cells.data_type(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let properties = WriterProperties::builder().set_compression(Compression::SNAPPY).build();
+        let mut properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_dictionary_page_size_limit(DICTIONARY);
+        for (column, cells) in columns.iter().zip(&cells) {
+            if !cells.repeat() {
+                let path = ColumnPath::new(vec![column.name.clone()]);
+                properties = properties.set_column_dictionary_enabled(path, false);
+            }
+        }
+        let properties = properties.build();
         let writer =
             ArrowWriter::try_new(to, schema.clone(), Some(properties)).map_err(parquet_error)?;
         self.state = State::Writing(Box::new(File { writer, schema, cells, rows: 0, bytes: 0 }));
@@ -239,6 +251,12 @@ impl Cells {
             Some(Kind::Bytes) => Cells::Bytes(BinaryBuilder::new()),
             Some(Kind::Text | Kind::Json | Kind::Uuid) | None => Cells::Text(StringBuilder::new()),
         }
+    }
+
+    /// Whether the same values may well come again. Of what does not repeat, a dictionary is work
+    /// for nothing.
+    fn repeat(&self) -> bool {
+        !matches!(self, Cells::Float(_) | Cells::Time(_) | Cells::Moment(_) | Cells::Wall(_))
     }
 
     fn data_type(&self) -> DataType {

@@ -23,6 +23,7 @@ use crate::{
     export::{
         criteria::{Given, Type},
         definition::Definition,
+        format::Format,
         table::Table,
         value::Column,
     },
@@ -68,6 +69,9 @@ pub(super) async fn write(
 ) -> Result<()> {
     let mut session = Session::begin(pool, definition.timeout).await?;
     let mut plan = Plan::make(&mut session, definition, &job.language).await?;
+    if job.request.format == Format::Parquet.name() {
+        plan.ask_for_digits(&mut session).await?;
+    }
     let columns = std::mem::take(&mut plan.columns);
     let table = Table::new(out, job, columns)?.with_max_rows(definition.max_rows);
     let is_given = |name: &str| given.iter().any(|one| one.name == name && !one.values.is_empty());

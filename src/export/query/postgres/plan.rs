@@ -19,6 +19,8 @@ pub(super) struct Plan {
     pub names: Vec<String>,
     pub reads: Vec<Read>,
     fetches: Vec<Fetch>,
+    /// Of columns that are `numeric`: the table that they come from and their number there.
+    numbers: Vec<Option<(i64, i16)>>,
 }
 
 /// The form in which a column is asked for.
@@ -40,11 +42,15 @@ impl Plan {
     ) -> Result<Plan> {
         let found = columns(session, definition).await?;
         check_names(definition, found.iter().map(|one| one.name.as_str()))?;
-        let digits = digits(session, &found).await?;
         let unknown = found.iter().map(|one| one.oid).filter(|oid| built_in(*oid).is_none());
         let types = types(session, unknown.collect()).await?;
-        let mut plan =
-            Plan { columns: Vec::new(), names: Vec::new(), reads: Vec::new(), fetches: Vec::new() };
+        let mut plan = Plan {
+            columns: Vec::new(),
+            names: Vec::new(),
+            reads: Vec::new(),
+            fetches: Vec::new(),
+            numbers: Vec::new(),
+        };
         for Found { name, oid, origin } in found {
             let looked_up = || types.iter().find(|one| one.oid == oid).and_then(Type::how);
             let Some((fetch, read, kind)) = built_in(oid).or_else(looked_up) else {
@@ -55,16 +61,23 @@ impl Plan {
                 );
                 return Err(fault(definition, message));
             };
-            let known = digits.iter().find(|one| Some((one.table, one.number)) == origin);
-            plan.columns.push(Column {
-                digits: known.and_then(Digits::read).filter(|_| oid == NUMERIC),
-                ..column(definition, language, &name, Some(kind))
-            });
+            plan.columns.push(column(definition, language, &name, Some(kind)));
+            plan.numbers.push(origin.filter(|_| oid == NUMERIC));
             plan.names.push(name);
             plan.reads.push(read);
             plan.fetches.push(fetch);
         }
         Ok(plan)
+    }
+
+    /// Asks how many digits numbers have, for formats that have to know.
+    pub(super) async fn ask_for_digits(&mut self, session: &mut Session) -> Result<()> {
+        let digits = digits(session, self.numbers.iter().flatten().copied()).await?;
+        for (column, origin) in self.columns.iter_mut().zip(&self.numbers) {
+            let known = digits.iter().find(|one| Some((one.table, one.number)) == *origin);
+            column.digits = known.and_then(Digits::read);
+        }
+        Ok(())
     }
 
     /// The cell of a column, of its bytes.
@@ -145,10 +158,12 @@ impl Digits {
     }
 }
 
-/// What the tables say of the numbers among these columns.
-async fn digits(session: &mut Session, found: &[Found]) -> Result<Vec<Digits>> {
-    let numbers = found.iter().filter(|one| one.oid == NUMERIC);
-    let (tables, numbers): (Vec<i64>, Vec<i16>) = numbers.filter_map(|one| one.origin).unzip();
+/// What tables say of these columns: each a table and a number there.
+async fn digits(
+    session: &mut Session,
+    columns: impl Iterator<Item = (i64, i16)>,
+) -> Result<Vec<Digits>> {
+    let (tables, numbers): (Vec<i64>, Vec<i16>) = columns.unzip();
     if tables.is_empty() {
         return Ok(Vec::new());
     }
