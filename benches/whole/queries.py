@@ -16,7 +16,7 @@ AND lease_until < now() AND (woken_at IS NULL OR woken_at < now() - interval '10
 AND (woken_at IS NULL OR woken_at < now() - interval '10 seconds') RETURNING id""",
     "claim": """UPDATE bgfiles_file_requests SET status = 'running', generation = generation + 1,
 attempts = attempts + 1, lease_until = now() + interval '10 seconds', leased_by = 'a worker'
-WHERE id = (SELECT id FROM bgfiles_file_requests WHERE status = 'pending' LIMIT 1)
+WHERE id = (SELECT id FROM bgfiles_file_requests WHERE status = 'pending' ORDER BY run_at LIMIT 1)
 AND ((status = 'pending' AND run_at <= now()) OR (status = 'running' AND lease_until < now())) RETURNING *""",
     "to-handle": """SELECT * FROM (
 SELECT * FROM (SELECT * FROM bgfiles_file_requests WHERE status = 'pending'
