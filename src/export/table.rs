@@ -19,9 +19,9 @@ use crate::{
 };
 
 /// Rows of a batch.
-pub(super) const BATCH_ROWS: usize = 512;
+const BATCH_ROWS: usize = 512;
 /// A batch of long rows is passed on earlier: at this many bytes.
-pub(super) const BATCH_BYTES: usize = 512 * 1024;
+const BATCH_BYTES: usize = 512 * 1024;
 /// Batches that wait for the encoder.
 const DEPTH: usize = 2;
 /// Rows between two looks at whether to go on.
@@ -144,26 +144,28 @@ impl Rows {
     }
 }
 
-/// Batches of rows on their way to the thread that encodes them.
-pub(super) struct Feeder<B> {
+/// Rows on their way to the thread that encodes them, in batches.
+pub(super) struct Feeder<R> {
     /// `None` once the encoder's outcome was handed out.
-    running: Option<Running<B>>,
+    running: Option<Running<R>>,
     cancelled: CancellationToken,
+    batch: Vec<R>,
+    batch_bytes: usize,
 }
 
-type Running<B> = (mpsc::Sender<Message<B>>, JoinHandle<Result<()>>);
+type Running<R> = (mpsc::Sender<Message<R>>, JoinHandle<Result<()>>);
 
-enum Message<B> {
-    Batch(B),
+enum Message<R> {
+    Batch(Vec<R>),
     /// A channel that just closes means that the rows are not complete.
     Finish,
 }
 
-impl<B: Send + 'static> Feeder<B> {
-    /// Starts the thread, which hands each batch to `each`.
+impl<R: Send + 'static> Feeder<R> {
+    /// Starts the thread, which hands each row to `each`.
     pub(super) fn start(
         table: Table,
-        mut each: impl FnMut(B, &mut Rows) -> Result<()> + Send + 'static,
+        mut each: impl FnMut(R, &mut Rows) -> Result<()> + Send + 'static,
     ) -> Self {
         let cancelled = table.cancelled.clone();
         let (to, mut from) = mpsc::channel(DEPTH);
@@ -171,35 +173,52 @@ impl<B: Send + 'static> Feeder<B> {
             table.write(|rows| {
                 loop {
                     match from.blocking_recv() {
-                        Some(Message::Batch(batch)) => each(batch, rows)?,
+                        Some(Message::Batch(batch)) => {
+                            batch.into_iter().try_for_each(|row| each(row, rows))?;
+                        }
                         Some(Message::Finish) => return Ok(()),
                         None => return Err(Error::OutputClosed),
                     }
                 }
             })
         };
-        Feeder { running: Some((to, tokio::task::spawn_blocking(encode))), cancelled }
+        let running = Some((to, tokio::task::spawn_blocking(encode)));
+        Feeder { running, cancelled, batch: Vec::new(), batch_bytes: 0 }
     }
 
-    /// Waits while the encoder is behind.
+    /// Takes a row of about so many bytes; waits while the encoder is behind.
     ///
     /// # Errors
     /// [`Error::Cancelled`]; [`Error::OutputClosed`] when nobody reads any more; the first error
     /// of the encoder, some rows late.
-    pub(super) async fn send(&mut self, batch: B) -> Result<()> {
+    pub(super) async fn push(&mut self, row: R, bytes: usize) -> Result<()> {
+        self.batch.push(row);
+        self.batch_bytes += bytes;
+        if self.batch.len() >= BATCH_ROWS || self.batch_bytes >= BATCH_BYTES {
+            self.send_batch().await?;
+            // Rows that are ready without waiting would keep this thread from everything else.
+            tokio::task::yield_now().await;
+        }
+        Ok(())
+    }
+
+    async fn send_batch(&mut self) -> Result<()> {
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_ROWS));
+        self.batch_bytes = 0;
         self.pass_on(Message::Batch(batch)).await
     }
 
     /// Waits until all of it was taken by the reader.
     ///
     /// # Errors
-    /// As [`Feeder::send`].
+    /// As [`Feeder::push`].
     pub(super) async fn finish(mut self) -> Result<()> {
+        self.send_batch().await?;
         self.pass_on(Message::Finish).await?;
         self.outcome().await
     }
 
-    async fn pass_on(&mut self, message: Message<B>) -> Result<()> {
+    async fn pass_on(&mut self, message: Message<R>) -> Result<()> {
         let Some((to, _)) = &self.running else { return Err(Error::OutputClosed) };
         let sent = tokio::select! {
             biased;
@@ -246,15 +265,13 @@ impl<B: Send + 'static> Feeder<B> {
 pub struct TableWriter {
     state: State,
     columns: usize,
-    batch: Vec<Row>,
-    batch_bytes: usize,
     rows: u64,
 }
 
 enum State {
     /// Nothing was passed on yet. Boxed, as it is much larger than the rest.
     New(Box<Table>),
-    Running(Feeder<Vec<Row>>),
+    Running(Feeder<Row>),
     /// In the midst of starting.
     Gone,
 }
@@ -268,8 +285,6 @@ impl TableWriter {
         Ok(TableWriter {
             columns: columns.len(),
             state: State::New(Box::new(Table::new(out, job, columns)?)),
-            batch: Vec::new(),
-            batch_bytes: 0,
             rows: 0,
         })
     }
@@ -316,12 +331,8 @@ impl TableWriter {
             )));
         }
         self.rows += 1;
-        self.batch_bytes += row.iter().map(Value::weight).sum::<usize>();
-        self.batch.push(row);
-        if self.batch.len() >= BATCH_ROWS || self.batch_bytes >= BATCH_BYTES {
-            self.pass_on().await?;
-        }
-        Ok(())
+        let bytes = row.iter().map(Value::weight).sum();
+        self.feeder()?.push(row, bytes).await
     }
 
     /// Rows taken so far.
@@ -334,23 +345,14 @@ impl TableWriter {
     /// # Errors
     /// As [`TableWriter::row`].
     pub async fn finish(mut self) -> Result<()> {
-        self.pass_on().await?;
+        self.feeder()?;
         match self.state {
             State::Running(feeder) => feeder.finish().await,
             State::New(_) | State::Gone => Err(Error::OutputClosed),
         }
     }
 
-    async fn pass_on(&mut self) -> Result<()> {
-        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_ROWS));
-        self.batch_bytes = 0;
-        self.feeder()?.send(batch).await?;
-        // Rows that are ready without waiting would keep this thread from everything else.
-        tokio::task::yield_now().await;
-        Ok(())
-    }
-
-    fn feeder(&mut self) -> Result<&mut Feeder<Vec<Row>>> {
+    fn feeder(&mut self) -> Result<&mut Feeder<Row>> {
         if let State::New(_) = self.state
             && let State::New(table) = std::mem::replace(&mut self.state, State::Gone)
         {
@@ -363,14 +365,9 @@ impl TableWriter {
     }
 }
 
-fn encode(batch: Vec<Row>, rows: &mut Rows) -> Result<()> {
-    for row in batch {
-        for value in &row {
-            rows.cell(value.cell())?;
-        }
-        rows.end()?;
-    }
-    Ok(())
+fn encode(row: Row, rows: &mut Rows) -> Result<()> {
+    row.iter().try_for_each(|value| rows.cell(value.cell()))?;
+    rows.end()
 }
 
 fn too_many_rows(limit: u64) -> Error {

@@ -30,16 +30,23 @@ pub async fn make(
     new.format = Some((export as &dyn Handler).choose_format(Some(format))?);
     new.timezone = Some(zone.into());
     let job = Job::new(new.into_row(start()))?;
-    let (out, mut bytes) = Output::channel();
+    let (out, bytes) = Output::channel();
+    whole(export.write(&job, out), bytes).await
+}
+
+/// All that is written, if it was written well.
+pub async fn whole(
+    write: impl Future<Output = Result<(), Error>>,
+    mut bytes: tokio::sync::mpsc::Receiver<Bytes>,
+) -> Result<Vec<u8>, Error> {
     let read = async {
         let mut all = Vec::new();
         while let Some(chunk) = bytes.recv().await {
-            let chunk: Bytes = chunk;
             all.extend_from_slice(&chunk);
         }
         all
     };
-    let (written, all) = tokio::join!(export.write(&job, out), read);
+    let (written, all) = tokio::join!(write, read);
     written.map(|()| all)
 }
 

@@ -11,14 +11,13 @@ use bgfiles::{
     Error, Job, Output,
     export::{Column, DeclaredExport, Definition, Source, TableWriter, Value},
 };
-use bytes::Bytes;
 use calamine::{Data, Reader, Xlsx};
 use chrono::{NaiveDate, NaiveTime};
 use rust_xlsxwriter::{Format, Workbook, Worksheet};
 use serde_json::json;
 
 use crate::{
-    declared::{define, make, text},
+    declared::{define, make, text, whole},
     support::{Kind, TestApp, app::start, both, smtp::python},
 };
 
@@ -32,7 +31,7 @@ async fn table(
     let mut new = TestApp::new_request("thing", "");
     new.format = Some(format.into());
     let job = Job::new(new.into_row(start()))?;
-    let (out, mut bytes) = Output::channel();
+    let (out, bytes) = Output::channel();
     let write = async {
         let mut table = TableWriter::new(out, &job, columns)?;
         if let Some(rows) = rows_per_sheet {
@@ -43,16 +42,7 @@ async fn table(
         }
         table.finish().await
     };
-    let read = async {
-        let mut all = Vec::new();
-        while let Some(chunk) = bytes.recv().await {
-            let chunk: Bytes = chunk;
-            all.extend_from_slice(&chunk);
-        }
-        all
-    };
-    let (written, all) = tokio::join!(write, read);
-    written.map(|()| all)
+    whole(write, bytes).await
 }
 
 fn columns() -> Vec<Column> {

@@ -7,7 +7,7 @@ use futures::TryStreamExt;
 use super::{plan::Plan, session::Session};
 use crate::{
     error::{Error, Result},
-    export::table::{BATCH_BYTES, BATCH_ROWS, Feeder, Rows, Table},
+    export::table::{Feeder, Rows, Table},
 };
 
 /// What the data begin with; eleven bytes (PostgreSQL, "COPY", binary format).
@@ -22,35 +22,22 @@ pub(super) async fn fetch(
     table: Table,
 ) -> Result<()> {
     let (mut text, mut has_begun) = (String::new(), false);
-    let mut feeder = Feeder::start(table, move |batch: Vec<Bytes>, rows| {
-        for message in &batch {
-            let mut bytes: &[u8] = message;
-            if !has_begun {
-                bytes =
-                    bytes.get(HEADER..).filter(|_| bytes.starts_with(SIGNATURE)).ok_or_else(odd)?;
-                has_begun = true;
-            }
-            feed(&plan, bytes, &mut text, rows)?;
+    let mut feeder = Feeder::start(table, move |message: Bytes, rows| {
+        let mut bytes: &[u8] = &message;
+        if !has_begun {
+            bytes = bytes.get(HEADER..).filter(|_| bytes.starts_with(SIGNATURE)).ok_or_else(odd)?;
+            has_begun = true;
         }
-        Ok(())
+        feed(&plan, bytes, &mut text, rows)
     });
     let explain = session.explainer();
     let sql = format!("COPY (\n{query}\n) TO STDOUT (FORMAT binary)");
     let mut messages = session.conn()?.copy_out_raw(&sql).await.map_err(&explain)?;
-    let (mut batch, mut bytes) = (Vec::with_capacity(BATCH_ROWS), 0);
     while let Some(message) = messages.try_next().await.map_err(&explain)? {
-        bytes += message.len();
-        batch.push(message);
-        if batch.len() >= BATCH_ROWS || bytes >= BATCH_BYTES {
-            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ROWS));
-            feeder.send(full).await?;
-            bytes = 0;
-            // Rows that are ready without waiting would keep this thread from everything else.
-            tokio::task::yield_now().await;
-        }
+        let bytes = message.len();
+        feeder.push(message, bytes).await?;
     }
     drop(messages);
-    feeder.send(batch).await?;
     session.end().await?;
     feeder.finish().await
 }

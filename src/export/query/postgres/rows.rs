@@ -10,7 +10,7 @@ use sqlx::{
 use super::{plan::Plan, session::Session};
 use crate::{
     error::{Error, Result},
-    export::table::{BATCH_BYTES, BATCH_ROWS, Feeder, Rows, Table},
+    export::table::{Feeder, Rows, Table},
 };
 
 pub(super) async fn fetch(
@@ -20,25 +20,15 @@ pub(super) async fn fetch(
     table: Table,
 ) -> Result<()> {
     let mut text = String::new();
-    let mut feeder = Feeder::start(table, move |batch: Vec<PgRow>, rows| {
-        batch.iter().try_for_each(|row| feed(&plan, row, &mut text, rows))
-    });
+    let mut feeder =
+        Feeder::start(table, move |row: PgRow, rows| feed(&plan, &row, &mut text, rows));
     let explain = session.explainer();
     let mut rows = query.fetch(session.conn()?);
-    let (mut batch, mut bytes) = (Vec::with_capacity(BATCH_ROWS), 0);
     while let Some(row) = rows.try_next().await.map_err(&explain)? {
-        bytes += weight(&row);
-        batch.push(row);
-        if batch.len() >= BATCH_ROWS || bytes >= BATCH_BYTES {
-            let full = std::mem::replace(&mut batch, Vec::with_capacity(BATCH_ROWS));
-            feeder.send(full).await?;
-            bytes = 0;
-            // Rows that are ready without waiting would keep this thread from everything else.
-            tokio::task::yield_now().await;
-        }
+        let bytes = weight(&row);
+        feeder.push(row, bytes).await?;
     }
     drop(rows);
-    feeder.send(batch).await?;
     session.end().await?;
     feeder.finish().await
 }
