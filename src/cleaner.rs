@@ -13,6 +13,7 @@ use crate::{
     auth_token::{self, limit_store},
     error::{Error, Result},
     file_request::{self, Status, store},
+    ids::RequestId,
     operations::{self, SweepRun},
     request_token,
     storage::StorageKey,
@@ -312,6 +313,7 @@ async fn expired_requests(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Resu
             let row = store::begin_removal(&mut tx, id, threshold).await?;
             tx.commit().await?;
             let Some(row) = row else { continue };
+            crate::failpoint::reached("cleaning");
             match toolbox.remove(&row).await {
                 Ok(()) => run.removed += 1,
                 Err(error) => {
@@ -329,7 +331,9 @@ async fn orphan_objects(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result
     const NAME: &str = "orphan_objects";
     let before = keep.before(toolbox.clock.now());
     let mut run = Run::new(limits);
-    run.removed += toolbox.storage.sweep_partial(before).await?;
+    if let Some(ended) = unfinished_uploads(toolbox, before, &mut run).await? {
+        return Ok(run.swept(NAME, ended, None));
+    }
     // Fused: its end is met once by the last objects and once more after them.
     let mut objects = toolbox.storage.list().fuse();
     loop {
@@ -363,20 +367,68 @@ async fn orphan_objects(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result
     }
 }
 
+/// What is left of uploads whose process did not live to give them up.
+async fn unfinished_uploads(
+    toolbox: &Toolbox,
+    before: DateTime<Utc>,
+    run: &mut Run,
+) -> Result<Option<Ended>> {
+    let uploads = match toolbox.storage.unfinished().await {
+        Ok(uploads) => uploads,
+        Err(error) => {
+            // A bucket may keep us from listing them; objects are swept all the same.
+            tracing::warn!(%error, "could not see which uploads were cut off");
+            run.failed += 1;
+            return Ok(None);
+        }
+    };
+    for upload in uploads.iter().filter(|upload| upload.begun < before) {
+        if let Some(ended) = run.ended() {
+            return Ok(Some(ended));
+        }
+        let states = states(toolbox, &[upload.key]).await?;
+        if states.get(&upload.key.request).is_some_and(|state| is_making(state, upload.key)) {
+            continue;
+        }
+        match toolbox.storage.give_up(upload).await {
+            Ok(()) => run.removed += 1,
+            Err(error) => {
+                tracing::warn!(object = %upload.key, %error, "could not give up an upload");
+                run.failed += 1;
+            }
+        }
+        run.pause().await;
+    }
+    Ok(None)
+}
+
 /// Those of the objects that no request refers to, and that none is making.
 async fn unwanted(toolbox: &Toolbox, keys: &[StorageKey]) -> Result<Vec<StorageKey>> {
+    let states = states(toolbox, keys).await?;
+    let wanted = |key: &&StorageKey| {
+        let state = states.get(&key.request);
+        state.is_some_and(|state| has(state, **key) || is_making(state, **key))
+    };
+    Ok(keys.iter().filter(|key| !wanted(key)).copied().collect())
+}
+
+fn has(state: &store::ObjectState, key: StorageKey) -> bool {
+    state.storage_key.as_ref().is_some_and(|at| *at == key.to_string())
+}
+
+fn is_making(state: &store::ObjectState, key: StorageKey) -> bool {
+    state.status == Status::Running && state.generation == key.generation
+}
+
+/// What is known of the requests that the objects were made for.
+async fn states(
+    toolbox: &Toolbox,
+    keys: &[StorageKey],
+) -> Result<HashMap<RequestId, store::ObjectState>> {
     let ids: Vec<_> = keys.iter().map(|key| key.request).collect();
     let mut tx = toolbox.db.read().await?;
     let states = store::object_states(&mut tx, &ids).await?;
-    let states: HashMap<_, _> = states.into_iter().map(|state| (state.id, state)).collect();
-    let wanted = |key: &StorageKey| {
-        states.get(&key.request).is_some_and(|state| {
-            let made = state.storage_key.as_deref() == Some(key.to_string().as_str());
-            let being_made = state.status == Status::Running && state.generation == key.generation;
-            made || being_made
-        })
-    };
-    Ok(keys.iter().filter(|key| !wanted(key)).copied().collect())
+    Ok(states.into_iter().map(|state| (state.id, state)).collect())
 }
 
 async fn queue(toolbox: &Toolbox, keep: Keep, limits: Limits) -> Result<Swept> {

@@ -454,7 +454,7 @@ pub struct Config {
 }
 
 /// Text that is never printed.
-#[derive(Clone, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Deserialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 

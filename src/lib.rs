@@ -26,6 +26,7 @@ pub mod config;
 pub mod db;
 pub mod error;
 pub mod export;
+mod failpoint;
 pub mod file_request;
 pub mod ids;
 pub mod limits;

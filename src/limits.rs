@@ -2,7 +2,15 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Datelike, TimeDelta, Utc};
+
+/// What to say of a time that [`is_plain`] refuses.
+pub const PLAIN_TIME: &str = "must be in the years 1 to 9999";
+
+/// Whether RFC 3339 can write a time. PostgreSQL does not keep all others, and nobody means them.
+pub fn is_plain(at: DateTime<Utc>) -> bool {
+    (1..=9999).contains(&at.year())
+}
 
 /// `N/s`, `N/m`, `N/h` or `N/d`: a bucket that holds N calls and fills evenly, N in each period.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    db::{Conn, Db, is_usable, on},
+    db::{Conn, Db, is_at_rest, is_usable, on},
     error::{Error, Result},
     ids::RequestId,
 };
@@ -210,7 +210,8 @@ pub struct Slots {
     pub slots: usize,
 }
 
-/// Works a queue off until `stop` fires, which should be once no job runs any more: a stopped worker
+/// Works a queue off until `stop` fires, calling `heard` when PostgreSQL announces new jobs, whoever
+/// fetches them. `stop` should fire once no job runs any more: a stopped worker
 /// of apalis neither says that it lives nor acknowledges, and may hold a transaction open.
 ///
 /// It also ends when the backend gives up (a database that is away for long); the caller starts it
@@ -222,6 +223,7 @@ pub async fn work(
     db: &Db,
     kind: Kind,
     slots: Slots,
+    heard: impl Fn() + Send + Sync + 'static,
     job: impl Fn(Uuid) -> BoxFuture<'static, ()> + Send + Sync + 'static,
     stop: CancellationToken,
 ) -> Result<()> {
@@ -253,13 +255,16 @@ pub async fn work(
                 .lock_tasks(false);
             let backend =
                 PostgresStorage::<serde_json::Value>::new(&own_pool(pool)).with_config(config);
-            let inserts = listen(pool.clone(), kind);
+            let inserts = listen(pool.clone(), kind, heard);
             work!(backend.poll_with_strategy(Ticks::new(TICK_POSTGRES, Some(inserts))))
         }
         Db::Sqlite(pool) => {
             // As in `own_pool`.
             let options = (*pool.connect_options()).clone().synchronous(SqliteSynchronous::Normal);
-            let pool = SqlitePoolOptions::new().max_connections(OWN).connect_lazy_with(options);
+            let pool = SqlitePoolOptions::new()
+                .max_connections(OWN)
+                .before_acquire(|conn, meta| Box::pin(is_at_rest(conn, meta)))
+                .connect_lazy_with(options);
             let config = apalis_sqlite::Config::default()
                 .queue(kind.name())
                 .batch_size(1)
@@ -327,7 +332,11 @@ impl PollStrategy for Ticks {
 }
 
 /// PostgreSQL's announcements of new jobs in this queue, for as long as the receiver lives.
-fn listen(pool: PgPool, kind: Kind) -> mpsc::Receiver<()> {
+fn listen(
+    pool: PgPool,
+    kind: Kind,
+    heard: impl Fn() + Send + Sync + 'static,
+) -> mpsc::Receiver<()> {
     #[derive(Deserialize)]
     struct Insert {
         job_type: String,
@@ -345,6 +354,7 @@ fn listen(pool: PgPool, kind: Kind) -> mpsc::Receiver<()> {
                     };
                     let insert = serde_json::from_str::<Insert>(notification.payload());
                     if insert.is_ok_and(|insert| insert.job_type == kind.name()) {
+                        heard();
                         // A full channel says already what this would say.
                         let _ = to.try_send(());
                     }

@@ -6,27 +6,24 @@
 mod folder;
 mod put;
 mod small;
+mod unfinished;
 
-use std::{
-    fmt,
-    path::PathBuf,
-    str::FromStr,
-    sync::Arc,
-    time::{Duration, SystemTime},
-};
+use std::{fmt, path::PathBuf, str::FromStr, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
     Attribute, Attributes, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, local::LocalFileSystem, memory::InMemory,
-    path::Path, signer::Signer,
+    PutMultipartOptions, PutOptions, PutPayload, client::HttpConnector, local::LocalFileSystem,
+    memory::InMemory, multipart::MultipartStore, path::Path, signer::Signer,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use url::Url;
 
+pub use self::unfinished::Unfinished;
+use self::unfinished::{Place, Uploads};
 use crate::{
     error::{Error, Result},
     ids::RequestId,
@@ -97,7 +94,8 @@ pub struct Headers {
 #[derive(Clone)]
 pub struct Storage {
     store: Arc<dyn ObjectStore>,
-    signer: Option<Arc<dyn Signer>>,
+    /// What a store over the network can do besides.
+    remote: Option<Arc<Uploads>>,
     prefix: Path,
     /// The folder, when it is one.
     folder: Option<PathBuf>,
@@ -120,9 +118,9 @@ impl Storage {
     /// [`Error::Config`] when the URL or an option is not understood or the folder cannot be made.
     pub fn open(url: &str, options: &[(String, String)]) -> Result<Storage> {
         let wrong = |e: &dyn fmt::Display| Error::Config(format!("BGFILES_STORAGE: {e}"));
-        let open = |store, signer, prefix, folder| Storage {
+        let open = |store, remote, prefix, folder| Storage {
             store,
-            signer,
+            remote,
             prefix,
             folder,
             url: url.to_owned(),
@@ -150,8 +148,8 @@ impl Storage {
         }
         let (scheme, prefix) =
             object_store::ObjectStoreScheme::parse(&parsed).map_err(|e| wrong(&e))?;
-        let (store, signer) = remote(&scheme, url, options).map_err(|e| wrong(&e))?;
-        Ok(open(store, Some(signer), prefix, None))
+        let (store, uploads) = remote(&scheme, url, options).map_err(|e| wrong(&e))?;
+        Ok(open(store, Some(Arc::new(uploads)), prefix, None))
     }
 
     fn path(&self, key: StorageKey) -> Path {
@@ -189,6 +187,7 @@ impl Storage {
                     upload.abort().await;
                     return Err(e);
                 }
+                crate::failpoint::reached("half-uploaded");
             }
         }
         let finished = match (complete.await, &mut parts) {
@@ -226,7 +225,7 @@ impl Storage {
     /// Folders keep no attributes and refuse them.
     fn attributes(&self, headers: &Headers) -> Attributes {
         let mut attributes = Attributes::new();
-        if self.signer.is_some() {
+        if self.remote.is_some() {
             let Headers { content_type, disposition } = headers.clone();
             attributes.insert(Attribute::ContentType, content_type.into());
             attributes.insert(Attribute::ContentDisposition, disposition.into());
@@ -324,17 +323,45 @@ impl Storage {
             .boxed()
     }
 
-    /// Removes what interrupted uploads left in a folder before `before`. (Stores over the network
-    /// do this by a lifecycle rule for incomplete multipart uploads.) Answers how many.
+    /// Uploads that did not become objects so far: those under way, and those of processes that were
+    /// killed. None where the store cannot say (GCS, Azure).
     ///
     /// # Errors
-    /// The file system's.
-    pub async fn sweep_partial(&self, before: DateTime<Utc>) -> Result<u64> {
-        let Some(folder) = self.folder.clone() else { return Ok(0) };
-        let before = SystemTime::from(before);
-        tokio::task::spawn_blocking(move || folder::sweep_partial(&folder.join("requests"), before))
-            .await
-            .map_err(|e| Error::Internal(e.to_string()))?
+    /// The store's.
+    pub async fn unfinished(&self) -> Result<Vec<Unfinished>> {
+        match (&self.folder, &self.remote) {
+            (Some(folder), _) => {
+                let folder = folder.clone();
+                tokio::task::spawn_blocking(move || folder::unfinished(&folder))
+                    .await
+                    .map_err(|e| Error::Internal(e.to_string()))
+            }
+            (None, Some(remote)) => remote.list(&self.prefix).await,
+            (None, None) => Ok(Vec::new()),
+        }
+    }
+
+    /// Removes what there is of an upload; one that is gone already is fine.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn give_up(&self, upload: &Unfinished) -> Result<()> {
+        let given_up = match (&upload.place, &self.remote) {
+            (Place::File(path), _) => match tokio::fs::remove_file(path).await {
+                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                    return Err(Error::io("removing an unfinished upload")(e));
+                }
+                _ => Ok(()),
+            },
+            (Place::Upload(id), Some(remote)) => {
+                remote.parts.abort_multipart(&self.path(upload.key), id).await
+            }
+            (Place::Upload(_), None) => Ok(()),
+        };
+        match given_up {
+            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            other => Ok(other?),
+        }
     }
 
     /// The path of an object below the storage's root, for a front server that serves the same
@@ -354,8 +381,8 @@ impl Storage {
     /// # Errors
     /// The store's.
     pub async fn presign(&self, key: StorageKey, valid: Duration) -> Result<Option<Url>> {
-        let Some(signer) = &self.signer else { return Ok(None) };
-        Ok(Some(signer.signed_url(http::Method::GET, &self.path(key), valid).await?))
+        let Some(remote) = &self.remote else { return Ok(None) };
+        Ok(Some(remote.signer.signed_url(http::Method::GET, &self.path(key), valid).await?))
     }
 
     /// Whether the store answers.
@@ -413,14 +440,14 @@ impl Parts {
     }
 }
 
-type Remote = (Arc<dyn ObjectStore>, Arc<dyn Signer>);
+type Remote = (Arc<dyn ObjectStore>, Uploads);
 
 fn remote(
     scheme: &object_store::ObjectStoreScheme,
     url: &str,
     options: &[(String, String)],
 ) -> object_store::Result<Remote> {
-    use object_store::{ObjectStoreScheme as Scheme, aws, azure, gcp};
+    use object_store::{ObjectStoreScheme as Scheme, aws, azure, client::ReqwestConnector, gcp};
     // The timeout spans a whole body; a slow reader of a large file is no fault of the store's.
     let client = object_store::ClientOptions::new()
         .with_timeout(Duration::from_secs(24 * 60 * 60))
@@ -428,6 +455,7 @@ fn remote(
         .with_allow_http(true);
     macro_rules! build {
         ($builder:expr, $key:ty) => {{
+            let http = ReqwestConnector::default().connect(&client)?;
             let builder = $builder.with_url(url).with_client_options(client);
             let known = |(name, value): &(String, String)| {
                 Some((<$key>::from_str(&name.to_ascii_lowercase()).ok()?, value.clone()))
@@ -437,7 +465,9 @@ fn remote(
                 .filter_map(known)
                 .fold(builder, |builder, (key, value)| builder.with_config(key, value));
             let store = Arc::new(builder.build()?);
-            Ok((store.clone(), store))
+            let (signer, parts): (Arc<dyn Signer>, Arc<dyn MultipartStore>) =
+                (store.clone(), store.clone());
+            Ok((store, Uploads { signer, parts, http }))
         }};
     }
     match scheme {

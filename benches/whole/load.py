@@ -1,7 +1,7 @@
 """Load over HTTP, the same for all sides: wrk for rates, plain connections for exact numbers."""
 
-import http.client
 import json
+import socket
 import threading
 import time
 
@@ -21,18 +21,40 @@ def wrk(url, connections, seconds, headers=None, body=None):
 
 
 class Poster:
-    """One connection that posts the same body again and again."""
+    """One connection that posts the same body again and again, with as little as HTTP/1.1 needs."""
 
     def __init__(self, stack):
         self.stack = stack
-        self.connection = http.client.HTTPConnection("127.0.0.1", stack.port, timeout=60)
+        body = stack.body.encode()
+        headers = {"Host": f"127.0.0.1:{stack.port}", **stack.headers, "Content-Length": len(body)}
+        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        self.request = f"POST {stack.path} HTTP/1.1\r\n{lines}\r\n".encode() + body
+        self.socket = None
 
     def post(self):
-        self.connection.request("POST", self.stack.path, self.stack.body, self.stack.headers)
-        answer = self.connection.getresponse()
-        answer.read()
-        if answer.status not in (201, 202):
-            raise Failed(f"POST {self.stack.path}: {answer.status}")
+        if self.socket is None:
+            self.socket = socket.create_connection(("127.0.0.1", self.stack.port), timeout=60)
+            self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.sendall(self.request)
+        got = b""
+        while b"\r\n\r\n" not in got:
+            got += self.read()
+        head, _, body = got.partition(b"\r\n\r\n")
+        status, head = head[9:12], head.lower()
+        if status not in (b"201", b"202") or b"content-length: " not in head:
+            raise Failed(f"POST {self.stack.path}: {head.decode()}")
+        length = int(head.partition(b"content-length: ")[2].partition(b"\r\n")[0])
+        while len(body) < length:
+            body += self.read()
+        if b"connection: close" in head:
+            self.socket.close()
+            self.socket = None
+
+    def read(self):
+        got = self.socket.recv(65536)
+        if not got:
+            raise Failed(f"POST {self.stack.path}: no answer")
+        return got
 
 
 def post_many(stack, count, connections=4):

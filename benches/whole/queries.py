@@ -5,19 +5,14 @@ from . import env
 PLANS = env.RESULTS / "plans"
 
 QUERIES = {
-    "wake-what-was-forgotten": """UPDATE bgfiles_file_requests SET woken_at = now() WHERE id IN (SELECT id FROM (
-SELECT * FROM (SELECT id, requested_at FROM bgfiles_file_requests WHERE status = 'pending'
-AND woken_at IS NULL AND run_at <= now() ORDER BY woken_at, run_at LIMIT 200) never UNION ALL
-SELECT * FROM (SELECT id, requested_at FROM bgfiles_file_requests WHERE status = 'pending'
-AND woken_at < now() - interval '1 minute' AND run_at <= now() ORDER BY woken_at LIMIT 200) long_ago UNION ALL
-SELECT id, requested_at FROM bgfiles_file_requests WHERE status = 'running'
-AND lease_until < now() AND (woken_at IS NULL OR woken_at < now() - interval '10 seconds')
-) forgotten ORDER BY requested_at LIMIT 200)
-AND (woken_at IS NULL OR woken_at < now() - interval '10 seconds') RETURNING id""",
-    "claim": """UPDATE bgfiles_file_requests SET status = 'running', generation = generation + 1,
+    "claim-what-is-due": """UPDATE bgfiles_file_requests SET status = 'running', generation = generation + 1,
 attempts = attempts + 1, lease_until = now() + interval '10 seconds', leased_by = 'a worker'
-WHERE id = (SELECT id FROM bgfiles_file_requests WHERE status = 'pending' ORDER BY run_at LIMIT 1)
-AND ((status = 'pending' AND run_at <= now()) OR (status = 'running' AND lease_until < now())) RETURNING *""",
+WHERE id = ANY (ARRAY (SELECT id FROM bgfiles_file_requests WHERE status = 'pending'
+AND run_at BETWEEN '1970-01-01' AND now() ORDER BY run_at LIMIT 8 FOR UPDATE SKIP LOCKED)) RETURNING *""",
+    "claim-of-the-silent": """UPDATE bgfiles_file_requests SET status = 'running', generation = generation + 1,
+attempts = attempts + 1, lease_until = now() + interval '10 seconds', leased_by = 'a worker'
+WHERE id = ANY (ARRAY (SELECT id FROM bgfiles_file_requests WHERE status = 'running'
+AND lease_until < now() ORDER BY requested_at LIMIT 8 FOR UPDATE SKIP LOCKED)) RETURNING *""",
     "to-handle": """SELECT * FROM (
 SELECT * FROM (SELECT * FROM bgfiles_file_requests WHERE status = 'pending'
 AND run_at <= now() ORDER BY requested_at, id LIMIT 50) waiting UNION ALL

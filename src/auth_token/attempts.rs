@@ -9,11 +9,13 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 
 use super::{limit_store, username_key};
 use crate::{
     db::Db,
     error::{Error, Result},
+    storage::hex,
     visitor::Visitor,
 };
 
@@ -57,7 +59,8 @@ impl Attempt {
         now: DateTime<Utc>,
     ) -> Result<Attempt> {
         let (network, now) = (visitor.network(), now.timestamp_millis());
-        let name: String = username_key(username).chars().take(200).collect();
+        // As people type passwords there, too.
+        let name = hex(&Sha256::digest(username_key(username)));
         let account = format!("account {network} {name}");
         let known = format!("known {network} {name}");
         let network = format!("network {network}");

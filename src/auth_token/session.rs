@@ -8,7 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::{ids::random_bytes, storage::hex};
 
 /// What the cookie holds.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct SessionSecret(String);
 
 impl std::fmt::Debug for SessionSecret {

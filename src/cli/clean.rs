@@ -39,8 +39,10 @@ pub(super) struct Clean {
 
 /// Seconds, fractions allowed.
 pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    let number: f64 = text.parse().map_err(|_| "must be a number of seconds".to_owned())?;
-    Duration::try_from_secs_f64(number).map_err(|_| "must be a number of seconds".to_owned())
+    let length = text.parse().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
+    // Beyond ten years it is a slip of the pen; and clocks have an end.
+    let fits = length.filter(|length| *length <= Duration::from_secs(3_650 * 86_400));
+    fits.ok_or_else(|| "must be a number of seconds, ten years at most".to_owned())
 }
 
 impl Clean {
@@ -59,7 +61,9 @@ impl Clean {
             return Err(Error::Config("--every: must be more than nothing".into()));
         }
         let shutdown = setup::shutdown()?;
-        let toolbox = setup::toolbox_when_ready(&config, registry, &shutdown).await?;
+        let Some(toolbox) = setup::toolbox_when_ready(&config, registry, &shutdown).await? else {
+            return Ok(ExitCode::SUCCESS);
+        };
         setup::monitor(&config, &toolbox, &shutdown).await?;
         while !shutdown.is_cancelled() {
             once(&toolbox, &sweeps, limits).await;

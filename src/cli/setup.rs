@@ -90,23 +90,22 @@ pub(super) async fn toolbox(config: &Config, registry: Registry) -> Result<Toolb
 }
 
 /// As [`toolbox`], for processes that may start before their database does: waits for it, but not
-/// for a schema that somebody has to migrate.
+/// for a schema that somebody has to migrate. `None` when the process is to end before.
 pub(super) async fn toolbox_when_ready(
     config: &Config,
     registry: Registry,
     shutdown: &CancellationToken,
-) -> Result<Toolbox> {
+) -> Result<Option<Toolbox>> {
     let toolbox = Toolbox::from_config(config, declared(config, registry)?)?;
     loop {
         match toolbox.db.require_current().await {
-            Ok(()) => return Ok(toolbox),
+            Ok(()) => return Ok(Some(toolbox)),
             Err(e @ Error::Schema(_)) => return Err(e),
-            Err(e) if shutdown.is_cancelled() => return Err(e),
             Err(error) => tracing::warn!(%error, "the database does not answer yet; waiting"),
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(2)) => {}
-            () = shutdown.cancelled() => {}
+            () = shutdown.cancelled() => return Ok(None),
         }
     }
 }

@@ -46,7 +46,9 @@ impl Web {
         let config = setup::config(&flags)?;
         let shutdown = setup::shutdown()?;
         let metrics = setup::metrics()?;
-        let toolbox = setup::toolbox_when_ready(&config, registry, &shutdown).await?;
+        let Some(toolbox) = setup::toolbox_when_ready(&config, registry, &shutdown).await? else {
+            return Ok(ExitCode::SUCCESS);
+        };
         let state = WebState {
             serve: config.serve.clone(),
             body_limit: config.body_limit,

@@ -25,7 +25,9 @@ impl Worker {
         flags.extend(self.workers.map(|workers| ("workers", workers)));
         let config = setup::config(&flags)?;
         let shutdown = setup::shutdown()?;
-        let toolbox = setup::toolbox_when_ready(&config, registry, &shutdown).await?;
+        let Some(toolbox) = setup::toolbox_when_ready(&config, registry, &shutdown).await? else {
+            return Ok(ExitCode::SUCCESS);
+        };
         setup::monitor(&config, &toolbox, &shutdown).await?;
         let options = WorkerOptions { slots: config.workers.get(), drain: config.drain };
         worker::run(toolbox, options, shutdown).await;

@@ -4,6 +4,7 @@
 //! [`Conn`], a borrowed connection: of our own transaction, or of one that the host application
 //! opened on the same database. The macro `on!` expands one body for both drivers.
 
+pub(crate) mod copy;
 mod migrations;
 mod watch;
 
@@ -152,6 +153,15 @@ pub(crate) async fn is_usable(
     Ok(true)
 }
 
+/// A transaction that SQLite ends by itself (a full disk) is one that sqlx believes to go on. Who
+/// gets such a connection writes into a transaction that nobody commits, and locks everybody out.
+pub(crate) async fn is_at_rest(
+    conn: &mut SqliteConnection,
+    _: PoolConnectionMetadata,
+) -> sqlx::Result<bool> {
+    Ok(!conn.is_in_transaction())
+}
+
 impl Db {
     /// Opens a pool on `sqlite:PATH` (made when missing) or `postgres://…`. Connects on first use,
     /// so that a process may start before its database does.
@@ -184,6 +194,7 @@ impl Db {
                 .acquire_timeout(Duration::from_secs(20))
                 // The file is on this machine.
                 .test_before_acquire(false)
+                .before_acquire(|conn, meta| Box::pin(is_at_rest(conn, meta)))
                 .connect_lazy_with(options);
             Ok(Db::Sqlite(pool))
         } else {

@@ -126,6 +126,7 @@ impl Rows {
         self.encoder.end_row()?;
         if self.done.is_multiple_of(LOOK) {
             self.progress.set_rows(self.done);
+            crate::failpoint::reached("generating");
             if self.cancelled.is_cancelled() {
                 return Err(Error::Cancelled);
             }

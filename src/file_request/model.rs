@@ -71,8 +71,6 @@ pub struct FileRequest {
     pub lease_until: Option<DateTime<Utc>>,
     /// Who holds it.
     pub leased_by: Option<String>,
-    /// When the queue was last told.
-    pub woken_at: Option<DateTime<Utc>>,
     /// Somebody wants the running work to stop.
     pub cancel_requested: bool,
     /// Units done (rows, or what the handler counts).
@@ -294,7 +292,6 @@ impl NewFileRequest {
             run_at: now,
             lease_until: None,
             leased_by: None,
-            woken_at: Some(now),
             cancel_requested: false,
             progress_done: 0,
             progress_total: None,

@@ -1,6 +1,8 @@
 //! The SQL of file requests. Each race is decided by one conditional statement; a function that
 //! may lose a race returns `None` or `false`.
 
+use std::sync::Arc;
+
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{FileRequest, Status};
@@ -18,9 +20,9 @@ pub async fn insert(conn: impl Into<Conn<'_>>, row: &FileRequest) -> Result<()> 
     let sql = "INSERT INTO bgfiles_file_requests (id, file_type, criteria, format, filename, \
         description, content_type, size, sha256, rows, storage_key, requester, requester_email, \
         requester_language, requester_timezone, requester_only, notify, status, generation, \
-        attempts, run_at, woken_at, requested_at, started_at, finished_at, expires_at) \
+        attempts, run_at, requested_at, started_at, finished_at, expires_at) \
         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, \
-        $19, $20, $21, $22, $23, $24, $25, $26)";
+        $19, $20, $21, $22, $23, $24, $25)";
     on!(conn.into(), c => sqlx::query(sql)
         .bind(row.id)
         .bind(row.file_type.as_str())
@@ -43,7 +45,6 @@ pub async fn insert(conn: impl Into<Conn<'_>>, row: &FileRequest) -> Result<()> 
         .bind(row.generation)
         .bind(row.attempts)
         .bind(row.run_at)
-        .bind(row.woken_at)
         .bind(row.requested_at)
         .bind(row.started_at)
         .bind(row.finished_at)
@@ -73,11 +74,10 @@ pub async fn insert_all(conn: impl Into<Conn<'_>>, rows: &[FileRequest]) -> Resu
     }
     let sql = "INSERT INTO bgfiles_file_requests (id, file_type, criteria, format, filename, \
         description, requester, requester_email, requester_language, requester_timezone, \
-        requester_only, notify, run_at, woken_at, requested_at, expires_at) \
+        requester_only, notify, run_at, requested_at, expires_at) \
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], \
         $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::boolean[], \
-        $12::boolean[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[], \
-        $16::timestamptz[])";
+        $12::boolean[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[])";
     sqlx::query(sql)
         .bind(all(rows, |row| row.id.0))
         .bind(all(rows, |row| row.file_type.as_str()))
@@ -92,7 +92,6 @@ pub async fn insert_all(conn: impl Into<Conn<'_>>, rows: &[FileRequest]) -> Resu
         .bind(all(rows, |row| row.requester_only))
         .bind(all(rows, |row| row.notify))
         .bind(all(rows, |row| row.run_at))
-        .bind(all(rows, |row| row.woken_at))
         .bind(all(rows, |row| row.requested_at))
         .bind(all(rows, |row| row.expires_at))
         .execute(c)
@@ -211,6 +210,13 @@ pub async fn to_handle(
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(now).bind(limit).fetch_all(c).await?))
 }
 
+/// What a claim writes. `$1`: the worker, `$2`: the lease's end, `$3`: the time.
+const CLAIM: &str = "UPDATE bgfiles_file_requests SET status = 'running', \
+    generation = generation + 1, attempts = attempts + 1, \
+    crashes = crashes + CASE WHEN status = 'running' THEN 1 ELSE 0 END, leased_by = $1, \
+    lease_until = $2, started_at = COALESCE(started_at, $3), progress_done = 0, \
+    progress_total = NULL WHERE ";
+
 /// Takes the lease on a request that is due or whose worker has gone silent. `None`: somebody
 /// else has it, or there is nothing to do.
 ///
@@ -223,19 +229,97 @@ pub async fn claim(
     now: DateTime<Utc>,
     lease_until: DateTime<Utc>,
 ) -> Result<Option<FileRequest>> {
-    let sql = "UPDATE bgfiles_file_requests SET status = 'running', generation = generation + 1, \
-        attempts = attempts + 1, \
-        crashes = crashes + CASE WHEN status = 'running' THEN 1 ELSE 0 END, lease_until = $2, leased_by = $3, \
-        started_at = COALESCE(started_at, $4), progress_done = 0, progress_total = NULL \
-        WHERE id = $1 AND ((status = 'pending' AND run_at <= $4) \
-        OR (status = 'running' AND lease_until < $4)) RETURNING *";
-    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+    // Only text: the same for both.
+    let mut sql = sqlx::QueryBuilder::<sqlx::Postgres>::new(CLAIM);
+    sql.push(
+        "id = $4 AND ((status = 'pending' AND run_at <= $3) \
+            OR (status = 'running' AND lease_until < $3)) RETURNING *",
+    );
+    on!(conn.into(), c => {
+        let query = sqlx::query_as(sql.into_sql()).bind(worker).bind(lease_until).bind(now);
+        Ok(query.bind(id).fetch_optional(c).await?)
+    })
+}
+
+/// Which requests [`claim_some`] takes.
+#[derive(Clone, Copy, Debug)]
+pub enum Which {
+    /// Due since then, those that have waited longest first. What was claimed a moment ago stands
+    /// in the index until it is vacuumed, and a long export keeps it from being vacuumed: who
+    /// looks often need not pass over all of it each time.
+    DueSince(DateTime<Utc>),
+    /// Of workers that have gone silent, for the first time with this request.
+    Silent,
+    /// Of workers that have gone silent once more with this request: it may be what ends them, and
+    /// whatever is made beside it.
+    Suspect,
+}
+
+/// Takes the leases on so many requests at most, without waiting for others who do the same.
+///
+/// # Errors
+/// The database's.
+pub async fn claim_some(
+    conn: impl Into<Conn<'_>>,
+    which: Which,
+    most: i64,
+    worker: &str,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<Vec<FileRequest>> {
+    let conn = conn.into();
+    // `ANY (ARRAY …)`: of a list whose length it does not know, PostgreSQL would think that it is a
+    // tenth of all that wait, and read the whole table. On SQLite only one writes at a time.
+    let (before, after) = match conn {
+        Conn::Postgres(_) => {
+            ("id = ANY (ARRAY (", " LIMIT $4 FOR UPDATE SKIP LOCKED)) RETURNING *")
+        }
+        Conn::Sqlite(_) => ("id IN (", " LIMIT $4) RETURNING *"),
+    };
+    let (condition, since) = match which {
+        Which::DueSince(since) => {
+            ("status = 'pending' AND run_at BETWEEN $5 AND $3 ORDER BY run_at", Some(since))
+        }
+        Which::Silent => {
+            ("status = 'running' AND lease_until < $3 AND crashes = 0 ORDER BY requested_at", None)
+        }
+        Which::Suspect => {
+            ("status = 'running' AND lease_until < $3 AND crashes > 0 ORDER BY requested_at", None)
+        }
+    };
+    let mut sql = sqlx::QueryBuilder::<sqlx::Postgres>::new(CLAIM);
+    sql.push(before).push("SELECT id FROM bgfiles_file_requests WHERE ");
+    sql.push(condition).push(after);
+    on!(conn, c => {
+        let query = sqlx::query_as(sql.into_sql()).bind(worker).bind(lease_until).bind(now);
+        let query = query.bind(most);
+        let query = match since {
+            Some(since) => query.bind(since),
+            None => query,
+        };
+        Ok(query.fetch_all(c).await?)
+    })
+}
+
+/// Takes back a crash that was none: the worker of this generation was only slow, and says so.
+/// `false`: nobody took over, or the request is gone.
+///
+/// # Errors
+/// The database's.
+pub async fn forgive_crash(
+    conn: impl Into<Conn<'_>>,
+    id: RequestId,
+    generation: i64,
+) -> Result<bool> {
+    let sql = "UPDATE bgfiles_file_requests SET crashes = crashes - 1 \
+        WHERE id = $1 AND generation > $2 AND crashes > 0";
+    let affected = on!(conn.into(), c => sqlx::query(sql)
         .bind(id)
-        .bind(lease_until)
-        .bind(worker)
-        .bind(now)
-        .fetch_optional(c)
-        .await?))
+        .bind(generation)
+        .execute(c)
+        .await?
+        .rows_affected());
+    Ok(affected == 1)
 }
 
 /// How far the holder of a lease is.
@@ -298,15 +382,24 @@ pub struct Published {
     pub expires_at: DateTime<Utc>,
 }
 
+/// A claim and what was made of it.
+#[derive(Clone, Debug)]
+pub struct Publication {
+    /// Whose file it is.
+    pub id: RequestId,
+    /// The claim's.
+    pub generation: i64,
+    /// What to make visible.
+    pub file: Published,
+}
+
 /// Makes the file visible, if the lease is still ours and nobody cancelled.
 ///
 /// # Errors
 /// The database's.
 pub async fn publish(
     conn: impl Into<Conn<'_>>,
-    id: RequestId,
-    generation: i64,
-    file: &Published,
+    publication: &Publication,
 ) -> Result<Option<FileRequest>> {
     let sql = "UPDATE bgfiles_file_requests SET status = 'finished', storage_key = $3, \
         filename = $4, content_type = $5, description = $6, size = $7, sha256 = $8, rows = $9, \
@@ -315,9 +408,10 @@ pub async fn publish(
         error_code = NULL, error_message = NULL \
         WHERE id = $1 AND generation = $2 AND status = 'running' AND NOT cancel_requested \
         RETURNING *";
+    let file = &publication.file;
     on!(conn.into(), c => Ok(sqlx::query_as(sql)
-        .bind(id)
-        .bind(generation)
+        .bind(publication.id)
+        .bind(publication.generation)
         .bind(&file.storage_key)
         .bind(&file.filename)
         .bind(&file.content_type)
@@ -330,6 +424,57 @@ pub async fn publish(
         .bind(&file.format)
         .fetch_optional(c)
         .await?))
+}
+
+/// As [`publish`] for each of them, in one statement where the database can. Answers those that
+/// became visible, in any order.
+///
+/// # Errors
+/// The database's.
+pub async fn publish_all(
+    conn: impl Into<Conn<'_>>,
+    all: &[Arc<Publication>],
+) -> Result<Vec<FileRequest>> {
+    let c = match (conn.into(), all) {
+        (Conn::Postgres(c), [_, _, ..]) => c,
+        (mut conn, all) => {
+            let mut published = Vec::with_capacity(all.len());
+            for one in all {
+                published.extend(publish(conn.reborrow(), one).await?);
+            }
+            return Ok(published);
+        }
+    };
+    fn of<'p, T>(all: &'p [Arc<Publication>], field: impl Fn(&'p Publication) -> T) -> Vec<T> {
+        all.iter().map(|one| field(one)).collect()
+    }
+    let sql = "UPDATE bgfiles_file_requests r SET status = 'finished', \
+        storage_key = f.storage_key, filename = f.filename, content_type = f.content_type, \
+        description = f.description, size = f.size, sha256 = f.sha256, rows = f.rows, \
+        finished_at = f.finished_at, expires_at = f.expires_at, lease_until = NULL, \
+        leased_by = NULL, progress_done = COALESCE(f.rows, progress_done), format = f.format, \
+        error_code = NULL, error_message = NULL \
+        FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], \
+        $7::bigint[], $8::text[], $9::bigint[], $10::timestamptz[], $11::timestamptz[], \
+        $12::text[]) AS f (id, generation, storage_key, filename, content_type, description, \
+        size, sha256, rows, finished_at, expires_at, format) \
+        WHERE r.id = f.id AND r.generation = f.generation AND status = 'running' \
+        AND NOT cancel_requested RETURNING r.*";
+    Ok(sqlx::query_as(sql)
+        .bind(of(all, |one| one.id.0))
+        .bind(of(all, |one| one.generation))
+        .bind(of(all, |one| one.file.storage_key.as_str()))
+        .bind(of(all, |one| one.file.filename.as_str()))
+        .bind(of(all, |one| one.file.content_type.as_str()))
+        .bind(of(all, |one| one.file.description.as_str()))
+        .bind(of(all, |one| one.file.size))
+        .bind(of(all, |one| one.file.sha256.as_str()))
+        .bind(of(all, |one| one.file.rows))
+        .bind(of(all, |one| one.file.finished_at))
+        .bind(of(all, |one| one.file.expires_at))
+        .bind(of(all, |one| one.file.format.as_str()))
+        .fetch_all(c)
+        .await?)
 }
 
 /// How a claim ends without a file.
@@ -362,7 +507,7 @@ pub async fn end(
 ) -> Result<Option<FileRequest>> {
     let sql = "UPDATE bgfiles_file_requests SET \
         status = CASE WHEN cancel_requested THEN 'cancelled' ELSE $3 END, \
-        error_code = $4, error_message = $5, run_at = $6, woken_at = NULL, \
+        error_code = $4, error_message = $5, run_at = $6, \
         attempts = attempts - $7, \
         started_at = CASE WHEN attempts = $7 THEN NULL ELSE started_at END, \
         finished_at = CASE WHEN cancel_requested OR $3 <> 'pending' THEN $8 ELSE NULL END, \
@@ -418,56 +563,10 @@ pub async fn retry(
     now: DateTime<Utc>,
 ) -> Result<Option<FileRequest>> {
     let sql = "UPDATE bgfiles_file_requests SET status = 'pending', attempts = 0, crashes = 0, run_at = $2, \
-        woken_at = $2, cancel_requested = false, error_code = NULL, error_message = NULL, \
+        cancel_requested = false, error_code = NULL, error_message = NULL, \
         started_at = NULL, finished_at = NULL, expires_at = NULL, progress_done = 0, \
         progress_total = NULL WHERE id = $1 AND status IN ('failed', 'cancelled') RETURNING *";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).bind(now).fetch_optional(c).await?))
-}
-
-/// Requests that are due but whose wake-up seems lost; they are marked as woken now, so that two
-/// sweepers do not wake the same ones.
-///
-/// A pending request was last woken before `pending_before`; a silent worker's request before
-/// `silent_before`. At most `limit`, the oldest of those that have waited longest for a wake-up.
-///
-/// # Errors
-/// The database's.
-pub async fn take_unwoken(
-    conn: impl Into<Conn<'_>>,
-    now: DateTime<Utc>,
-    pending_before: DateTime<Utc>,
-    silent_before: DateTime<Utc>,
-    limit: i64,
-) -> Result<Vec<RequestId>> {
-    // Each of the three by an index and no more than can be taken: this runs every other second in
-    // every worker, most often in vain.
-    let sql = "UPDATE bgfiles_file_requests SET woken_at = $1 WHERE id IN (SELECT id FROM ( \
-        SELECT * FROM (SELECT id, requested_at FROM bgfiles_file_requests WHERE status = 'pending' \
-        AND woken_at IS NULL AND run_at <= $1 ORDER BY woken_at, run_at LIMIT $4) never UNION ALL \
-        SELECT * FROM (SELECT id, requested_at FROM bgfiles_file_requests WHERE status = 'pending' \
-        AND woken_at < $2 AND run_at <= $1 ORDER BY woken_at LIMIT $4) long_ago UNION ALL \
-        SELECT id, requested_at FROM bgfiles_file_requests WHERE status = 'running' \
-        AND lease_until < $1 AND (woken_at IS NULL OR woken_at < $3) \
-        ) forgotten ORDER BY requested_at LIMIT $4) \
-        AND (woken_at IS NULL OR woken_at < $3 OR woken_at < $2) RETURNING id";
-    on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
-        .bind(now)
-        .bind(pending_before)
-        .bind(silent_before)
-        .bind(limit)
-        .fetch_all(c)
-        .await?))
-}
-
-/// Lets the next sweep wake a waiting request anew.
-///
-/// # Errors
-/// The database's.
-pub async fn forget_wake(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<()> {
-    let sql =
-        "UPDATE bgfiles_file_requests SET woken_at = NULL WHERE id = $1 AND status = 'pending'";
-    on!(conn.into(), c => sqlx::query(sql).bind(id).execute(c).await.map(drop)?);
-    Ok(())
 }
 
 /// Removable requests: `expires_at` not after `threshold`, soonest first, whatever their end.

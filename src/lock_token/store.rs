@@ -3,11 +3,19 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
+use sha2::{Digest, Sha256};
+
 use super::{Acquired, Ask, Check, Held, Lock, Resource};
 use crate::{
     db::{Conn, on},
     error::Result,
+    storage::hex,
 };
+
+/// What the database keeps of a token.
+fn hashed(token: &str) -> String {
+    hex(&Sha256::digest(token.as_bytes()))
+}
 
 /// Takes the lock if it is free, expired, the session's own, or the one that is to be taken.
 ///
@@ -22,6 +30,7 @@ pub async fn acquire(
     now: DateTime<Utc>,
 ) -> Result<Acquired> {
     let mut conn = conn.into();
+    let hash = hashed(token);
     let expires_at = now + TimeDelta::seconds(ttl.into());
     // Whoever joins the lock of their own session leaves it as it is, but for its end.
     let sql = "INSERT INTO bgfiles_locks AS l (resource, object_id, fence, held, session, owner, \
@@ -49,7 +58,7 @@ pub async fn acquire(
             .bind(&ask.session)
             .bind(&ask.owner)
             .bind(&ask.reason)
-            .bind(token)
+            .bind(&hash)
             .bind(now)
             .bind(expires_at)
             .bind(ask.instead_of)
@@ -67,14 +76,14 @@ pub async fn acquire(
         }
     };
     match first {
-        Some(first) if first == token => begin(conn.reborrow(), resource).await?,
+        Some(first) if first == hash => begin(conn.reborrow(), resource).await?,
         _ => {}
     }
     let sql = "INSERT INTO bgfiles_lock_tokens (token, resource, object_id, fence, ttl, expires_at) \
         SELECT $1, resource, object_id, fence, $4, $5 FROM bgfiles_locks \
         WHERE resource = $2 AND object_id = $3";
     on!(conn.reborrow(), c => sqlx::query(sql)
-        .bind(token)
+        .bind(&hash)
         .bind(resource.kind())
         .bind(resource.id())
         .bind(ttl)
@@ -150,7 +159,7 @@ async fn token_row(conn: Conn<'_>, resource: &Resource, token: &str) -> Result<O
     let sql = "SELECT fence, ttl, expires_at FROM bgfiles_lock_tokens \
         WHERE token = $1 AND resource = $2 AND object_id = $3";
     on!(conn, c => Ok(sqlx::query_as(sql)
-        .bind(token)
+        .bind(hashed(token))
         .bind(resource.kind())
         .bind(resource.id())
         .fetch_optional(c)
@@ -234,7 +243,7 @@ pub async fn renew(
     }
     let sql = "UPDATE bgfiles_lock_tokens SET expires_at = $2, ttl = $3 WHERE token = $1";
     on!(conn.reborrow(), c => sqlx::query(sql)
-        .bind(token)
+        .bind(hashed(token))
         .bind(end)
         .bind(ttl)
         .execute(c)
@@ -287,7 +296,7 @@ pub async fn release(
         return Ok(false);
     }
     let sql = "DELETE FROM bgfiles_lock_tokens WHERE token = $1";
-    on!(conn.reborrow(), c => sqlx::query(sql).bind(token).execute(c).await.map(drop)?);
+    on!(conn.reborrow(), c => sqlx::query(sql).bind(hashed(token)).execute(c).await.map(drop)?);
     settle(conn, resource, now).await?;
     Ok(true)
 }

@@ -4,7 +4,7 @@
 use std::sync::LazyLock;
 
 use chrono::{DateTime, Utc};
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, TokenData, Validation};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use sha2::{Digest, Sha256};
@@ -175,7 +175,10 @@ fn signed<'k>(
 /// The claims, if the algorithm is HS256 and the signature by this key.
 fn decode(token: &str, key: &[u8]) -> Option<Map<String, Value>> {
     let key = DecodingKey::from_secret(key);
-    Some(jsonwebtoken::decode(token, &key, &SIGNATURE_ONLY).ok()?.claims)
+    let token: TokenData<Map<String, Value>> =
+        jsonwebtoken::decode(token, &key, &SIGNATURE_ONLY).ok()?;
+    // Whatever a header calls critical would have to be understood (RFC 7515, 4.1.11); nothing is.
+    token.header.crit.is_none().then_some(token.claims)
 }
 
 /// What a JWT's header says, as far as it matters.

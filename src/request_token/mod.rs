@@ -18,7 +18,10 @@ pub use denial::Denial;
 pub use settings::Settings;
 pub use tokenise::tokenise;
 
-use crate::error::{Error, FieldError, Result};
+use crate::{
+    error::{Error, FieldError, Result},
+    limits,
+};
 
 /// What a token does for whoever is not logged in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -226,6 +229,13 @@ impl NewRequestToken {
         if self.max_uses.is_some_and(|max| max < 1) {
             wrong("max_uses", "must be 1 or more");
         }
+        let times =
+            [("not_before_time", self.not_before_time), ("expiration_time", self.expiration_time)];
+        for (field, at) in times {
+            if !at.is_none_or(limits::is_plain) {
+                wrong(field, limits::PLAIN_TIME);
+            }
+        }
         if let (Some(begin), Some(end)) = (self.not_before_time, self.expiration_time)
             && begin >= end
         {
@@ -261,6 +271,13 @@ impl Changes {
         }
         if self.max_uses.is_some_and(|max| max < 1) {
             return Err(Error::invalid("max_uses", "must be 1 or more; expire the token instead"));
+        }
+        let times =
+            [("not_before_time", self.not_before_time), ("expiration_time", self.expiration_time)];
+        for (field, at) in times {
+            if !at.flatten().is_none_or(limits::is_plain) {
+                return Err(Error::invalid(field, limits::PLAIN_TIME));
+            }
         }
         Ok(())
     }

@@ -10,13 +10,14 @@ use std::{
     os::unix::fs::FileExt,
     path::Path,
     sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
 use tokio::task::JoinHandle;
 
+use super::unfinished::{Place, Unfinished};
 use crate::error::{Error, Result};
 
 /// The pieces of a reader whose speed is not known, and of a slow one.
@@ -204,25 +205,26 @@ impl Drop for Lent {
     }
 }
 
-/// Unfinished uploads are called `{generation}#{number}`.
-pub(super) fn sweep_partial(folder: &Path, before: SystemTime) -> Result<u64> {
-    let (mut swept, mut folders) = (0, vec![folder.to_owned()]);
+/// Unfinished uploads below `root`: `requests/{id}/{generation}#{anything}`.
+pub(super) fn unfinished(root: &Path) -> Vec<Unfinished> {
+    let (mut found, mut folders) = (Vec::new(), vec![root.join("requests")]);
     while let Some(folder) = folders.pop() {
-        // A folder that is removed under our eyes has nothing left to sweep.
+        // A folder that is removed under our eyes has nothing left in it.
         let Ok(entries) = std::fs::read_dir(&folder) else { continue };
         for entry in entries.flatten() {
-            let Ok(meta) = entry.metadata() else { continue };
+            let (path, Ok(meta)) = (entry.path(), entry.metadata()) else { continue };
             if meta.is_dir() {
-                folders.push(entry.path());
-            } else if entry.file_name().to_string_lossy().contains('#')
-                && meta.modified().is_ok_and(|at| at < before)
-                && std::fs::remove_file(entry.path()).is_ok()
-            {
-                swept += 1;
+                folders.push(path);
+                continue;
+            }
+            let name = path.strip_prefix(root).ok().and_then(Path::to_str);
+            let key = name.and_then(|name| name.split_once('#')?.0.parse().ok());
+            if let (Some(key), Ok(written)) = (key, meta.modified()) {
+                found.push(Unfinished { key, begun: written.into(), place: Place::File(path) });
             }
         }
     }
-    Ok(swept)
+    found
 }
 
 #[cfg(test)]

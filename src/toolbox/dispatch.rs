@@ -4,30 +4,30 @@
 //! was thought dead and comes back changes nothing.
 
 use std::{
-    sync::{Arc, PoisonError},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
-use tokio::{
-    sync::mpsc,
-    time::{Instant, MissedTickBehavior},
-};
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
-use super::{KEEP_ENDED, Toolbox};
+use super::{
+    KEEP_ENDED, Toolbox,
+    publisher::{Made, Notices},
+};
 use crate::{
     error::{Error, Result},
+    failpoint,
     file_request::{
         FileRequest, Status,
         attempts::{self, Attempt as Ended},
-        filename,
-        notice::{self, Notice},
-        store,
+        filename, store,
     },
     ids::{RequestId, random_bytes},
-    queue,
     registry::{Handler, Job, MailKind, Output},
     storage::{Headers, StorageKey, Uploaded},
 };
@@ -87,8 +87,37 @@ impl Toolbox {
         let mut conn = self.db.acquire().await?;
         let claimed = store::claim(&mut conn, id, worker, now, self.lease_until(now)).await?;
         drop(conn);
-        let Some(row) = claimed else { return Ok(Dispatched::Ignored) };
-        tracing::info!(request = %id, file_type = %row.file_type, attempt = row.attempts, "claimed");
+        match claimed {
+            Some(row) => self.work(row, stop).await,
+            None => Ok(Dispatched::Ignored),
+        }
+    }
+
+    /// Claims so many requests at most, for [`Toolbox::work`].
+    pub(crate) async fn claim_some(
+        &self,
+        which: store::Which,
+        most: usize,
+        worker: &str,
+    ) -> Result<Vec<FileRequest>> {
+        let (now, most) = (self.clock.now(), i64::try_from(most).unwrap_or(i64::MAX));
+        let mut conn = self.db.acquire().await?;
+        store::claim_some(&mut conn, which, most, worker, now, self.lease_until(now)).await
+    }
+
+    /// Makes the file of a request that was claimed. `stop` ends the work early and gives it back.
+    ///
+    /// # Errors
+    /// As [`Toolbox::dispatch`].
+    pub(crate) async fn work(
+        &self,
+        row: FileRequest,
+        stop: &CancellationToken,
+    ) -> Result<Dispatched> {
+        let now = self.clock.now();
+        let _at_work = AtWork::new(&self.0.at_work);
+        failpoint::reached("claimed");
+        tracing::info!(request = %row.id, file_type = %row.file_type, attempt = row.attempts, "claimed");
         metrics::histogram!("bgfiles_pickup_seconds").record(seconds(now - row.run_at));
         let began = Instant::now();
         let (attempt, max_attempts) = match self.registry.get(row.file_type.as_str()) {
@@ -173,6 +202,7 @@ impl Toolbox {
         };
         let Uploaded { size, sha256 } =
             self.run_and_store(handler.clone(), job, key, &headers).await?;
+        failpoint::reached("uploaded");
         let now = self.clock.now();
         let keep = handler.expires_after().or(self.signer.max_age());
         let keep = keep.and_then(|keep| TimeDelta::from_std(keep).ok()).unwrap_or(KEEP_ENDED);
@@ -262,7 +292,7 @@ impl Toolbox {
             Attempt::CancelRequested => self.end_cancelled(&row).await,
             Attempt::LeaseLost => {
                 tracing::warn!(request = %id, generation = row.generation, "lease lost");
-                Ok(Dispatched::Lost)
+                self.lost(&row).await
             }
             Attempt::Stopped => {
                 tracing::info!(request = %id, "given back");
@@ -280,12 +310,16 @@ impl Toolbox {
     async fn publish(&self, row: &FileRequest, file: &store::Published) -> Result<bool> {
         let deadline = Instant::now() + PUBLISH_FOR;
         let mut pause = Duration::from_millis(250);
+        let publication =
+            store::Publication { id: row.id, generation: row.generation, file: file.clone() };
+        let attempt = self.ended(row, Status::Finished, None);
+        let made = Made { publication: Arc::new(publication), attempt };
         loop {
-            match self.publish_once(row, file).await {
+            match self.0.publisher.ask(self, made.clone()).await {
                 Err(e) if e.is_retryable() && Instant::now() < deadline => {
                     tracing::warn!(request = %row.id, error = %e, "publishing failed; trying again");
                     tokio::time::sleep(pause).await;
-                    pause = (pause * 2).min(Duration::from_secs(5));
+                    pause = (pause * 2).min(Duration::from_secs(2));
                 }
                 other => return other,
             }
@@ -308,23 +342,6 @@ impl Toolbox {
         }
     }
 
-    async fn publish_once(&self, row: &FileRequest, file: &store::Published) -> Result<bool> {
-        let mut tx = self.db.begin().await?;
-        let Some(finished) = store::publish(&mut tx, row.id, row.generation, file).await? else {
-            // A commit whose answer was lost counts all the same.
-            let now = store::find(&mut tx, row.id).await?;
-            return Ok(now.is_some_and(|now| {
-                now.generation == row.generation && now.status == Status::Finished
-            }));
-        };
-        attempts::store::insert(&mut tx, &self.ended(row, Status::Finished, None)).await?;
-        self.standing_link(&mut tx, &finished).await?;
-        let errand = self.announce(&mut tx, &finished, MailKind::Ready).await?;
-        tx.commit().await?;
-        errand.go();
-        Ok(true)
-    }
-
     /// The file was made for nothing: cancelled meanwhile, or taken over.
     async fn not_published(
         &self,
@@ -338,9 +355,21 @@ impl Toolbox {
             Dispatched::Cancelled => Ok(Dispatched::Cancelled),
             _ => {
                 tracing::warn!(request = %row.id, generation = row.generation, "lease lost; the file does not count");
-                Ok(Dispatched::Lost)
+                self.lost(row).await
             }
         }
+    }
+
+    /// Says that this worker is alive: who took over could not know, and counted a crash.
+    async fn lost(&self, row: &FileRequest) -> Result<Dispatched> {
+        let mut tx = self.db.begin().await?;
+        if store::forgive_crash(&mut tx, row.id, row.generation).await? {
+            let why = "the worker was too slow to keep its lease";
+            let attempt = self.ended(row, Status::Pending, Some(why));
+            attempts::store::insert(&mut tx, &attempt).await?;
+            tx.commit().await?;
+        }
+        Ok(Dispatched::Lost)
     }
 
     async fn end_cancelled(&self, row: &FileRequest) -> Result<Dispatched> {
@@ -389,63 +418,34 @@ impl Toolbox {
         };
         let error = ending.error.map(|(_, message)| message);
         attempts::store::insert(&mut tx, &self.ended(row, ended.status, error)).await?;
-        let errand = match ended.status {
-            Status::Failed => self.announce(&mut tx, &ended, MailKind::Failed).await?,
-            _ => Errand::default(),
-        };
+        let (status, mut notices) = (ended.status, Notices::default());
+        if status == Status::Failed {
+            self.announce(&mut notices, ended, None, MailKind::Failed);
+        }
+        notices.store(self, &mut tx).await?;
         tx.commit().await?;
-        errand.go();
-        Ok(match ended.status {
+        notices.go();
+        Ok(match status {
             Status::Failed => Dispatched::Failed,
             Status::Cancelled => Dispatched::Cancelled,
             _ => Dispatched::Retrying,
         })
     }
+}
 
-    /// Writes down a notice, if anybody wants one, for the postman of this process or, where there
-    /// is none or he has his hands full, for the queue.
-    async fn announce(
-        &self,
-        tx: &mut crate::db::Tx,
-        row: &FileRequest,
-        kind: MailKind,
-    ) -> Result<Errand> {
-        if !row.notify || self.recipients(row, kind).is_empty() {
-            return Ok(Errand::default());
-        }
-        let domain = self.base_url.host();
-        let notice = Notice::about(row.id, row.generation, kind, &domain, self.clock.now());
-        let place = self.postman();
-        // Should this process die, the next sweep finds it.
-        notice::store::insert(&mut *tx, &notice, place.is_none()).await?;
-        if let Some(place) = place {
-            return Ok(Errand(Some((place, notice.id))));
-        }
-        queue::push(tx.conn(), queue::Wake::notice(notice.id), notice.created_at).await?;
-        Ok(Errand::default())
-    }
+/// One more, as long as this lives.
+struct AtWork<'a>(&'a AtomicUsize);
 
-    /// From now on, notices about what is made in this process go to `postman` and not through the
-    /// queue, as long as he takes them.
-    pub(crate) fn hire(&self, postman: mpsc::Sender<Uuid>) {
-        *self.0.postman.lock().unwrap_or_else(PoisonError::into_inner) = Some(postman);
-    }
-
-    fn postman(&self) -> Option<mpsc::OwnedPermit<Uuid>> {
-        let postman = self.0.postman.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        postman?.try_reserve_owned().ok()
+impl<'a> AtWork<'a> {
+    fn new(number: &'a AtomicUsize) -> Self {
+        number.fetch_add(1, Ordering::Relaxed);
+        AtWork(number)
     }
 }
 
-/// A notice for the postman, to be handed over once it is committed.
-#[derive(Default)]
-struct Errand(Option<(mpsc::OwnedPermit<Uuid>, Uuid)>);
-
-impl Errand {
-    fn go(self) {
-        if let Some((place, notice)) = self.0 {
-            place.send(notice);
-        }
+impl Drop for AtWork<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

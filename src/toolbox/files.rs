@@ -139,7 +139,8 @@ impl Toolbox {
             expires_at: expires_at.unwrap_or(now + age.unwrap_or(KEEP_ENDED)),
         };
         let mut tx = self.db.begin().await?;
-        let attached = store::publish(&mut tx, id, key.generation, &published).await?;
+        let publication = store::Publication { id, generation: key.generation, file: published };
+        let attached = store::publish(&mut tx, &publication).await?;
         if let Some(row) = &attached {
             let ended = Attempt {
                 request_id: id,
@@ -218,7 +219,8 @@ impl Toolbox {
             disposition: (!row.filename.is_empty())
                 .then(|| filename::content_disposition(&row.filename, attachment)),
             etag: format!("\"{sha256}\""),
-            last_modified: row.finished_at.unwrap_or(row.requested_at),
+            // A worker's clock may be ahead of ours (RFC 9110, section 8.8.2.1).
+            last_modified: row.finished_at.unwrap_or(row.requested_at).min(self.clock.now()),
         })
     }
 }

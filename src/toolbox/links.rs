@@ -13,9 +13,9 @@ use crate::{
     file_request::{
         FileRequest,
         links::{Link, store, store::LinkChanges},
-        notice::{self, Notice},
+        notice::{self, Notice, store::Carrier},
     },
-    queue,
+    limits, queue,
     registry::MailKind,
 };
 
@@ -69,6 +69,7 @@ impl Toolbox {
     ) -> Result<(Link, String)> {
         let (now, mut conn) = (self.clock.now(), conn.into());
         servable(row, now)?;
+        is_plain(options.not_before)?;
         let requester_only = options.requester_only.unwrap_or(row.requester_only);
         if requester_only && row.requester.is_none() {
             return Err(Error::invalid("requester_only", "the request has no requester"));
@@ -115,6 +116,7 @@ impl Toolbox {
         jti: Uuid,
         edit: LinkEdit,
     ) -> Result<Link> {
+        is_plain(edit.not_before.flatten())?;
         let mut conn = conn.into();
         let now = self.clock.now();
         let changes = LinkChanges {
@@ -185,7 +187,7 @@ impl Toolbox {
         let domain = self.base_url.host();
         let notice = Notice::about(row.id, row.generation, MailKind::Ready, &domain, now)
             .with_link(jti, &domain);
-        notice::store::insert(conn.reborrow(), &notice, true).await?;
+        notice::store::insert(conn.reborrow(), &notice, Carrier::Anybody).await?;
         queue::push(conn, queue::Wake::notice(notice.id), now).await?;
         Ok(notice)
     }
@@ -201,25 +203,25 @@ impl Toolbox {
     }
 
     /// Gives a request that was just finished the link that its mail carries, where the file type
-    /// has a policy. One that it has already follows the new file's end.
+    /// has a policy, and answers it. One that it has already follows the new file's end.
     pub(super) async fn standing_link(
         &self,
         conn: impl Into<Conn<'_>>,
         row: &FileRequest,
-    ) -> Result<()> {
+    ) -> Result<Option<Link>> {
         let mut conn = conn.into();
         if let Some(jti) = row.link_jti {
             let ends = ends(row, None, self.clock.now());
             let changes = LinkChanges { expires_at: Some(ends), ..LinkChanges::default() };
-            store::update(conn, row.id, jti, &changes).await?;
-            return Ok(());
+            store::update(conn.reborrow(), row.id, jti, &changes).await?;
+            return store::find(conn, jti).await;
         }
         let policy = match self.registry.get(row.file_type.as_str()) {
             Ok(handler) => handler.link_policy(),
-            Err(_) => return Ok(()),
+            Err(_) => return Ok(None),
         };
         if !policy.needs_row() {
-            return Ok(());
+            return Ok(None);
         }
         let options = LinkOptions {
             requester_only: Some(row.requester_only && row.requester.is_some()),
@@ -230,7 +232,8 @@ impl Toolbox {
         };
         let (link, _) = self.create_link(conn.reborrow(), row, options).await?;
         store::set_standing(conn.reborrow(), row.id, link.jti).await?;
-        store::recount(conn, row.id).await
+        store::recount(conn, row.id).await?;
+        Ok(Some(link))
     }
 }
 
@@ -242,6 +245,13 @@ fn ends(row: &FileRequest, max_age: Option<Duration>, now: DateTime<Utc>) -> Dat
 
 fn signed(uses: NonZeroU32) -> i32 {
     i32::try_from(uses.get()).unwrap_or(i32::MAX)
+}
+
+fn is_plain(not_before: Option<DateTime<Utc>>) -> Result<()> {
+    match not_before.is_none_or(limits::is_plain) {
+        true => Ok(()),
+        false => Err(Error::invalid("not_before", limits::PLAIN_TIME)),
+    }
 }
 
 fn begins_before_it_ends(link: &Link) -> Result<()> {

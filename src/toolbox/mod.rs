@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! requests   add_request · respond_to · cancel · retry · delete
-//! recorder   requests that come together are committed together
+//! together   what comes together is committed together: the requests of `recorder`, the files of
+//!            `publisher`
 //! tokens     create_token · create_general_token · decode · visit · evaluate_request
 //! links      create_link · extend_link · revoke_link · send_link
 //! files      attach_file · attach_local_file · serve
@@ -32,14 +33,16 @@ mod locks;
 mod logins;
 mod notices;
 mod operators;
+mod publisher;
 mod receipts;
 mod recorder;
 mod request_tokens;
 mod requests;
+mod together;
 mod tokens;
 
 use std::{
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, atomic::AtomicUsize},
     time::Duration,
 };
 
@@ -56,6 +59,7 @@ pub use links::{LinkEdit, LinkOptions};
 pub use locks::{Edit, Editor, LockAccess, LockPolicy, Lockable};
 pub use logins::{ApiAccess, Login};
 pub use operators::{History, Overview, WorkerView};
+pub(crate) use publisher::Errand;
 pub use request_tokens::{Admission, Presented};
 pub use requests::{Deliver, IdempotencyKey, Response};
 pub use tokens::{Rules, Visit};
@@ -91,7 +95,11 @@ struct Chest {
     receipts: receipts::Receipts,
     recorder: recorder::Recorder,
     /// Who mails what is made in this process.
-    postman: Mutex<Option<mpsc::Sender<uuid::Uuid>>>,
+    postman: Mutex<Option<mpsc::Sender<publisher::Errand>>>,
+    publisher: publisher::Publisher,
+    sent: publisher::Sent,
+    /// Files that are being made in this process.
+    at_work: AtomicUsize,
 }
 
 /// What a [`Toolbox`] is made of.
@@ -194,8 +202,11 @@ impl Toolbox {
             memory,
             kept: kept::Kept::default(),
             receipts: receipts::Receipts::default(),
-            recorder: recorder::Recorder::default(),
+            recorder: recorder::recorder(),
             postman: Mutex::default(),
+            publisher: publisher::publisher(),
+            sent: publisher::sent(),
+            at_work: AtomicUsize::new(0),
         }))
     }
 
@@ -227,7 +238,9 @@ impl Toolbox {
     /// When a migration fails; what was applied before it stays.
     pub async fn migrate(db: &Db) -> Result<()> {
         queue::migrate(db).await?;
+        crate::failpoint::reached("migrating");
         db.migrate().await?;
+        crate::failpoint::reached("migrated");
         let mut tx = db.begin().await?;
         auth_token::store::fill_username_keys(&mut tx).await?;
         tx.commit().await

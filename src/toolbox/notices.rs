@@ -6,9 +6,10 @@ use chrono::TimeDelta;
 use minijinja::context;
 use uuid::Uuid;
 
-use super::{Toolbox, dispatch::backoff};
+use super::{Errand, Toolbox, dispatch::backoff};
 use crate::{
     error::{Error, Result},
+    failpoint,
     file_request::{
         FileRequest,
         links::{self, Link},
@@ -20,8 +21,10 @@ use crate::{
     registry::MailKind,
 };
 
-/// Longer than a try takes, so that two workers do not mail the same notice.
-const LEASE: TimeDelta = TimeDelta::seconds(150);
+/// How long a claim holds without being renewed: so long a mail is late whose process dies.
+pub(super) const LEASE: TimeDelta = TimeDelta::seconds(10);
+/// How often it is renewed.
+const RENEW: Duration = Duration::from_secs(3);
 /// How long one try may take, all steps together.
 const TRY: Duration = Duration::from_secs(120);
 /// Most text of a server's answer that is kept.
@@ -51,15 +54,49 @@ impl Toolbox {
         drop(conn);
         // A request that is gone took its notices along.
         let (Some(notice), Some(row)) = (claimed, row) else { return Ok(false) };
-        let sent = match self.compose(&notice, &row, link.as_ref()) {
-            Ok(mail) => match tokio::time::timeout(TRY, self.mailer.send(&mail, now)).await {
-                Ok(sent) => sent,
-                Err(_) => Err(Error::Mail { temporary: true, message: "took too long".into() }),
-            },
-            Err(e) => Err(e),
-        };
-        self.settle(&notice, sent).await?;
+        self.carry(&Errand { notice, row, link, claimed_at: now }).await?;
         Ok(true)
+    }
+
+    /// Mails a notice that was claimed, unless it waited for so long that somebody else has it.
+    /// Trouble is written to the notice.
+    ///
+    /// # Errors
+    /// As [`Toolbox::deliver_notice`].
+    pub(crate) async fn carry(&self, errand: &Errand) -> Result<()> {
+        let notice = &errand.notice;
+        let waited = (self.clock.now() - errand.claimed_at).to_std().unwrap_or_default();
+        if waited > RENEW && !self.renew(notice).await? {
+            return Ok(());
+        }
+        let work = self.send(errand);
+        tokio::pin!(work);
+        let sent = loop {
+            tokio::select! {
+                sent = &mut work => break sent,
+                () = tokio::time::sleep(RENEW) => {}
+            }
+            // Whoever has it instead of us mails it a second time; ours cannot be stopped safely.
+            if let Err(error) = self.renew(notice).await {
+                tracing::warn!(notice = %notice.id, %error, "a notice's lease was not renewed");
+            }
+        };
+        failpoint::reached("mailed");
+        self.settle(notice, sent).await
+    }
+
+    async fn renew(&self, notice: &Notice) -> Result<bool> {
+        let until = self.clock.now() + LEASE;
+        notice::store::renew(&mut self.db.acquire().await?, notice.id, notice.generation, until)
+            .await
+    }
+
+    async fn send(&self, errand: &Errand) -> Result<()> {
+        let mail = self.compose(&errand.notice, &errand.row, errand.link.as_ref())?;
+        let sent = tokio::time::timeout(TRY, self.mailer.send(&mail, self.clock.now())).await;
+        sent.unwrap_or_else(|_| {
+            Err(Error::Mail { temporary: true, message: "took too long".into() })
+        })
     }
 
     async fn settle(&self, notice: &Notice, sent: Result<()>) -> Result<()> {
@@ -85,6 +122,9 @@ impl Toolbox {
             }
         }
         metrics::counter!("bgfiles_notices_total", "outcome" => status).increment(1);
+        if status == "sent" {
+            return self.0.sent.ask(self, (id, notice.generation)).await;
+        }
         let mut conn = self.db.acquire().await?;
         notice::store::end(&mut conn, notice, status, error.as_deref(), again, now).await?;
         Ok(())

@@ -13,7 +13,7 @@ use crate::{
         FileRequest, Status,
         attempts::{self, Attempt},
         links::{self, HitRow, Link},
-        notice::{self, Notice},
+        notice::{self, Notice, store::Carrier},
         store,
     },
     ids::RequestId,
@@ -169,7 +169,7 @@ impl Toolbox {
         let domain = self.base_url.host();
         let notice = Notice::about(row.id, row.generation, kind, &domain, now).again(&domain);
         let mut conn = conn.into();
-        notice::store::insert(conn.reborrow(), &notice, true).await?;
+        notice::store::insert(conn.reborrow(), &notice, Carrier::Anybody).await?;
         queue::push(conn, queue::Wake::notice(notice.id), now).await?;
         Ok(notice)
     }

@@ -162,7 +162,7 @@ impl Toolbox {
                 tx.commit().await?;
                 row
             }
-            None => self.0.recorder.record(&self.db, self.prepare(new)?).await?,
+            None => self.record(self.prepare(new)?).await?,
         };
         Ok(Response::Later(Box::new(row)))
     }
@@ -220,6 +220,7 @@ impl Toolbox {
         if let Some(key) = &row.storage_key {
             self.storage.delete(key.parse()?).await?;
         }
+        crate::failpoint::reached("removed");
         let mut tx = self.db.begin().await?;
         store::finish_removal(&mut tx, row.id).await?;
         // Nobody edits what is not there.

@@ -115,7 +115,7 @@ pub(super) async fn at_once(state: &WebState, request: &Parts) -> Option<Respons
         visitor: visitor(headers, extensions, &toolbox.trusted_proxies),
         user: None,
     };
-    let answer = Answered::new(headers, &ready.file);
+    let answer = Answered::new(state, &request.method, headers, &ready.file);
     let head = request.method == Method::HEAD;
     let body = match answer.range() {
         Some((from, to)) if !head => {
@@ -194,7 +194,7 @@ pub(super) async fn serve_under(
     file: &Download,
     receipt: Option<Receipt>,
 ) -> Result<Response> {
-    let answer = Answered::new(headers, file);
+    let answer = Answered::new(state, method, headers, file);
     let Some((from, to)) = answer.range() else {
         return answer.into_response(described(file)?, Body::empty());
     };
@@ -211,14 +211,17 @@ pub(super) async fn serve_under(
 /// What a request for a file is answered with.
 struct Answered {
     answer: Answer,
+    head: bool,
     size: u64,
 }
 
 impl Answered {
-    fn new(headers: &HeaderMap, file: &Download) -> Self {
+    fn new(state: &WebState, method: &Method, headers: &HeaderMap, file: &Download) -> Self {
         let about =
             Representation { etag: &file.etag, last_modified: file.last_modified, size: file.size };
-        Answered { answer: answer(headers, &about), size: file.size }
+        let now = state.toolbox.clock.now();
+        let answer = answer(method, headers, &about, now);
+        Answered { answer, head: *method == Method::HEAD, size: file.size }
     }
 
     /// The bytes to send, when there are any.
@@ -244,7 +247,16 @@ impl Answered {
                 let range = format!("bytes {from}-{}/{size}", to - 1);
                 (StatusCode::PARTIAL_CONTENT, Some(range))
             }
-            Answer::NotModified => (StatusCode::NOT_MODIFIED, None),
+            Answer::NotModified => {
+                // Of the headers about the file only validators belong there (section 15.4.5).
+                headers.remove(header::CONTENT_TYPE);
+                headers.remove(header::CONTENT_DISPOSITION);
+                // Of HEAD the framework would say zero, which must not be (section 8.6).
+                if self.head {
+                    headers.insert(header::CONTENT_LENGTH, size.into());
+                }
+                (StatusCode::NOT_MODIFIED, None)
+            }
             Answer::Failed => (StatusCode::PRECONDITION_FAILED, None),
             Answer::NotSatisfiable => {
                 (StatusCode::RANGE_NOT_SATISFIABLE, Some(format!("bytes */{size}")))
@@ -440,6 +452,9 @@ fn described(file: &Download) -> Result<HeaderMap> {
     headers.insert(header::LAST_MODIFIED, text(&http_date(file.last_modified))?);
     let mut set = |name, text| headers.insert(name, HeaderValue::from_static(text));
     set(header::CACHE_CONTROL, "private, no-store");
+    // Ours say so anyway; a host that serves files has no such layer.
+    set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+    set(header::REFERRER_POLICY, "no-referrer");
     set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox");
     Ok(headers)
 }

@@ -11,6 +11,7 @@ mod drf;
 mod events;
 mod file_types;
 mod health;
+mod linger;
 mod links;
 mod lock_guard;
 mod locks;
@@ -40,6 +41,7 @@ use axum::{
 };
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::util::MapRequestLayer;
 
 pub use caller::RequesterId;
 pub use client_guard::{
@@ -52,11 +54,23 @@ pub use token_guard::{
     RequestToken, Scope, TokenLayer, TokenService, optional_token, request_tokens, require_token,
 };
 
+/// What fuzz targets call; no part of the interface.
+#[doc(hidden)]
+pub mod parsers {
+    pub use super::{
+        paging::before,
+        problem::wants_html,
+        range::{Answer, Representation, answer},
+        requests::{cursor, read_cursor},
+        view::language,
+    };
+}
+
 use crate::{config::Serve, toolbox::Toolbox};
 use routes::Routes;
 
-/// How long a client may pause within a request's body.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a request's body may take: one that dribbles must not keep a connection for days.
+const BODY_TIME: Duration = Duration::from_secs(60);
 
 /// What the routes need.
 #[derive(Clone)]
@@ -67,6 +81,8 @@ pub struct WebState {
     pub serve: Serve,
     /// Most bytes of a request body.
     pub body_limit: usize,
+    /// How long all of it may take.
+    pub body_time: Duration,
     /// Fires when the process should end; long answers end with it.
     pub shutdown: CancellationToken,
     /// What `/metrics` shows; nothing when `None`.
@@ -86,6 +102,7 @@ impl WebState {
             toolbox,
             serve: Serve::Stream,
             body_limit: 1024 * 1024,
+            body_time: BODY_TIME,
             shutdown: CancellationToken::new(),
             metrics: None,
             pages: true,
@@ -177,7 +194,7 @@ pub fn router(state: WebState) -> Router {
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(DefaultBodyLimit::max(state.body_limit))
-        .layer(tower_http::timeout::RequestBodyTimeoutLayer::new(BODY_TIMEOUT))
+        .layer(MapRequestLayer::new(body::within(state.body_time)))
         .layer(middleware::from_fn_with_state(state.clone(), problem::pages))
         .layer(tower_http::catch_panic::CatchPanicLayer::custom(problem::panicked))
         .layer(middleware::from_fn_with_state(observe::Observer::new(&state), observe::observe))

@@ -31,7 +31,11 @@ pub(super) fn limit(text: Option<&str>) -> Result<i64> {
     }
 }
 
-pub(super) fn before(cursor: Option<&str>) -> Result<Option<i64>> {
+/// The cursor of a list whose rows have numbers.
+///
+/// # Errors
+/// [`Error::Invalid`] on `cursor`.
+pub fn before(cursor: Option<&str>) -> Result<Option<i64>> {
     let cursor = cursor.map(str::parse).transpose();
     cursor.map_err(|_| Error::invalid("cursor", "take it as it stands in `next`"))
 }

@@ -263,6 +263,8 @@ pub(super) fn common_headers(headers: &mut HeaderMap) {
     ] {
         headers.entry(name).or_insert(HeaderValue::from_static(value));
     }
+    // What is not said to be for everybody is somebody's own, and caches go by the address alone.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     headers.entry(header::VARY).or_insert(HeaderValue::from_static("Accept"));
 }
 
@@ -290,7 +292,7 @@ fn capitalised(text: &str) -> String {
 }
 
 /// Whether the caller prefers a page: HTML is named, and JSON is not named before it.
-pub(super) fn wants_html(headers: &HeaderMap) -> bool {
+pub fn wants_html(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or("");
     match (accept.find("text/html"), accept.find("json")) {
         (Some(html), Some(json)) => html < json,

@@ -10,7 +10,7 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::DateTime;
+use chrono::{DateTime, Datelike};
 use minijinja::context;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -257,15 +257,22 @@ pub(super) async fn list(
     Ok(Json(json!({ "items": items, "next": next })))
 }
 
-pub(super) fn cursor(row: &FileRequest) -> String {
+/// Where a list of requests goes on after this one.
+pub fn cursor(row: &FileRequest) -> String {
     URL_SAFE_NO_PAD.encode(format!("{}:{}", row.requested_at.timestamp_micros(), row.id))
 }
 
-pub(super) fn read_cursor(text: &str) -> Result<(DateTime<chrono::Utc>, RequestId)> {
+/// The place that [`cursor`] told.
+///
+/// # Errors
+/// [`Error::Invalid`] on `cursor`.
+pub fn read_cursor(text: &str) -> Result<(DateTime<chrono::Utc>, RequestId)> {
     let read = || {
         let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
         let (micros, id) = text.split_once(':')?;
-        Some((DateTime::from_timestamp_micros(micros.parse().ok()?)?, id.parse().ok()?))
+        let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
+        // PostgreSQL knows fewer years than chrono.
+        (1..=9999).contains(&at.year()).then_some((at, id.parse().ok()?))
     };
     read().ok_or_else(|| Error::invalid("cursor", "take it as it stands in `next`"))
 }

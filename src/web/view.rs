@@ -208,7 +208,7 @@ impl View {
 }
 
 /// As chosen, else as the browser prefers (RFC 9110, section 12.5.4), else English.
-fn language(headers: &HeaderMap) -> &'static str {
+pub fn language(headers: &HeaderMap) -> &'static str {
     if let Some(chosen) = session::cookie(headers, LANGUAGE).and_then(messages::known) {
         return chosen;
     }

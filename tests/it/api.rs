@@ -122,6 +122,9 @@ both! {
         let (status, problem) = shop.get("/api/requests?status=odd").await;
         assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("status")));
         assert_eq!(shop.get("/api/requests?cursor=!").await.0, 422);
+        // `-6000000000000000000:00000000-0000-4000-8000-000000000000`: PostgreSQL has no such time.
+        let far = "LTYwMDAwMDAwMDAwMDAwMDAwMDA6MDAwMDAwMDAtMDAwMC00MDAwLTgwMDAtMDAwMDAwMDAwMDAw";
+        assert_eq!(shop.get(&format!("/api/requests?cursor={far}")).await.0, 422);
         assert_eq!(shop.get("/api/requests?limit=1000").await.0, 422);
         assert_eq!(shop.get("/api/requests/not-an-id").await.0, 404);
         assert_eq!(app::json(shop.call("PUT", "/api/requests").send().await.unwrap()).await.0, 405);
@@ -328,5 +331,29 @@ both! {
         assert_eq!(amy.get("/api/requests").await.0, 401);
         let stored = app.count("SELECT count(*) FROM bgfiles_auth_secrets WHERE hash LIKE 'bgf_%'").await;
         assert_eq!(stored, 0, "secrets are not stored");
+    }
+}
+
+both! {
+    async fn a_body_that_is_too_large_does_not_lose_its_answer(app) {
+        let address = app.serve().await;
+        let send = move || {
+            use std::io::{Read, Write};
+            let mut stream = std::net::TcpStream::connect(address).unwrap();
+            let body = vec![b'x'; 8 << 20];
+            let head = format!("POST /api/auth/login/ HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n\
+                content-length: {}\r\n\r\n", body.len());
+            stream.write_all(head.as_bytes()).unwrap();
+            stream.write_all(&body).unwrap();
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).unwrap();
+            answer
+        };
+        for _ in 0..10 {
+            let answer = tokio::task::spawn_blocking(send).await.unwrap();
+            assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+            // A client that keeps it would lose its next request.
+            assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        }
     }
 }

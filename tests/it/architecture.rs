@@ -16,7 +16,7 @@ const FLOORS: &[&[&str]] = &[
     &["db"],
     &["config"],
     &["error"],
-    &["clock", "ids", "limits", "visitor"],
+    &["clock", "failpoint", "ids", "limits", "visitor"],
 ];
 
 fn floor(room: &str) -> Option<usize> {
@@ -24,7 +24,7 @@ fn floor(room: &str) -> Option<usize> {
 }
 
 /// Every source file with its room and its text without comments.
-fn sources() -> Vec<(String, String, String)> {
+pub fn sources() -> Vec<(String, String, String)> {
     fn walk(folder: &Path, found: &mut Vec<(String, String, String)>) {
         for entry in std::fs::read_dir(folder).unwrap().flatten() {
             let path = entry.path();

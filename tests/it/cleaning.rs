@@ -3,10 +3,11 @@
 use bgfiles::{
     Status,
     cleaner::{self, Ended, Limits, Sweeps},
+    storage::{Headers, Storage, StorageKey},
     toolbox::{Dispatched, IdempotencyKey},
 };
 
-use crate::support::{TestApp, both, child};
+use crate::support::{TestApp, app::Parts, both, child, s3};
 
 both! {
     async fn orphans_go_and_everything_referenced_stays(app) {
@@ -42,6 +43,64 @@ both! {
         expected.sort();
         assert_eq!(app.objects(), expected);
     }
+}
+
+both! {
+    async fn uploads_that_were_cut_off_are_given_up_in_a_bucket(app) {
+        let endpoint = s3::serve(&app.dir.path().join("s3")).await;
+        let storage = s3::storage(&endpoint, s3::SECRET);
+        let app = TestApp::with(app.kind, Parts { storage: Some(storage.clone()), ..Parts::default() }).await;
+        let row = app.request("hello", "").await;
+        app.sql("UPDATE bgfiles_file_requests SET status = 'running', generation = 7").await;
+        // Under way when its worker is killed: the first part is there.
+        let cut_off = async |storage: &Storage, key: StorageKey| {
+            let headers = Headers { content_type: "text/plain".into(), disposition: "attachment".into() };
+            let (pieces, from) = tokio::sync::mpsc::channel(1);
+            pieces.send(vec![b'x'; 9 << 20].into()).await.unwrap();
+            let begun = async {
+                while !storage.unfinished().await.unwrap().iter().any(|upload| upload.key == key) {
+                    tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+                }
+            };
+            tokio::select! {
+                _ = storage.upload(key, &headers, from, async { Ok(()) }) => panic!("it ended"),
+                () = begun => drop(pieces),
+            }
+        };
+        let stranger = StorageKey { request: uuid::Uuid::new_v4().to_string().parse().unwrap(), generation: 1 };
+        for generation in [5, 6, 7] {
+            cut_off(&storage, StorageKey { request: row.id, generation }).await;
+        }
+        cut_off(&storage, stranger).await;
+        // Of another installation, in the same bucket.
+        let beside = s3::storage_at(&endpoint, "s3://bucket/some/prefix/of-another");
+        cut_off(&beside, stranger).await;
+        let clean = async || {
+            let swept = cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
+            let swept = swept.into_iter().find(|swept| swept.name == "orphan_objects").unwrap();
+            (swept.removed, swept.failed)
+        };
+        // The store's clock is the machine's: the app's must be past it for things to be old.
+        let wait = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()) - app.toolbox.clock.now();
+        app.toolbox.clock.advance(wait);
+        assert_eq!(clean().await, (0, 0), "young ones are left alone");
+        app.advance(7 * 3600);
+        assert_eq!(clean().await, (3, 0));
+        let left = storage.unfinished().await.unwrap();
+        let left: Vec<_> = left.iter().map(|upload| upload.key.generation).collect();
+        assert_eq!(left, [7], "one is at work on it");
+        app.sql("UPDATE bgfiles_file_requests SET status = 'cancelled'").await;
+        assert_eq!(clean().await, (1, 0));
+        assert_eq!(beside.unfinished().await.unwrap().len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_bucket_that_keeps_its_uploads_secret_is_swept_all_the_same() {
+    let dir = tempfile::tempdir().unwrap();
+    let endpoint = s3::serve(dir.path()).await;
+    let error = s3::storage(&endpoint, "wrong").unfinished().await.unwrap_err().to_string();
+    assert!(error.contains("403") && !error.contains("Signature="), "{error}");
 }
 
 both! {

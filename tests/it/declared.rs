@@ -55,7 +55,7 @@ pub async fn text(export: &DeclaredExport, format: &str, criteria: &str) -> Stri
 }
 
 /// The cells of the first sheet as Python's openpyxl reads them: `[[type, value], …]` a row.
-fn cells(app: &TestApp, xlsx: &[u8]) -> Vec<Vec<Value>> {
+pub fn cells(app: &TestApp, xlsx: &[u8]) -> Vec<Vec<Value>> {
     let path = app.dir.path().join("read.xlsx");
     std::fs::write(&path, xlsx).unwrap();
     let script = "import json, sys, openpyxl\n\

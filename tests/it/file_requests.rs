@@ -545,8 +545,6 @@ both! {
         // Enqueued by SQL: nobody woke a worker; nothing but the type is given.
         app.sql("INSERT INTO bgfiles_file_requests (file_type, requester_email) VALUES ('hello', 'amy@example.com')").await;
         app.toolbox.clock.advance(TimeDelta::days(3650));
-        assert_eq!(bgfiles::worker::wake_forgotten(&app.toolbox).await.unwrap(), 1);
-        assert_eq!(bgfiles::worker::wake_forgotten(&app.toolbox).await.unwrap(), 0, "once is enough");
         let id = to_handle(&app).await[0];
         assert_eq!(app.dispatch(id).await, Dispatched::Handled);
         let job = Job::new(app.row(id).await).unwrap();

@@ -13,31 +13,31 @@ use bgfiles::{
     cleaner::{self, Limits, Sweeps},
     file_request::{
         attempts, notice,
-        store::{self, Filter, SEARCHED},
+        store::{self, Filter, SEARCHED, Which},
     },
     operations::{self, WorkerState},
     queue,
 };
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta};
 
 use crate::support::{Kind, TestApp, both};
 
 /// Requests that are done and requests that wait; in tests, few enough to be made quickly.
 const FILL_POSTGRES: [&str; 6] = [
     "INSERT INTO bgfiles_file_requests (file_type, status, requester, description, storage_key, size, \
-        requested_at, run_at, woken_at, finished_at, expires_at) \
+        requested_at, run_at, finished_at, expires_at) \
         SELECT 'hello', CASE WHEN i % 5000 = 0 THEN 'failed' ELSE 'finished' END, 'u' || i % 100, \
-        'Request ' || i, 'k' || i, 7, at, at, at, at, at + interval '90 days' FROM generate_series(1, 20000) i, \
+        'Request ' || i, 'k' || i, 7, at, at, at, at + interval '90 days' FROM generate_series(1, 20000) i, \
         LATERAL (SELECT timestamptz '2026-03-01 11:00Z' - i * interval '1 minute' AS at) t",
-    "INSERT INTO bgfiles_file_requests (file_type, requester, description, requested_at, run_at, woken_at) \
-        SELECT 'hello', 'u' || i % 100, 'Request ' || i, at, at, timestamptz '2026-03-01 12:00Z' \
+    "INSERT INTO bgfiles_file_requests (file_type, requester, description, requested_at, run_at) \
+        SELECT 'hello', 'u' || i % 100, 'Request ' || i, at, at \
         FROM generate_series(1, 5000) i, \
         LATERAL (SELECT timestamptz '2026-03-01 12:00Z' - i * interval '0.5 seconds' AS at) t",
     "INSERT INTO bgfiles_attempts (request_id, generation, worker, started_at, ended_at, outcome) \
         SELECT id, 1, 'w', requested_at, requested_at, status FROM bgfiles_file_requests WHERE status <> 'pending'",
     "INSERT INTO bgfiles_notices (id, request_id, kind, message_id, status, run_at, woken_at, created_at) \
         SELECT gen_random_uuid(), id, 'ready', '', CASE WHEN status = 'finished' THEN 'sent' ELSE 'pending' END, \
-        run_at, woken_at, run_at FROM bgfiles_file_requests WHERE status IN ('finished', 'pending')",
+        run_at, timestamptz '2026-03-01 12:00Z', run_at FROM bgfiles_file_requests WHERE status IN ('finished', 'pending')",
     "INSERT INTO apalis.jobs (job, id, job_type, status, max_attempts, run_at, done_at) \
         SELECT '', 'j' || i, 'bgfiles::requests', CASE WHEN i > 20000 THEN 'Pending' ELSE 'Done' END, 1, \
         '2026-03-01 11:00Z', CASE WHEN i > 20000 THEN NULL ELSE timestamptz '2026-03-01 11:00Z' END \
@@ -48,18 +48,18 @@ const FILL_SQLITE: [&str; 5] = [
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 20000), \
         t AS (SELECT i, strftime('%Y-%m-%dT%H:%M:%S+00:00', '2026-03-01T11:00:00', '-' || i || ' minutes') AS at FROM n) \
         INSERT INTO bgfiles_file_requests (id, file_type, status, requester, description, storage_key, size, \
-        requested_at, run_at, woken_at, finished_at, expires_at) \
+        requested_at, run_at, finished_at, expires_at) \
         SELECT randomblob(16), 'hello', CASE WHEN i % 5000 = 0 THEN 'failed' ELSE 'finished' END, 'u' || i % 100, \
-        'Request ' || i, 'k' || i, 7, at, at, at, at, '2026-06-01T00:00:00+00:00' FROM t",
+        'Request ' || i, 'k' || i, 7, at, at, at, '2026-06-01T00:00:00+00:00' FROM t",
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 5000), \
         t AS (SELECT i, strftime('%Y-%m-%dT%H:%M:%S+00:00', '2026-03-01T12:00:00', '-' || (i / 2) || ' seconds') AS at FROM n) \
-        INSERT INTO bgfiles_file_requests (id, file_type, requester, description, requested_at, run_at, woken_at) \
-        SELECT randomblob(16), 'hello', 'u' || i % 100, 'Request ' || i, at, at, '2026-03-01T12:00:00+00:00' FROM t",
+        INSERT INTO bgfiles_file_requests (id, file_type, requester, description, requested_at, run_at) \
+        SELECT randomblob(16), 'hello', 'u' || i % 100, 'Request ' || i, at, at FROM t",
     "INSERT INTO bgfiles_attempts (request_id, generation, worker, started_at, ended_at, outcome) \
         SELECT id, 1, 'w', requested_at, requested_at, status FROM bgfiles_file_requests WHERE status <> 'pending'",
     "INSERT INTO bgfiles_notices (id, request_id, kind, message_id, status, run_at, woken_at, created_at) \
         SELECT randomblob(16), id, 'ready', '', CASE WHEN status = 'finished' THEN 'sent' ELSE 'pending' END, \
-        run_at, woken_at, run_at FROM bgfiles_file_requests WHERE status IN ('finished', 'pending')",
+        run_at, '2026-03-01T12:00:00+00:00', run_at FROM bgfiles_file_requests WHERE status IN ('finished', 'pending')",
     "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 25000) \
         INSERT INTO Jobs (job, id, job_type, status, max_attempts, run_at, done_at) \
         SELECT 'x', 'j' || i, 'bgfiles::requests', iif(i > 20000, 'Pending', 'Done'), 1, \
@@ -143,13 +143,9 @@ both! {
     async fn what_runs_often_reads_little(app) {
         fill(&app).await;
         let (now, minute) = (app.toolbox.clock.now(), TimeDelta::minutes(1));
-        let (lately, ten) = (now - minute, now - TimeDelta::seconds(10));
+        let lately = now - minute;
         // The sweeper: with nothing to wake, and with everything.
-        let woken = costs!(app, FEW, |tx| store::take_unwoken(tx, now, lately, ten, 50));
-        assert_eq!(woken.len(), 0);
         let later = now + minute * 2;
-        let woken = costs!(app, FEW, |tx| store::take_unwoken(tx, later, later - minute, later, 50));
-        assert_eq!(woken.len(), 50);
         let woken = costs!(app, FEW, |tx| notice::store::take_unwoken(tx, now, lately, 50));
         assert_eq!(woken.len(), 0);
         let woken = costs!(app, FEW, |tx| notice::store::take_unwoken(tx, later, later - minute, 50));
@@ -159,6 +155,15 @@ both! {
         assert_eq!(due.len(), 50);
         let id = due[0].id;
         assert!(costs!(app, FEW, |tx| store::claim(tx, id, "w", now, now + minute)).is_some());
+        // Or all that there are slots for.
+        let which = Which::DueSince(DateTime::UNIX_EPOCH);
+        let claimed = costs!(app, FEW, |tx| store::claim_some(tx, which, 8, "w", now, now - minute));
+        assert_eq!(claimed.len(), 8);
+        app.sql("UPDATE bgfiles_file_requests SET status = 'running', lease_until = '2026-03-01T11:00:00+00:00' \
+            WHERE id IN (SELECT id FROM bgfiles_file_requests WHERE status = 'pending' LIMIT 8)").await;
+        let silent = costs!(app, FEW, |tx| store::claim_some(tx, Which::Silent, 8, "w", now, later));
+        assert_eq!(silent.len(), 8);
+        app.sql("UPDATE bgfiles_file_requests SET status = 'pending' WHERE status = 'running'").await;
         let state = WorkerState {
             name: "w".into(),
             host: String::new(),

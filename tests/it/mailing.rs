@@ -177,7 +177,7 @@ fn mail(message_id: &str) -> Mail {
 }
 
 /// Makes a certificate for `localhost` that is its own authority; the paths of it and of its key.
-fn certificate(folder: &Path) -> (String, String) {
+pub fn certificate(folder: &Path) -> (String, String) {
     let path = |name: &str| folder.join(name).display().to_string();
     let (cert, key) = (path("cert.pem"), path("key.pem"));
     let made = Command::new("openssl")

@@ -10,12 +10,15 @@ mod support;
 
 mod api;
 mod architecture;
+mod attacks;
 mod auth_tokens;
 mod browser;
 mod browsing;
 mod cleaning;
 mod cli;
+mod conditional;
 mod conformance;
+mod corpora;
 mod declared;
 mod downloads;
 mod faults;

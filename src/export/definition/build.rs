@@ -76,7 +76,7 @@ impl Sources<'_> {
 
     /// A fault at an offset of the TOML file.
     pub(super) fn fault(&self, offset: usize, message: impl std::fmt::Display) -> String {
-        format!("{}: {message}", self.place(offset))
+        format!("{}: {}", self.place(offset), on_one_line(message))
     }
 
     fn place(&self, offset: usize) -> String {
@@ -173,6 +173,7 @@ impl Sources<'_> {
 
     /// A fault at an offset of the SQL, wherever that is written.
     fn sql_fault(&self, raw: &raw::File, sql: &str, offset: usize, message: &str) -> String {
+        let message = on_one_line(message);
         let Some(query) = &raw.query else {
             return format!("{}:{}: {message}", self.sql_path.display(), line_of(sql, offset));
         };
@@ -201,6 +202,11 @@ impl Sources<'_> {
             })
             .collect()
     }
+}
+
+/// A name in a message may have line breaks, and a fault has one line.
+fn on_one_line(message: impl std::fmt::Display) -> String {
+    message.to_string().replace(|c: char| c.is_control(), " ")
 }
 
 /// Counts from 1.

@@ -1,9 +1,9 @@
 //! CSV as RFC 4180 has it: commas, `"` doubled, CRLF, UTF-8, a header of labels; an empty cell is
 //! NULL.
 //!
-//! A spreadsheet runs a cell that begins with `=`, `+`, `-`, `@`, a tab or a carriage return as a
-//! formula (OWASP, "CSV injection"). Text that does gets a leading `'`; numbers, dates and JSON
-//! cannot carry a formula and stay as they are.
+//! A spreadsheet runs a cell that begins with `=`, `+`, `-`, `@` (full-width ones too), a tab or the
+//! end of a line as a formula (OWASP, "CSV injection"). Text that does gets a leading `'`; numbers,
+//! dates and JSON cannot carry a formula and stay as they are.
 
 use chrono_tz::Tz;
 
@@ -25,7 +25,7 @@ impl<W: Finish> Csv<W> {
             Csv { to, zone: layout.zone, lines: Vec::with_capacity(BLOCK + BLOCK / 4), row: 0 };
         for (at, column) in layout.columns.iter().enumerate() {
             csv.separate(at);
-            csv.field("", &column.label);
+            csv.text(&column.label);
         }
         csv.end_row()?;
         Ok(csv)
@@ -59,6 +59,11 @@ impl<W: Finish> Csv<W> {
         self.lines.push(b'"');
     }
 
+    /// Text from anywhere.
+    fn text(&mut self, text: &str) {
+        self.field(if is_formula(text) { "'" } else { "" }, text);
+    }
+
     fn pass_on(&mut self) -> Result<()> {
         self.to.write_all(&self.lines).map_err(io_error)?;
         self.lines.clear();
@@ -70,7 +75,7 @@ impl<W: Finish> Encoder for Csv<W> {
     fn cell(&mut self, at: usize, cell: Cell<'_>) -> Result<()> {
         self.separate(at);
         match cell {
-            Cell::Text(text) => self.field(if is_formula(text) { "'" } else { "" }, text),
+            Cell::Text(text) => self.text(text),
             Cell::Json(text) | Cell::Decimal(text) => self.field("", text),
             // Nothing else has commas, quotes or line breaks.
             _ => cell.write_text(self.zone, &mut self.lines),
@@ -99,7 +104,7 @@ impl<W: Finish> Encoder for Csv<W> {
 
 /// Whether a spreadsheet would run it.
 pub(super) fn is_formula(text: &str) -> bool {
-    text.starts_with(['=', '+', '-', '@', '\t', '\r'])
+    text.starts_with(['=', '+', '-', '@', '\t', '\r', '\n', '＝', '＋', '－', '＠'])
 }
 
 #[cfg(test)]
@@ -147,7 +152,7 @@ mod tests {
                 for at in 0..width {
                     let text = row.get(at).map(String::as_str).unwrap_or_default();
                     // Defusing is ours alone.
-                    let text = text.trim_start_matches('\r');
+                    let text = text.trim_start_matches(['\r', '\n']);
                     ours.cell(at, Cell::Text(text)).unwrap();
                     theirs.write_field(text).unwrap();
                 }
@@ -161,7 +166,7 @@ mod tests {
 
     #[test]
     fn text_that_a_spreadsheet_would_run_is_recognised() {
-        for text in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1"] {
+        for text in ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1"] {
             assert!(is_formula(text), "{text:?}");
         }
         for text in ["", " =1", "a=1", "'=1", "1-1"] {

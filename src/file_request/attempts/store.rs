@@ -30,6 +30,39 @@ pub async fn insert(conn: impl Into<Conn<'_>>, attempt: &Attempt) -> Result<()> 
     Ok(())
 }
 
+/// As [`insert`] for each of them, in one statement where the database can.
+///
+/// # Errors
+/// The database's.
+pub async fn insert_all(conn: impl Into<Conn<'_>>, attempts: &[Attempt]) -> Result<()> {
+    let c = match (conn.into(), attempts) {
+        (Conn::Postgres(c), [_, _, ..]) => c,
+        (mut conn, attempts) => {
+            for attempt in attempts {
+                insert(conn.reborrow(), attempt).await?;
+            }
+            return Ok(());
+        }
+    };
+    fn all<'a, T>(attempts: &'a [Attempt], field: impl Fn(&'a Attempt) -> T) -> Vec<T> {
+        attempts.iter().map(field).collect()
+    }
+    let sql = "INSERT INTO bgfiles_attempts (request_id, generation, worker, started_at, ended_at, \
+        outcome, error) SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], \
+        $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[]) ON CONFLICT DO NOTHING";
+    sqlx::query(sql)
+        .bind(all(attempts, |one| one.request_id.0))
+        .bind(all(attempts, |one| one.generation))
+        .bind(all(attempts, |one| one.worker.as_str()))
+        .bind(all(attempts, |one| one.started_at))
+        .bind(all(attempts, |one| one.ended_at))
+        .bind(all(attempts, |one| one.outcome.as_str()))
+        .bind(all(attempts, |one| one.error.as_deref()))
+        .execute(c)
+        .await?;
+    Ok(())
+}
+
 /// The attempts at a request, the first one first.
 ///
 /// # Errors

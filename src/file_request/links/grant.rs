@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// What the grant's URL holds: 256 bits that nobody guesses.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone)]
 pub struct GrantSecret(String);
 
 impl std::fmt::Debug for GrantSecret {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::{Event, Grant, Hit, HitRow, Link};
 use crate::{
-    db::{Conn, on},
+    db::{Conn, copy::CopyRows, on},
     error::Result,
     ids::RequestId,
 };
@@ -344,33 +344,24 @@ pub async fn log_all(
     // None of them goes before the lines are there, which would then be nobody's.
     let ids: Vec<RequestId> = of.iter().map(|one| one.request_id).collect();
     let hold = "SELECT id FROM bgfiles_file_requests WHERE id = ANY($1) ORDER BY id FOR KEY SHARE";
-    sqlx::query(hold).bind(ids).execute(&mut *c).await?;
-    macro_rules! column {
-        ($hit:ident => $value:expr) => {
-            hits.iter().map(|($hit, _)| $value).collect::<Vec<_>>()
-        };
+    let held: Vec<RequestId> = sqlx::query_scalar(hold).bind(ids).fetch_all(&mut *c).await?;
+    let mut rows = CopyRows::new(10);
+    for (hit, at) in hits.iter().filter(|(hit, _)| held.binary_search(&hit.request_id).is_ok()) {
+        rows.row()
+            .uuid(Some(hit.request_id.0))
+            .uuid(hit.jti)
+            .text(Some(hit.event.as_str()))
+            .text(hit.reason.as_deref())
+            .bigint(hit.first_byte)
+            .bigint(hit.bytes)
+            .text(hit.visitor.ip_text().as_deref())
+            .text(Some(&hit.visitor.user_agent))
+            .text(hit.user.as_deref())
+            .moment(*at);
     }
-    let sql = "INSERT INTO bgfiles_link_hits (request_id, jti, event, reason, first_byte, bytes, \
-        client_ip, user_agent, user_id, timestamp) \
-        SELECT r.id, h.jti, h.event, h.reason, h.first_byte, h.bytes, h.client_ip, h.user_agent, \
-        h.user_id, h.at FROM UNNEST($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::bigint[], \
-        $6::bigint[], $7::text[], $8::text[], $9::text[], $10::timestamptz[]) WITH ORDINALITY \
-        AS h (request_id, jti, event, reason, first_byte, bytes, client_ip, user_agent, user_id, \
-        at, number) JOIN bgfiles_file_requests r ON r.id = h.request_id ORDER BY h.number";
-    sqlx::query(sql)
-        .bind(column!(hit => hit.request_id))
-        .bind(column!(hit => hit.jti))
-        .bind(column!(hit => hit.event.as_str()))
-        .bind(column!(hit => hit.reason.as_deref()))
-        .bind(column!(hit => hit.first_byte))
-        .bind(column!(hit => hit.bytes))
-        .bind(column!(hit => hit.visitor.ip_text()))
-        .bind(column!(hit => hit.visitor.user_agent.as_str()))
-        .bind(column!(hit => hit.user.as_deref()))
-        .bind(hits.iter().map(|(_, at)| *at).collect::<Vec<_>>())
-        .execute(c)
-        .await?;
-    Ok(())
+    let sql = "COPY bgfiles_link_hits (request_id, jti, event, reason, first_byte, bytes, \
+        client_ip, user_agent, user_id, timestamp) FROM STDIN (FORMAT binary)";
+    rows.send(c, sql).await
 }
 
 /// Makes a logged hit one of another event.

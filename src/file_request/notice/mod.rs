@@ -85,6 +85,12 @@ impl Notice {
         }
     }
 
+    /// The same, claimed by whoever stores it.
+    pub fn claimed(mut self) -> Self {
+        (self.generation, self.attempts) = (1, 1);
+        self
+    }
+
     /// The same once more. It is a mail of its own, so its `Message-ID` is another.
     pub fn again(mut self, domain: &str) -> Self {
         let (request, id) = (self.request_id.0.simple(), self.id.simple());

@@ -5,19 +5,38 @@ use uuid::Uuid;
 
 use super::Notice;
 use crate::{
-    db::{Conn, on},
+    db::{Conn, Db, on},
     error::Result,
     ids::RequestId,
 };
 
-/// Inserts a notice, due at once. `is_woken` says whether the queue is told, too; if not, the next
-/// sweep does it.
+/// Who is to mail a notice that is inserted.
+#[derive(Clone, Copy, Debug)]
+pub enum Carrier {
+    /// Whoever claims it: the queue is told.
+    Anybody,
+    /// The process that inserts it, which has claimed it until then.
+    Us(DateTime<Utc>),
+}
+
+impl Carrier {
+    fn woken_at(self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
+        matches!(self, Carrier::Anybody).then_some(now)
+    }
+
+    fn lease_until(self) -> Option<DateTime<Utc>> {
+        if let Carrier::Us(until) = self { Some(until) } else { None }
+    }
+}
+
+/// Inserts a notice, due at once.
 ///
 /// # Errors
 /// The database's.
-pub async fn insert(conn: impl Into<Conn<'_>>, notice: &Notice, is_woken: bool) -> Result<()> {
+pub async fn insert(conn: impl Into<Conn<'_>>, notice: &Notice, carrier: Carrier) -> Result<()> {
     let sql = "INSERT INTO bgfiles_notices (id, request_id, kind, message_id, status, run_at, \
-        woken_at, created_at, jti) VALUES ($1, $2, $3, $4, $5, $6, $8, $6, $7)";
+        created_at, jti, woken_at, lease_until, attempts, generation) \
+        VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11)";
     on!(conn.into(), c => sqlx::query(sql)
         .bind(notice.id)
         .bind(notice.request_id)
@@ -26,10 +45,58 @@ pub async fn insert(conn: impl Into<Conn<'_>>, notice: &Notice, is_woken: bool) 
         .bind(&notice.status)
         .bind(notice.created_at)
         .bind(notice.jti)
-        .bind(is_woken.then_some(notice.created_at))
+        .bind(carrier.woken_at(notice.created_at))
+        .bind(carrier.lease_until())
+        .bind(notice.attempts)
+        .bind(notice.generation)
         .execute(c)
         .await
         .map(drop)?);
+    Ok(())
+}
+
+/// As [`insert`] for each of them, in one statement where the database can.
+///
+/// # Errors
+/// The database's.
+pub async fn insert_all(
+    conn: impl Into<Conn<'_>>,
+    notices: &[Notice],
+    carrier: Carrier,
+) -> Result<()> {
+    let c = match (conn.into(), notices) {
+        (Conn::Postgres(c), [_, _, ..]) => c,
+        (mut conn, notices) => {
+            for notice in notices {
+                insert(conn.reborrow(), notice, carrier).await?;
+            }
+            return Ok(());
+        }
+    };
+    fn all<'n, T>(notices: &'n [Notice], field: impl Fn(&'n Notice) -> T) -> Vec<T> {
+        notices.iter().map(field).collect()
+    }
+    let sql = "INSERT INTO bgfiles_notices (id, request_id, kind, message_id, status, run_at, \
+        created_at, jti, woken_at, lease_until, attempts, generation) \
+        SELECT id, request_id, kind, message_id, status, at, at, jti, woken_at, lease_until, \
+        attempts, generation FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], \
+        $6::timestamptz[], $7::uuid[], $8::timestamptz[], $9::timestamptz[], $10::integer[], \
+        $11::bigint[]) AS n (id, request_id, kind, message_id, status, at, jti, woken_at, \
+        lease_until, attempts, generation)";
+    sqlx::query(sql)
+        .bind(all(notices, |one| one.id))
+        .bind(all(notices, |one| one.request_id.0))
+        .bind(all(notices, |one| one.kind.as_str()))
+        .bind(all(notices, |one| one.message_id.as_str()))
+        .bind(all(notices, |one| one.status.as_str()))
+        .bind(all(notices, |one| one.created_at))
+        .bind(all(notices, |one| one.jti))
+        .bind(all(notices, |one| carrier.woken_at(one.created_at)))
+        .bind(all(notices, |_| carrier.lease_until()))
+        .bind(all(notices, |one| one.attempts))
+        .bind(all(notices, |one| one.generation))
+        .execute(c)
+        .await?;
     Ok(())
 }
 
@@ -52,6 +119,28 @@ pub async fn claim(
         .bind(now)
         .fetch_optional(c)
         .await?))
+}
+
+/// Makes a claim hold until then. `false`: it is over, or somebody else's.
+///
+/// # Errors
+/// The database's.
+pub async fn renew(
+    conn: impl Into<Conn<'_>>,
+    id: Uuid,
+    generation: i64,
+    until: DateTime<Utc>,
+) -> Result<bool> {
+    let sql = "UPDATE bgfiles_notices SET lease_until = $3 \
+        WHERE id = $1 AND generation = $2 AND status = 'pending'";
+    let affected = on!(conn.into(), c => sqlx::query(sql)
+        .bind(id)
+        .bind(generation)
+        .bind(until)
+        .execute(c)
+        .await?
+        .rows_affected());
+    Ok(affected == 1)
 }
 
 /// Ends a claim: `sent`, `failed`, or `pending` until `run_at`.
@@ -81,6 +170,37 @@ pub async fn end(
         .await?
         .rows_affected());
     Ok(affected == 1)
+}
+
+/// Ends the claims on notices that were sent (id and generation of each), in a transaction of its
+/// own.
+///
+/// # Errors
+/// The database's.
+pub async fn sent(db: &Db, claims: &[(Uuid, i64)], now: DateTime<Utc>) -> Result<()> {
+    match db {
+        Db::Postgres(pool) => {
+            let sql = "UPDATE bgfiles_notices n SET status = 'sent', error = NULL, \
+                lease_until = NULL, woken_at = NULL, done_at = $3 \
+                FROM unnest($1::uuid[], $2::bigint[]) AS s (id, generation) \
+                WHERE n.id = s.id AND n.generation = s.generation AND status = 'pending'";
+            let (ids, generations): (Vec<Uuid>, Vec<i64>) = claims.iter().copied().unzip();
+            sqlx::query(sql).bind(ids).bind(generations).bind(now).execute(pool).await?;
+        }
+        Db::Sqlite(_) => {
+            let sql = "UPDATE bgfiles_notices SET status = 'sent', error = NULL, \
+                lease_until = NULL, woken_at = NULL, done_at = $3 \
+                WHERE id = $1 AND generation = $2 AND status = 'pending'";
+            let mut tx = db.begin().await?;
+            if let Conn::Sqlite(c) = tx.conn() {
+                for (id, generation) in claims {
+                    sqlx::query(sql).bind(id).bind(generation).bind(now).execute(&mut *c).await?;
+                }
+            }
+            tx.commit().await?;
+        }
+    }
+    Ok(())
 }
 
 /// Notices a worker may claim now, oldest first.

@@ -180,6 +180,8 @@ impl TestApp {
             dir,
             seen,
             http: reqwest::Client::builder()
+                // The server closes idle connections after two seconds.
+                .pool_idle_timeout(Duration::from_secs(1))
                 .redirect(reqwest::redirect::Policy::none())
                 .build()
                 .unwrap(),

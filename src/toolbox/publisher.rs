@@ -1,0 +1,168 @@
+//! Files that are ready at the same time become visible together, and the postman of this process
+//! mails what is made in it.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, PoisonError, atomic::Ordering},
+};
+
+use chrono::{DateTime, Utc};
+use futures::FutureExt;
+use tokio::sync::mpsc;
+use uuid::Uuid;
+
+use super::{Toolbox, notices, together::Together};
+use crate::{
+    db::Tx,
+    error::Result,
+    failpoint,
+    file_request::{
+        FileRequest, Status,
+        attempts::{self, Attempt},
+        links::Link,
+        notice::{
+            self, Notice,
+            store::{Carrier, insert_all},
+        },
+        store,
+    },
+    ids::RequestId,
+    queue::{self, Wake},
+    registry::MailKind,
+};
+
+pub(super) type Publisher = Together<Made, bool>;
+pub(super) type Sent = Together<(Uuid, i64), ()>;
+
+pub(super) fn publisher() -> Publisher {
+    Together::new(|toolbox, made| async move { publish(&toolbox, &made).await }.boxed())
+        .expecting(|toolbox| toolbox.0.at_work.load(Ordering::Relaxed))
+}
+
+/// Notes of mails that were sent.
+pub(super) fn sent() -> Sent {
+    Together::new(|toolbox, claims| {
+        async move {
+            notice::store::sent(&toolbox.db, &claims, toolbox.clock.now()).await?;
+            Ok(vec![(); claims.len()])
+        }
+        .boxed()
+    })
+    .expecting(|_| usize::MAX)
+}
+
+/// A file that is stored but not yet visible, and the line of its request's timeline.
+#[derive(Clone, Debug)]
+pub(super) struct Made {
+    pub(super) publication: Arc<store::Publication>,
+    pub(super) attempt: Attempt,
+}
+
+/// A notice for the postman, already claimed, and what it is about.
+#[derive(Debug)]
+pub(crate) struct Errand {
+    pub(super) notice: Notice,
+    pub(super) row: FileRequest,
+    pub(super) link: Option<Link>,
+    pub(super) claimed_at: DateTime<Utc>,
+}
+
+/// Notices that are to be stored with the end that they tell of. Those for the postman are handed
+/// over once that is committed.
+#[derive(Default)]
+pub(super) struct Notices {
+    errands: Vec<(mpsc::OwnedPermit<Errand>, Errand)>,
+    queued: Vec<Notice>,
+}
+
+/// Makes the files visible, writes down how the attempts ended and stores the notices, all in one
+/// transaction. `false`: the lease was lost, or somebody cancelled.
+async fn publish(toolbox: &Toolbox, made: &[Made]) -> Result<Vec<bool>> {
+    let publications: Vec<_> = made.iter().map(|one| one.publication.clone()).collect();
+    let mut tx = toolbox.db.begin().await?;
+    let published = store::publish_all(&mut tx, &publications).await?;
+    let mut published: HashMap<(RequestId, i64), FileRequest> =
+        published.into_iter().map(|row| ((row.id, row.generation), row)).collect();
+    let (mut visible, mut ended) = (Vec::with_capacity(made.len()), Vec::new());
+    let mut notices = Notices::default();
+    for one in made {
+        let (id, generation) = (one.publication.id, one.publication.generation);
+        if let Some(row) = published.remove(&(id, generation)) {
+            let link = toolbox.standing_link(&mut tx, &row).await?;
+            toolbox.announce(&mut notices, row, link, MailKind::Ready);
+            ended.push(one.attempt.clone());
+            visible.push(true);
+        } else {
+            // A commit whose answer was lost counts all the same.
+            let row = store::find(&mut tx, id).await?;
+            visible.push(
+                row.is_some_and(|row| {
+                    row.generation == generation && row.status == Status::Finished
+                }),
+            );
+        }
+    }
+    attempts::store::insert_all(&mut tx, &ended).await?;
+    notices.store(toolbox, &mut tx).await?;
+    tx.commit().await?;
+    failpoint::reached("published");
+    notices.go();
+    Ok(visible)
+}
+
+impl Notices {
+    /// Stores them; those that nobody here carries go through the queue.
+    pub(super) async fn store(&self, toolbox: &Toolbox, tx: &mut Tx) -> Result<()> {
+        let ours: Vec<Notice> = self.errands.iter().map(|(_, one)| one.notice.clone()).collect();
+        // Should this process die, the sweeper finds them when the lease has ended.
+        let until = toolbox.clock.now() + notices::LEASE;
+        insert_all(&mut *tx, &ours, Carrier::Us(until)).await?;
+        insert_all(&mut *tx, &self.queued, Carrier::Anybody).await?;
+        let wakes: Vec<Wake> = self.queued.iter().map(|one| Wake::notice(one.id)).collect();
+        queue::push_all(tx.conn(), &wakes, toolbox.clock.now()).await
+    }
+
+    /// Hands them over.
+    pub(super) fn go(self) {
+        for (place, errand) in self.errands {
+            place.send(errand);
+        }
+    }
+}
+
+impl Toolbox {
+    /// Adds a notice, if anybody wants one.
+    pub(super) fn announce(
+        &self,
+        notices: &mut Notices,
+        row: FileRequest,
+        link: Option<Link>,
+        kind: MailKind,
+    ) {
+        if !row.notify || self.recipients(&row, kind).is_empty() {
+            return;
+        }
+        let domain = self.base_url.host();
+        let notice = Notice::about(row.id, row.generation, kind, &domain, self.clock.now());
+        match self.postman() {
+            Some(place) => {
+                let claimed_at = notice.created_at;
+                let notice = notice.claimed();
+                let errand = Errand { notice, row, link, claimed_at };
+                notices.errands.push((place, errand));
+            }
+            None => notices.queued.push(notice),
+        }
+    }
+
+    /// From now on, notices about what is made in this process go to `postman` and not through the
+    /// queue, as long as he takes them.
+    pub(crate) fn hire(&self, postman: mpsc::Sender<Errand>) {
+        *self.0.postman.lock().unwrap_or_else(PoisonError::into_inner) = Some(postman);
+    }
+
+    fn postman(&self) -> Option<mpsc::OwnedPermit<Errand>> {
+        let postman = self.0.postman.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        postman?.try_reserve_owned().ok()
+    }
+}
