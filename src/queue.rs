@@ -7,7 +7,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     task::{Context, Poll},
     time::Duration,
 };
@@ -47,6 +47,13 @@ const MISSED: usize = 2;
 const TICK_POSTGRES: Duration = Duration::from_secs(1);
 /// SQLite announces nothing to other processes.
 const TICK_SQLITE: Duration = Duration::from_millis(25);
+/// Jobs that only wake are fetched and acknowledged so many at once …
+const BATCH: usize = 128;
+/// … so long after they were announced, which woke already: one by one they would be a third of what
+/// a small export costs the database.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Where we announce what has no job; whoever else listens to apalis's channel expects jobs there.
+const CHANNEL: &str = "bgfiles";
 /// The books of apalis's migrations on SQLite; sqlx's default name may be the host application's.
 const BOOKS: &str = "_apalis_migrations";
 
@@ -109,9 +116,9 @@ pub async fn push(conn: Conn<'_>, wake: Wake, now: DateTime<Utc>) -> Result<()> 
 pub async fn push_all(conn: Conn<'_>, wakes: &[Wake], now: DateTime<Utc>) -> Result<()> {
     let Some(first) = wakes.first() else { return Ok(()) };
     let queue = first.kind.name();
-    // A minute ago: neither a clock ahead of the database's nor one behind it delays the job, and
+    // An hour ago: neither a clock ahead of the database's nor one behind it delays the job, and
     // PostgreSQL announces only what is due.
-    let due = (now - TimeDelta::minutes(1)).timestamp().max(0).unsigned_abs();
+    let due = (now - TimeDelta::hours(1)).timestamp().max(0).unsigned_abs();
     let mut tasks: Vec<Task<Vec<u8>>> = Vec::with_capacity(wakes.len());
     for wake in wakes {
         let args = serde_json::to_vec(wake).map_err(|e| Error::Internal(e.to_string()))?;
@@ -125,6 +132,40 @@ pub async fn push_all(conn: Conn<'_>, wakes: &[Wake], now: DateTime<Utc>) -> Res
         Conn::Sqlite(c) => apalis_sqlite::queries::push_tasks(c, queue, &tasks)
             .await
             .map_err(|e| Error::Database(unwrap_sqlite(e))),
+    }
+}
+
+/// Wakes workers often, for little: a job is written, fetched and acknowledged, so one is pushed only
+/// now and then, and whatever comes in between is announced.
+///
+/// An announcement that is lost (nobody was connected) costs two seconds: then workers look anyway.
+#[derive(Debug, Default)]
+pub struct Bell(Mutex<Option<Instant>>);
+
+impl Bell {
+    /// As [`push`].
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn ring(&self, conn: Conn<'_>, wake: Wake, now: DateTime<Utc>) -> Result<()> {
+        match conn {
+            Conn::Postgres(c) if !self.is_time() => {
+                let sql = "SELECT pg_notify($1, $2)";
+                let query = sqlx::query(sql).bind(CHANNEL).bind(wake.kind.name());
+                query.execute(c).await?;
+                Ok(())
+            }
+            conn => push(conn, wake, now).await,
+        }
+    }
+
+    fn is_time(&self) -> bool {
+        let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_time = last.is_none_or(|last| last.elapsed() >= PAUSE);
+        if is_time {
+            *last = Some(Instant::now());
+        }
+        is_time
     }
 }
 
@@ -243,12 +284,17 @@ pub async fn work(
                 .await
         };
     }
+    let (batch, pause) = match kind {
+        // Jobs that end at once, and who hears of them need not wait until they are fetched.
+        Kind::Requests => (BATCH, PAUSE),
+        // A batch above the free slots would stop heartbeats while long jobs run.
+        Kind::Notices => (1, Duration::ZERO),
+    };
     let ended = match db {
         Db::Postgres(pool) => {
-            // A batch above the free slots would stop heartbeats while long jobs run.
             let config = apalis_postgres::Config::default()
                 .queue(kind.name())
-                .batch_size(1)
+                .batch_size(batch)
                 .heartbeat_interval(HEARTBEAT)
                 .missed_heartbeats(MISSED)
                 // One write less a job; who works on what stands in our row.
@@ -256,7 +302,7 @@ pub async fn work(
             let backend =
                 PostgresStorage::<serde_json::Value>::new(&own_pool(pool)).with_config(config);
             let inserts = listen(pool.clone(), kind, heard);
-            work!(backend.poll_with_strategy(Ticks::new(TICK_POSTGRES, Some(inserts))))
+            work!(backend.poll_with_strategy(Ticks::new(TICK_POSTGRES, Some((inserts, pause)))))
         }
         Db::Sqlite(pool) => {
             // As in `own_pool`.
@@ -267,7 +313,7 @@ pub async fn work(
                 .connect_lazy_with(options);
             let config = apalis_sqlite::Config::default()
                 .queue(kind.name())
-                .batch_size(1)
+                .batch_size(batch)
                 .heartbeat_interval(HEARTBEAT)
                 .missed_heartbeats(MISSED)
                 // One write less a job; who works on what stands in our row.
@@ -299,18 +345,18 @@ fn own_pool(pool: &PgPool) -> PgPool {
         .connect_lazy_with(options)
 }
 
-/// When to look for jobs: at each tick and whenever something comes through the channel.
+/// When to look for jobs: at each tick, and a pause after something came through the channel.
 ///
 /// apalis's own interval loses its timer when a fetch completes within one poll. This one always
 /// leaves a waker behind.
 struct Ticks {
     every: Duration,
     sleep: Pin<Box<Sleep>>,
-    inserts: Option<mpsc::Receiver<()>>,
+    inserts: Option<(mpsc::Receiver<()>, Duration)>,
 }
 
 impl Ticks {
-    fn new(every: Duration, inserts: Option<mpsc::Receiver<()>>) -> Self {
+    fn new(every: Duration, inserts: Option<(mpsc::Receiver<()>, Duration)>) -> Self {
         Ticks { every, sleep: Box::pin(tokio::time::sleep(every)), inserts }
     }
 }
@@ -318,14 +364,17 @@ impl Ticks {
 impl PollStrategy for Ticks {
     fn poll_drive(&mut self, cx: &mut Context<'_>, _: &PollSnapshot) -> Poll<Option<()>> {
         let mut due = false;
+        if let Some((inserts, pause)) = &mut self.inserts {
+            while let Poll::Ready(Some(())) = inserts.poll_recv(cx) {
+                let at = Instant::now() + *pause;
+                if at < self.sleep.deadline() {
+                    self.sleep.as_mut().reset(at);
+                }
+            }
+        }
         while self.sleep.as_mut().poll(cx).is_ready() {
             self.sleep.as_mut().reset(Instant::now() + self.every);
             due = true;
-        }
-        if let Some(inserts) = &mut self.inserts {
-            while let Poll::Ready(Some(())) = inserts.poll_recv(cx) {
-                due = true;
-            }
         }
         if due { Poll::Ready(Some(())) } else { Poll::Pending }
     }
@@ -346,12 +395,18 @@ fn listen(
         while !to.is_closed() {
             let heard: Result<(), sqlx::Error> = async {
                 let mut listener = PgListener::connect_with(&pool).await?;
-                listener.listen("apalis::job::insert").await?;
+                listener.listen_all(["apalis::job::insert", CHANNEL]).await?;
                 loop {
                     let notification = tokio::select! {
                         notification = listener.recv() => notification?,
                         () = to.closed() => return Ok(()),
                     };
+                    if notification.channel() == CHANNEL {
+                        if notification.payload() == kind.name() {
+                            heard();
+                        }
+                        continue;
+                    }
                     let insert = serde_json::from_str::<Insert>(notification.payload());
                     if insert.is_ok_and(|insert| insert.job_type == kind.name()) {
                         heard();
@@ -370,7 +425,7 @@ fn listen(
     from
 }
 
-/// Removes jobs that ended before `before`, jobs that nobody fetched in the day before that (where
+/// Removes jobs that ended before `before`, jobs that nobody fetched in some 23 hours before that (where
 /// only `bgfiles process` runs; the sweeper wakes anew what is left to do), and then workers that
 /// are silent since (jobs refer to them). At most `limit` of each; answers how many jobs.
 ///

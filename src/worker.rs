@@ -23,7 +23,7 @@ use crate::{
 /// How often a worker looks for rows that nobody told it of.
 const SWEEP: Duration = Duration::from_secs(2);
 /// How far back a look goes in between; older rows were there when it last looked for all.
-const RECENT: TimeDelta = TimeDelta::seconds(5);
+const RECENT: TimeDelta = TimeDelta::seconds(1);
 /// The pause between looks while there is more than there are slots for.
 const GATHER: Duration = Duration::from_millis(2);
 /// The pause after a look that failed.

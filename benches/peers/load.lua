@@ -5,6 +5,17 @@ for name, value in os.getenv("HEADERS"):gmatch("([^:\n]+): ([^\n]+)") do
   wrk.headers[name] = value
 end
 
+-- So many answers, where the time does not end it.
+local left = tonumber(os.getenv("COUNT"))
+if left then
+  function response()
+    left = left - 1
+    if left == 0 then
+      wrk.thread:stop()
+    end
+  end
+end
+
 function done(summary, latency)
   local e = summary.errors
   io.write(string.format(

@@ -47,6 +47,10 @@ class Site:
         env.wait_for(name, lambda: env.listens(port), process)
         return process
 
+    def address(self):
+        """Where requests are posted."""
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
     def start_worker(self):
         """As many processes as bgfiles makes files at once. What waits from before is forgotten."""
         env.output("redis-cli", "-p", self.redis_port, "flushall")

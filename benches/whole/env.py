@@ -16,7 +16,8 @@ PEERS = ROOT / "benches/peers"
 DIR = ROOT / "target/bench"
 OUT = DIR / "out"
 LOGS = DIR / "logs"
-RESULTS = DIR / "results"
+# Kept with the report, so that a part can be measured anew by itself.
+RESULTS = ROOT / "docs/benchmarks"
 PYTHON = DIR / "python/bin/python"
 
 

@@ -2,7 +2,7 @@
 
 from . import env
 
-PLANS = env.RESULTS / "plans"
+PLANS = env.ROOT / "docs/plans"
 
 QUERIES = {
     "claim-what-is-due": """UPDATE bgfiles_file_requests SET status = 'running', generation = generation + 1,

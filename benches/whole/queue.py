@@ -6,7 +6,7 @@ import time
 from . import queue_peers, results, service
 from .data import DATABASES
 from .django import Site
-from .load import Poster, Sink, post_many, wrk
+from .load import Poster, Sink, posting, wrk
 from .service import Service
 from .timing import spread
 
@@ -42,8 +42,7 @@ def measure(name, new, sink, sizes, tables):
 
 def enqueue(stack, sizes):
     """Requests a second, p50 and p99 in ms."""
-    address = f"http://127.0.0.1:{stack.port}{stack.path}"
-    said = [wrk(address, CONNECTIONS, sizes.load_seconds, stack.headers, stack.body) for _ in range(sizes.rounds)]
+    said = [wrk(stack.address(), CONNECTIONS, sizes.load_seconds, stack.headers, stack.body) for _ in range(sizes.rounds)]
     return [statistics.median(figures[what] for figures in said) for what in ("rate", "p50", "p99")]
 
 
@@ -66,8 +65,8 @@ def burst(stack, sink, count):
     """Exports a second to the last mail, and CPU milliseconds of each, of web and of worker."""
     before, web, worker = len(sink.arrivals()), stack.web.cpu(), stack.worker.cpu()
     began = time.monotonic()
-    post_many(stack, count)
-    seconds = sink.wait(before + count) - began
+    with posting(stack, count):
+        seconds = sink.wait(before + count) - began
     cpu = [1000 * (stack.web.cpu() - web) / count, 1000 * (stack.worker.cpu() - worker) / count]
     return [count / seconds, seconds, *cpu]
 

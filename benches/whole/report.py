@@ -1,9 +1,6 @@
 """docs/BENCHMARKS.md out of the results that there are."""
 
-import shutil
-
 from . import env, results
-from .queries import PLANS
 from .targets import TARGETS, judge
 
 TITLES = {
@@ -23,13 +20,9 @@ loopback. *not run*: this side, or this version of bgfiles, was not there to be 
 
 def write():
     found = {part: results.read(part) for part in TITLES}
-    docs = env.ROOT / "docs"
-    docs.mkdir(exist_ok=True)
-    if PLANS.exists():
-        shutil.copytree(PLANS, docs / "plans", dirs_exist_ok=True)
     parts = [section(part, result) for part, result in found.items()]
     text = "\n".join([HEAD, targets(found), *parts, peers(found)])
-    (docs / "BENCHMARKS.md").write_text(text)
+    (env.ROOT / "docs/BENCHMARKS.md").write_text(text)
     print("written: docs/BENCHMARKS.md")
 
 

@@ -1,4 +1,4 @@
-"""What a part measured, with the state of the machine, as target/bench/results/PART.json."""
+"""What a part measured, with the state of the machine, as docs/benchmarks/PART.json."""
 
 import json
 import os

@@ -109,6 +109,10 @@ class Service:
         for process in reversed(self.processes):
             env.stop(process)
 
+    def address(self):
+        """Where requests are posted."""
+        return f"http://127.0.0.1:{self.port}{self.path}"
+
     def start_worker(self):
         worker = env.start(BIN, "worker", environ=self.environ, log="worker")
         self.processes.append(worker)

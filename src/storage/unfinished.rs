@@ -8,7 +8,7 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use chrono::{DateTime, Utc};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request};
 use object_store::{
     MultipartId,
     client::{HttpClient, HttpRequestBody},
@@ -110,14 +110,14 @@ impl Uploads {
         let answer = self.http.execute(request).await.map_err(failed)?;
         let status = answer.status();
         let body = answer.into_body().bytes().await.map_err(failed)?;
-        match status {
-            StatusCode::OK => {
+        match status.as_u16() {
+            200 => {
                 let text = String::from_utf8_lossy(&body);
                 quick_xml::de::from_str(&text).map_err(|e| failed(format!("its list: {e}")))
             }
             // Speaks S3, but not this.
-            StatusCode::NOT_IMPLEMENTED | StatusCode::METHOD_NOT_ALLOWED => Ok(Page::none()),
-            status => Err(failed(format!("listing unfinished uploads was answered with {status}"))),
+            405 | 501 => Ok(Page::none()),
+            _ => Err(failed(format!("listing unfinished uploads was answered with {status}"))),
         }
     }
 }

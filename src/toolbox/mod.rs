@@ -94,6 +94,7 @@ struct Chest {
     kept: kept::Kept,
     receipts: receipts::Receipts,
     recorder: recorder::Recorder,
+    bell: queue::Bell,
     /// Who mails what is made in this process.
     postman: Mutex<Option<mpsc::Sender<publisher::Errand>>>,
     publisher: publisher::Publisher,
@@ -203,6 +204,7 @@ impl Toolbox {
             kept: kept::Kept::default(),
             receipts: receipts::Receipts::default(),
             recorder: recorder::recorder(),
+            bell: queue::Bell::default(),
             postman: Mutex::default(),
             publisher: publisher::publisher(),
             sent: publisher::sent(),

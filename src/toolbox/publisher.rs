@@ -4,6 +4,7 @@
 use std::{
     collections::HashMap,
     sync::{Arc, PoisonError, atomic::Ordering},
+    time::Duration,
 };
 
 use chrono::{DateTime, Utc};
@@ -36,7 +37,7 @@ pub(super) type Sent = Together<(Uuid, i64), ()>;
 
 pub(super) fn publisher() -> Publisher {
     Together::new(|toolbox, made| async move { publish(&toolbox, &made).await }.boxed())
-        .expecting(|toolbox| toolbox.0.at_work.load(Ordering::Relaxed))
+        .expecting(|toolbox| toolbox.0.at_work.load(Ordering::Relaxed), Duration::from_millis(1))
 }
 
 /// Notes of mails that were sent.
@@ -48,7 +49,8 @@ pub(super) fn sent() -> Sent {
         }
         .boxed()
     })
-    .expecting(|_| usize::MAX)
+    // Nobody waits for them.
+    .expecting(|_| usize::MAX, Duration::from_millis(5))
 }
 
 /// A file that is stored but not yet visible, and the line of its request's timeline.

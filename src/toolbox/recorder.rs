@@ -6,11 +6,10 @@ use futures::FutureExt;
 
 use super::{Toolbox, together::Together};
 use crate::{
-    db::Db,
     error::{Error, Result},
     failpoint,
     file_request::{FileRequest, store},
-    queue::{self, Wake},
+    queue::Wake,
 };
 
 /// What one transaction may take; a database that does not answer must not hold up all others.
@@ -19,7 +18,7 @@ const COMMIT: Duration = Duration::from_secs(15);
 pub(super) type Recorder = Together<FileRequest, ()>;
 
 pub(super) fn recorder() -> Recorder {
-    Together::new(|toolbox, rows| async move { commit(&toolbox.db, &rows).await }.boxed())
+    Together::new(|toolbox, rows| async move { commit(&toolbox, &rows).await }.boxed())
 }
 
 impl Toolbox {
@@ -33,26 +32,26 @@ impl Toolbox {
     }
 }
 
-async fn commit(db: &Db, rows: &Arc<[FileRequest]>) -> Result<Vec<()>> {
+async fn commit(toolbox: &Toolbox, rows: &Arc<[FileRequest]>) -> Result<Vec<()>> {
     let Some(first) = rows.first() else { return Ok(Vec::new()) };
     let done = vec![(); rows.len()];
-    let error = match tokio::time::timeout(COMMIT, commit_once(db, rows, first)).await {
+    let error = match tokio::time::timeout(COMMIT, commit_once(toolbox, rows, first)).await {
         Ok(Ok(())) => return Ok(done),
         Ok(Err(error)) => error,
         Err(_) => Error::temporary("database", "the database does not answer; try again"),
     };
     // A commit whose answer was lost counts all the same.
-    let look = async { store::find(&mut db.acquire().await?, first.id).await };
+    let look = async { store::find(&mut toolbox.db.acquire().await?, first.id).await };
     match tokio::time::timeout(COMMIT, look).await {
         Ok(Ok(Some(_))) => Ok(done),
         _ => Err(error),
     }
 }
 
-async fn commit_once(db: &Db, rows: &[FileRequest], first: &FileRequest) -> Result<()> {
-    let mut tx = db.begin().await?;
+async fn commit_once(toolbox: &Toolbox, rows: &[FileRequest], first: &FileRequest) -> Result<()> {
+    let mut tx = toolbox.db.begin().await?;
     store::insert_all(&mut tx, rows).await?;
-    queue::push(tx.conn(), Wake::request(first.id), first.requested_at).await?;
+    toolbox.0.bell.ring(tx.conn(), Wake::request(first.id), first.requested_at).await?;
     tx.commit().await?;
     failpoint::reached("recorded");
     Ok(())

@@ -19,9 +19,6 @@ use crate::error::{Error, Result};
 /// Most things of one transaction.
 const MOST: usize = 64;
 
-/// How long a commit waits for others that are likely to come.
-const GATHER: Duration = Duration::from_millis(1);
-
 /// Commits all of these in one transaction; as many answers, in the same order.
 type Commit<T, R> = fn(Toolbox, Arc<[T]>) -> BoxFuture<'static, Result<Vec<R>>>;
 
@@ -29,6 +26,8 @@ pub(super) struct Together<T, R> {
     commit: Commit<T, R>,
     /// How many things may come soon, those that wait included.
     likely: fn(&Toolbox) -> usize,
+    /// How long to wait for them.
+    gather: Duration,
     waiting: Mutex<Vec<Asked<T, R>>>,
     /// Held by whoever commits.
     turn: Arc<Turns<()>>,
@@ -41,12 +40,13 @@ struct Asked<T, R> {
 
 impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Together<T, R> {
     pub(super) fn new(commit: Commit<T, R>) -> Self {
-        Together { commit, likely: |_| 0, waiting: Mutex::default(), turn: Arc::default() }
+        let (waiting, turn) = (Mutex::default(), Arc::default());
+        Together { commit, likely: |_| 0, gather: Duration::ZERO, waiting, turn }
     }
 
-    /// Waits a moment for others where so many may come soon.
-    pub(super) fn expecting(self, likely: fn(&Toolbox) -> usize) -> Self {
-        Together { likely, ..self }
+    /// Waits so long for others where so many may come soon.
+    pub(super) fn expecting(self, likely: fn(&Toolbox) -> usize, gather: Duration) -> Self {
+        Together { likely, gather, ..self }
     }
 
     /// Commits this, with what else comes at this moment.
@@ -65,7 +65,7 @@ impl<T: Clone + Send + Sync + 'static, R: Send + 'static> Together<T, R> {
                 turn = self.turn.clone().lock_owned() => turn,
             };
             if (self.likely)(toolbox) > self.waiting().len() {
-                tokio::time::sleep(GATHER).await;
+                tokio::time::sleep(self.gather).await;
             }
             // Who has hung up asks again, and would get it twice.
             let batch: Vec<_> = {

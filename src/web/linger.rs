@@ -111,6 +111,9 @@ impl<S: AsyncRead + AsyncWrite> AsyncWrite for Linger<S> {
     }
 }
 
+/// Bodies up to this size mostly come with their head, and hyper passes over what nobody read.
+const SMALL: u64 = 8 * 1024;
+
 /// Whether the body of a request was read to its end.
 pub(super) struct Rest(Option<Arc<AtomicBool>>);
 
@@ -119,6 +122,9 @@ impl Rest {
     pub(super) fn watch(request: Request<Incoming>) -> (Rest, Request<Body>) {
         if request.body().is_end_stream() {
             return (Rest(None), request.map(|_| Body::empty()));
+        }
+        if request.body().size_hint().upper().is_some_and(|size| size <= SMALL) {
+            return (Rest(None), request.map(Body::new));
         }
         let is_read = Arc::new(AtomicBool::new(false));
         let rest = Rest(Some(is_read.clone()));

@@ -69,7 +69,11 @@ pub(super) fn asset(
     let known = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
     let common = [(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache".to_owned())];
     match known {
-        true => (StatusCode::NOT_MODIFIED, common).into_response(),
+        // Of HEAD the framework would say zero, which must not be (RFC 9110, section 8.6).
+        true => {
+            let length = [(header::CONTENT_LENGTH, text.len())];
+            (StatusCode::NOT_MODIFIED, common, length).into_response()
+        }
         false => (common, [(header::CONTENT_TYPE, content_type)], text).into_response(),
     }
 }

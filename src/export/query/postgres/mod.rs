@@ -38,8 +38,7 @@ pub(super) async fn describe(
     definition: &Definition,
     language: &str,
 ) -> Result<Vec<Column>> {
-    let mut session = Session::begin(pool, DESCRIBE).await?;
-    let plan = Plan::make(&mut session, definition, language).await?;
+    let (session, plan) = Plan::make(pool, DESCRIBE, definition, language).await?;
     session.end().await?;
     Ok(plan.columns)
 }
@@ -67,8 +66,8 @@ pub(super) async fn write(
     job: &Job,
     out: Output,
 ) -> Result<()> {
-    let mut session = Session::begin(pool, definition.timeout).await?;
-    let mut plan = Plan::make(&mut session, definition, &job.language).await?;
+    let (mut session, mut plan) =
+        Plan::make(pool, definition.timeout, definition, &job.language).await?;
     if job.request.format == Format::Parquet.name() {
         plan.ask_for_digits(&mut session).await?;
     }

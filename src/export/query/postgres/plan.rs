@@ -1,8 +1,8 @@
 //! How each column of a query is fetched and read.
 
-use std::fmt::Write;
+use std::{fmt::Write, time::Duration};
 
-use sqlx::{AssertSqlSafe, Column as _, Row, postgres::PgColumn};
+use sqlx::{Column as _, PgPool, Row, postgres::PgColumn};
 
 use super::{decode::Read, session::Session};
 use crate::{
@@ -35,15 +35,17 @@ enum Fetch {
 }
 
 impl Plan {
+    /// Begins a session for the query.
     pub(super) async fn make(
-        session: &mut Session,
+        pool: &PgPool,
+        timeout: Duration,
         definition: &Definition,
         language: &str,
-    ) -> Result<Plan> {
-        let found = columns(session, definition).await?;
+    ) -> Result<(Session, Plan)> {
+        let (mut session, found) = columns(pool, timeout, definition).await?;
         check_names(definition, found.iter().map(|one| one.name.as_str()))?;
         let unknown = found.iter().map(|one| one.oid).filter(|oid| built_in(*oid).is_none());
-        let types = types(session, unknown.collect()).await?;
+        let types = types(&mut session, unknown.collect()).await?;
         let mut plan = Plan {
             columns: Vec::new(),
             names: Vec::new(),
@@ -67,7 +69,7 @@ impl Plan {
             plan.reads.push(read);
             plan.fetches.push(fetch);
         }
-        Ok(plan)
+        Ok((session, plan))
     }
 
     /// Asks how many digits numbers have, for formats that have to know.
@@ -125,20 +127,23 @@ struct Found {
 /// The names and types of the query's columns, without running it: the one row of a left join
 /// with none of its rows. Not by preparing it, as sqlx then looks up every type for itself and
 /// fails on those that it has never heard of (multiranges).
-async fn columns(session: &mut Session, definition: &Definition) -> Result<Vec<Found>> {
+async fn columns(
+    pool: &PgPool,
+    timeout: Duration,
+    definition: &Definition,
+) -> Result<(Session, Vec<Found>)> {
     let (inner, _) = super::rewritten(definition, |_| "NULL".to_owned());
     let sql = format!(
         "SELECT q.* FROM (SELECT 1) AS one \
          LEFT JOIN (SELECT * FROM (\n{inner}\n) AS i LIMIT 0) AS q ON true"
     );
-    let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(session.conn()?).await;
-    let row = row.map_err(|e| session.explain(e))?;
+    let (session, row) = Session::begin_with(pool, timeout, &sql).await?;
     let found = |one: &PgColumn| Found {
         name: one.name().to_owned(),
         oid: one.type_info().oid().map_or(0, |oid| oid.0),
         origin: one.relation_id().map(|table| i64::from(table.0)).zip(one.relation_attribute_no()),
     };
-    Ok(row.columns().iter().map(found).collect())
+    Ok((session, row.columns().iter().map(found).collect()))
 }
 
 /// How a table declares one of its numbers.

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgConnection, PgPool, Postgres, Row, pool::PoolConnection};
+use futures::TryStreamExt;
+use sqlx::{
+    AssertSqlSafe, PgConnection, PgPool, Postgres, Row, pool::PoolConnection, postgres::PgRow,
+};
 
 use super::super::Deadline;
 use crate::error::{Error, Result};
@@ -24,6 +27,16 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) async fn begin(pool: &PgPool, timeout: Duration) -> Result<Self> {
+        Ok(Self::begin_with(pool, timeout, "").await?.0)
+    }
+
+    /// Begins with a statement that gives one row, in the same message: for a small export each
+    /// journey to the server counts.
+    pub(super) async fn begin_with(
+        pool: &PgPool,
+        timeout: Duration,
+        first: &str,
+    ) -> Result<(Self, PgRow)> {
         let conn = pool.acquire().await?;
         let deadline = Deadline::new(timeout);
         let mut session = Session { conn: Some(conn), pool: pool.clone(), pid: None, deadline };
@@ -34,13 +47,24 @@ impl Session {
              SELECT pg_backend_pid(), set_config('statement_timeout', '{milliseconds}', true), \
              set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true), \
              set_config('IntervalStyle', 'postgres', true), \
-             set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true)"
+             set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true);\
+             \n{first}"
         );
-        // Both at once; a number is all that was put in. Its answer is text.
-        let row = sqlx::raw_sql(AssertSqlSafe(sql)).fetch_one(session.conn()?).await?;
-        let pid: &str = row.try_get_raw(0)?.as_str().map_err(sqlx::Error::Decode)?;
+        // Of ours only a number was put in. Answers are text.
+        let explain = session.explainer();
+        let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(session.conn()?);
+        let mut next = async || rows.try_next().await.map_err(&explain);
+        let nothing = || Error::Internal("a session did not begin".into());
+        let begun = next().await?.ok_or_else(nothing)?;
+        // To its end: what comes after it would else be read as part of this.
+        let mut last = None;
+        while let Some(row) = next().await? {
+            last = Some(row);
+        }
+        drop(rows);
+        let pid: &str = begun.try_get_raw(0)?.as_str().map_err(sqlx::Error::Decode)?;
         session.pid = pid.parse().ok();
-        Ok(session)
+        Ok((session, last.unwrap_or(begun)))
     }
 
     pub(super) fn conn(&mut self) -> Result<&mut PgConnection> {
