@@ -25,7 +25,7 @@ const SWEEP: Duration = Duration::from_secs(2);
 /// How far back a look goes in between; older rows were there when it last looked for all.
 const RECENT: TimeDelta = TimeDelta::seconds(1);
 /// The pause between looks while there is more than there are slots for.
-const GATHER: Duration = Duration::from_millis(2);
+const GATHER: Duration = Duration::from_millis(3);
 /// The pause after a look that failed.
 const PAUSE: Duration = Duration::from_millis(500);
 /// A waiting notice is woken again after this long; a repeat costs a look at the row.
@@ -282,9 +282,8 @@ impl Worker {
             oldest = oldest.min(row.run_at);
             let (worker, slot) = (self.clone(), slots.pop());
             self.running.spawn(async move {
-                let _slot = slot;
                 let id = row.id;
-                if let Err(error) = worker.toolbox.work(row, &worker.release).await {
+                if let Err(error) = worker.toolbox.work(row, &worker.release, slot).await {
                     tracing::warn!(request = %id, %error, "how a request ended was not written; it begins anew when its lease has ended");
                 }
             });

@@ -88,7 +88,7 @@ impl Toolbox {
         let claimed = store::claim(&mut conn, id, worker, now, self.lease_until(now)).await?;
         drop(conn);
         match claimed {
-            Some(row) => self.work(row, stop).await,
+            Some(row) => self.work(row, stop, ()).await,
             None => Ok(Dispatched::Ignored),
         }
     }
@@ -106,6 +106,8 @@ impl Toolbox {
     }
 
     /// Makes the file of a request that was claimed. `stop` ends the work early and gives it back.
+    /// `slot` is dropped once the file is stored: the next one can be made while this one waits for
+    /// its commit.
     ///
     /// # Errors
     /// As [`Toolbox::dispatch`].
@@ -113,6 +115,7 @@ impl Toolbox {
         &self,
         row: FileRequest,
         stop: &CancellationToken,
+        slot: impl Send,
     ) -> Result<Dispatched> {
         let now = self.clock.now();
         let _at_work = AtWork::new(&self.0.at_work);
@@ -133,6 +136,7 @@ impl Toolbox {
                 (attempt, handler.max_attempts())
             }
         };
+        drop(slot);
         let (file_type, outcome) =
             (row.file_type.clone(), self.conclude(row, attempt, max_attempts));
         let outcome = outcome.await?;

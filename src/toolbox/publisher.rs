@@ -37,7 +37,7 @@ pub(super) type Sent = Together<(Uuid, i64), ()>;
 
 pub(super) fn publisher() -> Publisher {
     Together::new(|toolbox, made| async move { publish(&toolbox, &made).await }.boxed())
-        .expecting(|toolbox| toolbox.0.at_work.load(Ordering::Relaxed), Duration::from_millis(1))
+        .expecting(|toolbox| toolbox.0.at_work.load(Ordering::Relaxed), Duration::from_millis(3))
 }
 
 /// Notes of mails that were sent.
