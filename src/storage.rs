@@ -101,6 +101,7 @@ pub struct Storage {
     folder: Option<PathBuf>,
     url: String,
     small: Arc<small::Small>,
+    names: Arc<put::Names>,
 }
 
 impl fmt::Debug for Storage {
@@ -125,6 +126,7 @@ impl Storage {
             folder,
             url: url.to_owned(),
             small: Arc::default(),
+            names: Arc::default(),
         };
         if matches!(url, "memory:" | "memory:///" | "memory://") {
             return Ok(open(Arc::new(InMemory::new()), None, Path::default(), None));
@@ -207,7 +209,7 @@ impl Storage {
     /// Stores a file that fits into one part.
     async fn put(&self, key: StorageKey, headers: &Headers, bytes: Bytes) -> Result<()> {
         if let Some(folder) = &self.folder {
-            return put::put(folder, key, bytes).await;
+            return put::put(folder, key, bytes, &self.names).await;
         }
         let options = PutOptions { attributes: self.attributes(headers), ..Default::default() };
         let payload = PutPayload::from_bytes(bytes);

@@ -5,6 +5,10 @@ use std::{
     fs::{self, File},
     io::{self, Write},
     path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use bytes::Bytes;
@@ -17,11 +21,17 @@ use crate::error::{Error, Result};
 ///
 /// # Errors
 /// The file system's.
-pub(super) async fn put(folder: &Path, key: StorageKey, bytes: Bytes) -> Result<()> {
+pub(super) async fn put(
+    folder: &Path,
+    key: StorageKey,
+    bytes: Bytes,
+    names: &Arc<Names>,
+) -> Result<()> {
     let path = folder.join(key.to_string());
     let draft = folder.join(format!("{key}#put"));
+    let names = names.clone();
     let task = tokio::task::spawn_blocking(move || {
-        let written = write(&path, &draft, &bytes);
+        let written = write(&path, &draft, &bytes, &names);
         if written.is_err() {
             // What stays is swept.
             let _ = fs::remove_file(&draft);
@@ -31,7 +41,30 @@ pub(super) async fn put(folder: &Path, key: StorageKey, bytes: Bytes) -> Result<
     task.await.map_err(|e| Error::Internal(e.to_string()))?.map_err(Error::io("storing a file"))
 }
 
-fn write(path: &Path, draft: &PathBuf, bytes: &[u8]) -> io::Result<()> {
+/// Waits until the names in the folder above all requests are on the disk. Whoever comes while
+/// somebody waits is waited for by the next one: files that are made at the same time share a wait.
+#[derive(Default)]
+pub(super) struct Names {
+    asked: AtomicU64,
+    /// Up to which of those that asked.
+    on_disk: Mutex<u64>,
+}
+
+impl Names {
+    fn sync(&self, folder: &Path) -> io::Result<()> {
+        let own = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
+        let mut on_disk = self.on_disk.lock().unwrap_or_else(PoisonError::into_inner);
+        if *on_disk < own {
+            // Their names are there: each asks after it has made its own.
+            let all = self.asked.load(Ordering::SeqCst);
+            File::open(folder)?.sync_all()?;
+            *on_disk = all;
+        }
+        Ok(())
+    }
+}
+
+fn write(path: &Path, draft: &PathBuf, bytes: &[u8], names: &Names) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let above = parent.parent().unwrap_or(Path::new("."));
     let is_first = !above.exists();
@@ -43,7 +76,7 @@ fn write(path: &Path, draft: &PathBuf, bytes: &[u8]) -> io::Result<()> {
     // the name, nobody reads before the row says that the file is there.
     file.sync_all()?;
     File::open(parent)?.sync_all()?;
-    File::open(above)?.sync_all()?;
+    names.sync(above)?;
     match above.parent().filter(|_| is_first) {
         Some(root) => File::open(root)?.sync_all(),
         None => Ok(()),
