@@ -28,6 +28,8 @@ impl Demo {
         let file = std::fs::File::create(&log).unwrap();
         let child = child::bgfiles()
             .env_remove("BGFILES_SECRET_KEY")
+            // A pause every 256 rows: all flights take long enough to be watched.
+            .env("FAILPOINTS", "generating=sleep(5)")
             .args(["demo", "--port", "18000", "--dir"])
             .arg(dir.path().join("demo"))
             .stdout(Stdio::from(file.try_clone().unwrap()))

@@ -84,6 +84,32 @@ async fn a_folder_conforms() {
     assert_eq!(leftovers, 0, "files appear by rename, and drafts are removed");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn files_stored_at_the_same_time_are_all_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let url = url::Url::from_file_path(dir.path()).unwrap();
+    let storage = Storage::open(url.as_str(), &[]).unwrap();
+    let uploads = (0..200_usize).map(|size| {
+        let (storage, key) = (
+            storage.clone(),
+            StorageKey {
+                request: uuid::Uuid::new_v4().to_string().parse().unwrap(),
+                generation: 1,
+            },
+        );
+        tokio::spawn(async move {
+            let (bytes, stored) = store(&storage, key, size, Ok(())).await;
+            stored.unwrap();
+            // At once: whoever waited for the disk for others must not have been too early for itself.
+            assert!(read(&storage, key, 0, size as u64).await.unwrap() == bytes);
+        })
+    });
+    for upload in uploads.collect::<Vec<_>>() {
+        upload.await.unwrap();
+    }
+    assert_eq!(storage.list().try_collect::<Vec<_>>().await.unwrap().len(), 200);
+}
+
 fn walk(folder: &std::path::Path) -> Vec<String> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder).unwrap().flatten() {
