@@ -47,16 +47,12 @@ pub(super) struct Uploads {
     pub(super) http: HttpClient,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "PascalCase")]
+#[derive(Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
 struct Page {
-    #[serde(default)]
     is_truncated: bool,
-    #[serde(default)]
     next_key_marker: String,
-    #[serde(default)]
     next_upload_id_marker: String,
-    #[serde(default)]
     upload: Vec<Upload>,
 }
 
@@ -102,7 +98,7 @@ impl Uploads {
         let bucket = Path::default();
         let url = match self.signer.signed_url_opts(Method::GET, &bucket, VALID, &options).await {
             // GCS and Azure: the one has a rule for it, the other forgets by itself.
-            Err(object_store::Error::NotSupported { .. }) => return Ok(Page::none()),
+            Err(object_store::Error::NotSupported { .. }) => return Ok(Page::default()),
             url => url?,
         };
         let request = Request::get(url.as_str()).body(HttpRequestBody::empty());
@@ -116,19 +112,8 @@ impl Uploads {
                 quick_xml::de::from_str(&text).map_err(|e| failed(format!("its list: {e}")))
             }
             // Speaks S3, but not this.
-            405 | 501 => Ok(Page::none()),
+            405 | 501 => Ok(Page::default()),
             _ => Err(failed(format!("listing unfinished uploads was answered with {status}"))),
-        }
-    }
-}
-
-impl Page {
-    fn none() -> Self {
-        Page {
-            is_truncated: false,
-            next_key_marker: String::new(),
-            next_upload_id_marker: String::new(),
-            upload: Vec::new(),
         }
     }
 }
