@@ -95,12 +95,23 @@ both! {
     }
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_bucket_that_keeps_its_uploads_secret_is_swept_all_the_same() {
-    let dir = tempfile::tempdir().unwrap();
-    let endpoint = s3::serve(dir.path()).await;
-    let error = s3::storage(&endpoint, "wrong").unfinished().await.unwrap_err().to_string();
-    assert!(error.contains("403") && !error.contains("Signature="), "{error}");
+both! {
+    async fn a_bucket_that_keeps_its_uploads_secret_is_swept_all_the_same(app) {
+        let endpoint = s3::serve(&app.dir.path().join("s3")).await;
+        let storage = s3::storage_at(&endpoint, &format!("s3://bucket/{}", s3::SECRETIVE));
+        let app = TestApp::with(app.kind, Parts { storage: Some(storage.clone()), ..Parts::default() }).await;
+        let error = storage.unfinished().await.unwrap_err().to_string();
+        assert!(error.contains("403") && !error.contains("Signature="), "{error}");
+        let row = app.finished("hello", "").await;
+        app.sql("DELETE FROM bgfiles_file_requests").await;
+        // The store's clock is the machine's.
+        let wait = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now()) - app.toolbox.clock.now();
+        app.toolbox.clock.advance(wait);
+        app.advance(7 * 3600);
+        let swept = cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
+        let swept = swept.into_iter().find(|swept| swept.name == "orphan_objects").unwrap();
+        assert_eq!((swept.removed, swept.failed), (1, 0), "the object of {}", row.id);
+    }
 }
 
 both! {

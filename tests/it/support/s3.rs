@@ -18,6 +18,8 @@ use s3s_fs::FileSystem;
 
 pub const KEY: &str = "test-access-key";
 pub const SECRET: &str = "test-secret-key";
+/// Below this, nobody may see which uploads are under way.
+pub const SECRETIVE: &str = "secretive";
 
 /// A server with one bucket; its endpoint. The folder is where objects are.
 pub async fn serve(folder: &std::path::Path) -> String {
@@ -150,6 +152,9 @@ impl S3 for Server {
     ) -> S3Result<S3Response<ListMultipartUploadsOutput>> {
         let input = request.input;
         let prefix = input.prefix.clone().unwrap_or_default();
+        if prefix.starts_with(SECRETIVE) {
+            return Err(s3s::s3_error!(AccessDenied));
+        }
         let after = input.key_marker.map(|key| (key, input.upload_id_marker.unwrap_or_default()));
         let uploads = self.uploads.lock().unwrap();
         let ours = |upload: &&(String, String)| {
