@@ -90,6 +90,25 @@ macro_rules! files {
     )*};
 }
 
+/// What ends an upload.
+macro_rules! ends {
+    ($($name:ident: $input:ident -> $output:ident),* $(,)?) => {$(
+        #[allow(clippy::type_complexity, reason = "as the trait has it")]
+        fn $name<'a: 'b, 'b>(
+            &'a self,
+            request: S3Request<$input>,
+        ) -> futures::future::BoxFuture<'b, S3Result<S3Response<$output>>> {
+            let upload = (request.input.key.clone(), request.input.upload_id.clone());
+            let (files, uploads) = (self.files.clone(), self.uploads.clone());
+            Box::pin(to_the_end(async move {
+                let answer = files.$name(request).await?;
+                uploads.lock().unwrap().remove(&upload);
+                Ok(answer)
+            }))
+        }
+    )*};
+}
+
 #[async_trait::async_trait]
 impl S3 for Server {
     files! {
@@ -117,32 +136,9 @@ impl S3 for Server {
         .await
     }
 
-    async fn complete_multipart_upload(
-        &self,
-        request: S3Request<CompleteMultipartUploadInput>,
-    ) -> S3Result<S3Response<CompleteMultipartUploadOutput>> {
-        let upload = (request.input.key.clone(), request.input.upload_id.clone());
-        let (files, uploads) = (self.files.clone(), self.uploads.clone());
-        to_the_end(async move {
-            let answer = files.complete_multipart_upload(request).await?;
-            uploads.lock().unwrap().remove(&upload);
-            Ok(answer)
-        })
-        .await
-    }
-
-    async fn abort_multipart_upload(
-        &self,
-        request: S3Request<AbortMultipartUploadInput>,
-    ) -> S3Result<S3Response<AbortMultipartUploadOutput>> {
-        let upload = (request.input.key.clone(), request.input.upload_id.clone());
-        let (files, uploads) = (self.files.clone(), self.uploads.clone());
-        to_the_end(async move {
-            let answer = files.abort_multipart_upload(request).await?;
-            uploads.lock().unwrap().remove(&upload);
-            Ok(answer)
-        })
-        .await
+    ends! {
+        complete_multipart_upload: CompleteMultipartUploadInput -> CompleteMultipartUploadOutput,
+        abort_multipart_upload: AbortMultipartUploadInput -> AbortMultipartUploadOutput,
     }
 
     /// In pages of two.
