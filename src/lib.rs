@@ -28,6 +28,7 @@ pub mod error;
 pub mod export;
 mod failpoint;
 pub mod file_request;
+mod idle;
 pub mod ids;
 pub mod limits;
 pub mod lock_token;

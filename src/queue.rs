@@ -34,7 +34,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::{
-    db::{Conn, Db, is_at_rest, is_usable, on},
+    db::{Announcement, Conn, Db, is_at_rest, is_usable, on},
     error::{Error, Result},
     ids::RequestId,
 };
@@ -143,29 +143,16 @@ pub async fn push_all(conn: Conn<'_>, wakes: &[Wake], now: DateTime<Utc>) -> Res
 pub struct Bell(Mutex<Option<Instant>>);
 
 impl Bell {
-    /// As [`push`].
-    ///
-    /// # Errors
-    /// The database's.
-    pub async fn ring(&self, conn: Conn<'_>, wake: Wake, now: DateTime<Utc>) -> Result<()> {
-        match conn {
-            Conn::Postgres(c) if !self.is_time() => {
-                let sql = "SELECT pg_notify($1, $2)";
-                let query = sqlx::query(sql).bind(CHANNEL).bind(wake.kind.name());
-                query.execute(c).await?;
-                Ok(())
-            }
-            conn => push(conn, wake, now).await,
-        }
-    }
-
-    fn is_time(&self) -> bool {
+    /// What is to be announced with the rows of this kind, or `None` when it is time for a job
+    /// again, by [`push`]. SQLite announces nothing.
+    pub fn ring(&self, db: &Db, kind: Kind) -> Option<Announcement> {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_time = last.is_none_or(|last| last.elapsed() >= PAUSE);
-        if is_time {
+        if is_time || matches!(db, Db::Sqlite(_)) {
             *last = Some(Instant::now());
+            return None;
         }
-        is_time
+        Some(Announcement { channel: CHANNEL, payload: kind.name() })
     }
 }
 

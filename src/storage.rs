@@ -15,8 +15,9 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
     Attribute, Attributes, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, client::HttpConnector, local::LocalFileSystem,
-    memory::InMemory, multipart::MultipartStore, path::Path, signer::Signer,
+    PutMultipartOptions, PutOptions, PutPayload, PutPayloadMut, client::HttpConnector,
+    local::LocalFileSystem, memory::InMemory, multipart::MultipartStore, path::Path,
+    signer::Signer,
 };
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
@@ -29,8 +30,11 @@ use crate::{
     ids::RequestId,
 };
 
-/// One part of a multipart upload. S3 takes 10,000 of them: 80 GiB a file.
+/// One part of a multipart upload. S3 takes 10,000 of them: 80 GiB a file. All but the last are of
+/// this very size, as some stores insist.
 const PART: usize = 8 * 1024 * 1024;
+/// Pieces smaller than this are put together: each costs memory of its own.
+const PIECE: usize = 16 * 1024;
 
 /// Files up to this size are kept in memory for a while once they were asked for.
 const SMALL: u64 = 64 * 1024;
@@ -175,27 +179,27 @@ impl Storage {
     {
         let (path, mut digest, mut size) = (self.path(key), Sha256::new(), 0u64);
         let mut parts: Option<Parts> = None;
-        let mut buffer = BytesMut::new();
-        while let Some(chunk) = from.recv().await {
+        let mut gathered = Gathered::default();
+        while let Some(mut chunk) = from.recv().await {
             digest.update(&chunk);
             size += chunk.len() as u64;
-            buffer.extend_from_slice(&chunk);
-            if buffer.len() >= PART {
+            while let Some(part) = gathered.fill(&mut chunk) {
                 let upload = match &mut parts {
                     Some(upload) => upload,
                     none => none.insert(self.begin(&path, headers).await?),
                 };
-                if let Err(e) = upload.put(buffer.split().freeze()).await {
+                if let Err(e) = upload.put(part).await {
                     upload.abort().await;
                     return Err(e);
                 }
                 crate::failpoint::reached("half-uploaded");
             }
         }
+        let last = gathered.0.freeze();
         let finished = match (complete.await, &mut parts) {
             (Err(e), _) => Err(e),
-            (Ok(()), Some(upload)) => upload.finish(buffer.freeze()).await,
-            (Ok(()), None) => self.put(key, headers, buffer.freeze()).await,
+            (Ok(()), Some(upload)) => upload.finish(last).await,
+            (Ok(()), None) => self.put(key, headers, last).await,
         };
         if let Err(e) = finished {
             if let Some(upload) = &mut parts {
@@ -207,12 +211,11 @@ impl Storage {
     }
 
     /// Stores a file that fits into one part.
-    async fn put(&self, key: StorageKey, headers: &Headers, bytes: Bytes) -> Result<()> {
+    async fn put(&self, key: StorageKey, headers: &Headers, payload: PutPayload) -> Result<()> {
         if let Some(folder) = &self.folder {
-            return put::put(folder, key, bytes, &self.names).await;
+            return put::put(folder, key, payload, &self.names).await;
         }
         let options = PutOptions { attributes: self.attributes(headers), ..Default::default() };
-        let payload = PutPayload::from_bytes(bytes);
         self.store.put_opts(&self.path(key), payload, options).await?;
         Ok(())
     }
@@ -400,6 +403,25 @@ impl Storage {
     }
 }
 
+/// What was not sent yet, in the pieces in which it came.
+#[derive(Default)]
+struct Gathered(PutPayloadMut);
+
+impl Gathered {
+    /// Takes of `from` what the part still lacks, and gives the part when it is whole.
+    fn fill(&mut self, from: &mut Bytes) -> Option<PutPayload> {
+        let lacking = PART - self.0.content_length();
+        let piece = from.split_to(lacking.min(from.len()));
+        let is_whole = piece.len() == lacking;
+        match piece.len() {
+            0 => {}
+            1..PIECE => self.0.extend_from_slice(&piece),
+            _ => self.0.push(piece),
+        }
+        is_whole.then(|| std::mem::take(&mut self.0).freeze())
+    }
+}
+
 /// A multipart upload with at most one part under way while the next is gathered.
 struct Parts {
     upload: Box<dyn MultipartUpload>,
@@ -407,9 +429,9 @@ struct Parts {
 }
 
 impl Parts {
-    async fn put(&mut self, bytes: Bytes) -> Result<()> {
+    async fn put(&mut self, part: PutPayload) -> Result<()> {
         self.settle().await?;
-        let part = self.upload.put_part(PutPayload::from_bytes(bytes));
+        let part = self.upload.put_part(part);
         self.under_way = Some(tokio::spawn(part));
         Ok(())
     }
@@ -421,8 +443,8 @@ impl Parts {
         }
     }
 
-    async fn finish(&mut self, last: Bytes) -> Result<()> {
-        if !last.is_empty() {
+    async fn finish(&mut self, last: PutPayload) -> Result<()> {
+        if last.content_length() > 0 {
             self.put(last).await?;
         }
         self.settle().await?;
@@ -501,4 +523,30 @@ pub fn hex(bytes: &[u8]) -> String {
         let _ = write!(text, "{byte:02x}");
         text
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_are_of_one_size_whatever_comes() {
+        let all: Vec<u8> = (0..2 * PART + 4321).map(|i| (i % 253) as u8).collect();
+        for size in [1000, PIECE - 1, PIECE, 300_000, PART - 1, PART, 2 * PART + 1] {
+            let (mut gathered, mut parts) = (Gathered::default(), Vec::new());
+            for chunk in all.chunks(size) {
+                let mut chunk = Bytes::copy_from_slice(chunk);
+                while let Some(part) = gathered.fill(&mut chunk) {
+                    assert_eq!(part.content_length(), PART, "{size}");
+                    parts.push(part);
+                }
+            }
+            parts.push(gathered.0.freeze());
+            assert_eq!(parts.len(), 3, "{size}");
+            let pieces = parts.iter().map(|part| part.iter().count()).max();
+            assert!(pieces <= Some(PART / (8 * 1024) + 1), "{size}: {pieces:?}");
+            let stored: Vec<u8> = parts.iter().flatten().flatten().copied().collect();
+            assert!(stored == all, "{size}");
+        }
+    }
 }

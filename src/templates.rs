@@ -5,7 +5,11 @@
 //! `relative(time)`; `url(path)`; and the filters `datetime(zone)`, `duration`, `filesize` and
 //! `number`. They look at the variables `language`, `now` and `base`.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    sync::{Arc, LazyLock},
+};
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
@@ -20,6 +24,11 @@ use crate::{
 };
 
 static BUILT_IN: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/templates");
+/// Its files by their paths: a mail asks for several that are not there.
+static TEXTS: LazyLock<HashMap<String, &str>> = LazyLock::new(|| {
+    let text = |path: String| Some((BUILT_IN.get_file(&path)?.contents_utf8()?, path));
+    files(&BUILT_IN).into_iter().filter_map(text).map(|(text, path)| (path, text)).collect()
+});
 
 /// All templates. HTML templates escape what they are given; text templates do not.
 #[derive(Clone, Debug)]
@@ -124,7 +133,7 @@ fn load(
             }
         }
     }
-    Ok(BUILT_IN.get_file(name).and_then(|file| file.contents_utf8()).map(Into::into))
+    Ok(TEXTS.get(name).map(|text| (*text).into()))
 }
 
 /// The built-in texts and the operator's over them; and what is wrong with those.
@@ -132,7 +141,7 @@ fn messages(folder: Option<&PathBuf>) -> (Messages, Option<Error>) {
     let (mut messages, mut fault) = (Messages::default(), None);
     for (language, _) in LANGUAGES {
         let name = format!("messages/{language}.toml");
-        let built_in = BUILT_IN.get_file(&name).and_then(|file| file.contents_utf8());
+        let built_in = TEXTS.get(&name).copied();
         let own = folder.and_then(|folder| std::fs::read_to_string(folder.join(&name)).ok());
         for toml in [built_in, own.as_deref()].into_iter().flatten() {
             fault = messages.add(language, &name, toml).err().or(fault);

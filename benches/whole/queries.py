@@ -7,11 +7,11 @@ PLANS = env.ROOT / "docs/plans"
 QUERIES = {
     "claim-what-is-due": """UPDATE bgfiles_file_requests SET status = 'running', generation = generation + 1,
 attempts = attempts + 1, lease_until = now() + interval '10 seconds', leased_by = 'a worker'
-WHERE id = ANY (ARRAY (SELECT id FROM bgfiles_file_requests WHERE status = 'pending'
+WHERE ctid = ANY (ARRAY (SELECT ctid FROM bgfiles_file_requests WHERE status = 'pending'
 AND run_at BETWEEN '1970-01-01' AND now() ORDER BY run_at LIMIT 8 FOR UPDATE SKIP LOCKED)) RETURNING *""",
     "claim-of-the-silent": """UPDATE bgfiles_file_requests SET status = 'running', generation = generation + 1,
 attempts = attempts + 1, lease_until = now() + interval '10 seconds', leased_by = 'a worker'
-WHERE id = ANY (ARRAY (SELECT id FROM bgfiles_file_requests WHERE status = 'running'
+WHERE ctid = ANY (ARRAY (SELECT ctid FROM bgfiles_file_requests WHERE status = 'running'
 AND lease_until < now() ORDER BY requested_at LIMIT 8 FOR UPDATE SKIP LOCKED)) RETURNING *""",
     "to-handle": """SELECT * FROM (
 SELECT * FROM (SELECT * FROM bgfiles_file_requests WHERE status = 'pending'

@@ -70,6 +70,15 @@ pub enum Conn<'c> {
     Sqlite(&'c mut SqliteConnection),
 }
 
+/// A `NOTIFY` of PostgreSQL.
+#[derive(Clone, Copy, Debug)]
+pub struct Announcement {
+    /// Who listens there hears it once the transaction commits.
+    pub channel: &'static str,
+    /// What they hear.
+    pub payload: &'static str,
+}
+
 impl Conn<'_> {
     /// Lends the connection on, for a caller that needs it again afterwards.
     pub fn reborrow(&mut self) -> Conn<'_> {

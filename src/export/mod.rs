@@ -33,7 +33,7 @@ pub use definition::Definition;
 pub use definition::duration::parse_duration;
 pub use format::Format;
 pub use localized::Localized;
-pub use query::{Source, SqliteFile};
+pub use query::{PostgresSource, Source, SqliteFile};
 pub use sources::Sources;
 pub use table::TableWriter;
 pub use value::{Column, Kind, Value};

@@ -22,7 +22,7 @@ use crate::{
 const BATCH_ROWS: usize = 512;
 /// A batch of long rows is passed on earlier: at this many bytes.
 const BATCH_BYTES: usize = 512 * 1024;
-/// Batches that wait for the encoder.
+/// Batches that wait for the encoder: at least the last one and word that it was the last.
 const DEPTH: usize = 2;
 /// Rows between two looks at whether to go on.
 const LOOK: u64 = 256;
@@ -147,14 +147,12 @@ impl Rows {
 
 /// Rows on their way to the thread that encodes them, in batches.
 pub(super) struct Feeder<R> {
-    /// `None` once the encoder's outcome was handed out.
-    running: Option<Running<R>>,
+    to: mpsc::Sender<Message<R>>,
+    encoding: Encoding,
     cancelled: CancellationToken,
     batch: Vec<R>,
     batch_bytes: usize,
 }
-
-type Running<R> = (mpsc::Sender<Message<R>>, JoinHandle<Result<()>>);
 
 enum Message<R> {
     Batch(Vec<R>),
@@ -162,9 +160,18 @@ enum Message<R> {
     Finish,
 }
 
+enum Encoding {
+    /// The first batch is not full yet. All rows of a small table are there before the thread
+    /// begins, which then waits for nothing.
+    Later(Box<dyn FnOnce() -> Result<()> + Send>),
+    UnderWay(JoinHandle<Result<()>>),
+    /// The outcome was handed out.
+    Over,
+}
+
 impl<R: Send + 'static> Feeder<R> {
-    /// Starts the thread, which hands each row to `each`.
-    pub(super) fn start(
+    /// Rows for a thread that hands each of them to `each`.
+    pub(super) fn new(
         table: Table,
         mut each: impl FnMut(R, &mut Rows) -> Result<()> + Send + 'static,
     ) -> Self {
@@ -183,8 +190,8 @@ impl<R: Send + 'static> Feeder<R> {
                 }
             })
         };
-        let running = Some((to, tokio::task::spawn_blocking(encode)));
-        Feeder { running, cancelled, batch: Vec::new(), batch_bytes: 0 }
+        let encoding = Encoding::Later(Box::new(encode));
+        Feeder { to, encoding, cancelled, batch: Vec::new(), batch_bytes: 0 }
     }
 
     /// Takes a row of about so many bytes; waits while the encoder is behind.
@@ -196,15 +203,25 @@ impl<R: Send + 'static> Feeder<R> {
         self.batch.push(row);
         self.batch_bytes += bytes;
         if self.batch.len() >= BATCH_ROWS || self.batch_bytes >= BATCH_BYTES {
-            self.send_batch().await?;
+            self.begin();
+            self.send_batch(BATCH_ROWS).await?;
             // Rows that are ready without waiting would keep this thread from everything else.
             tokio::task::yield_now().await;
         }
         Ok(())
     }
 
-    async fn send_batch(&mut self) -> Result<()> {
-        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(BATCH_ROWS));
+    /// Starts the thread, unless it was.
+    fn begin(&mut self) {
+        if let Encoding::Later(_) = self.encoding
+            && let Encoding::Later(encode) = std::mem::replace(&mut self.encoding, Encoding::Over)
+        {
+            self.encoding = Encoding::UnderWay(tokio::task::spawn_blocking(encode));
+        }
+    }
+
+    async fn send_batch(&mut self, room: usize) -> Result<()> {
+        let batch = std::mem::replace(&mut self.batch, Vec::with_capacity(room));
         self.batch_bytes = 0;
         self.pass_on(Message::Batch(batch)).await
     }
@@ -214,17 +231,18 @@ impl<R: Send + 'static> Feeder<R> {
     /// # Errors
     /// As [`Feeder::push`].
     pub(super) async fn finish(mut self) -> Result<()> {
-        self.send_batch().await?;
+        // There is room for both, should nothing have begun yet.
+        self.send_batch(0).await?;
         self.pass_on(Message::Finish).await?;
+        self.begin();
         self.outcome().await
     }
 
     async fn pass_on(&mut self, message: Message<R>) -> Result<()> {
-        let Some((to, _)) = &self.running else { return Err(Error::OutputClosed) };
         let sent = tokio::select! {
             biased;
             () = self.cancelled.cancelled() => return Err(Error::Cancelled),
-            sent = to.send(message) => sent,
+            sent = self.to.send(message) => sent,
         };
         match sent {
             Ok(()) => Ok(()),
@@ -234,13 +252,15 @@ impl<R: Send + 'static> Feeder<R> {
     }
 
     async fn outcome(&mut self) -> Result<()> {
-        let Some((to, mut encoder)) = self.running.take() else { return Err(Error::OutputClosed) };
-        drop(to);
+        let Encoding::UnderWay(encoder) = &mut self.encoding else {
+            return Err(Error::OutputClosed);
+        };
         let outcome = tokio::select! {
             biased;
             () = self.cancelled.cancelled() => return Err(Error::Cancelled),
-            outcome = &mut encoder => outcome,
+            outcome = encoder => outcome,
         };
+        self.encoding = Encoding::Over;
         match outcome {
             Ok(result) => result,
             Err(e) if e.is_panic() => std::panic::resume_unwind(e.into_panic()),
@@ -357,7 +377,7 @@ impl TableWriter {
         if let State::New(_) = self.state
             && let State::New(table) = std::mem::replace(&mut self.state, State::Gone)
         {
-            self.state = State::Running(Feeder::start(*table, encode));
+            self.state = State::Running(Feeder::new(*table, encode));
         }
         match &mut self.state {
             State::Running(feeder) => Ok(feeder),

@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{FileRequest, Status};
 use crate::{
-    db::{Conn, on},
+    db::{Announcement, Conn, on},
     error::Result,
     ids::RequestId,
 };
@@ -55,14 +55,19 @@ pub async fn insert(conn: impl Into<Conn<'_>>, row: &FileRequest) -> Result<()> 
     Ok(())
 }
 
-/// Inserts requests that nobody has worked on yet, in one statement where the database can.
+/// Inserts requests that nobody has worked on yet, and announces them if that is asked for: in one
+/// statement where the database can, which needs no transaction around it.
 ///
 /// # Errors
 /// The database's.
-pub async fn insert_all(conn: impl Into<Conn<'_>>, rows: &[FileRequest]) -> Result<()> {
-    let c = match (conn.into(), rows) {
-        (Conn::Postgres(c), [_, _, ..]) => c,
-        (mut conn, rows) => {
+pub async fn insert_all(
+    conn: impl Into<Conn<'_>>,
+    rows: &[FileRequest],
+    announcement: Option<Announcement>,
+) -> Result<()> {
+    let c = match conn.into() {
+        Conn::Postgres(c) => c,
+        mut conn @ Conn::Sqlite(_) => {
             for row in rows {
                 insert(conn.reborrow(), row).await?;
             }
@@ -72,13 +77,18 @@ pub async fn insert_all(conn: impl Into<Conn<'_>>, rows: &[FileRequest]) -> Resu
     fn all<'r, T>(rows: &'r [FileRequest], field: impl Fn(&'r FileRequest) -> T) -> Vec<T> {
         rows.iter().map(field).collect()
     }
-    let sql = "INSERT INTO bgfiles_file_requests (id, file_type, criteria, format, filename, \
+    let insert = "INSERT INTO bgfiles_file_requests (id, file_type, criteria, format, filename, \
         description, requester, requester_email, requester_language, requester_timezone, \
         requester_only, notify, run_at, requested_at, expires_at) \
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], \
         $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::boolean[], \
         $12::boolean[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[])";
-    sqlx::query(sql)
+    let mut sql = sqlx::QueryBuilder::<sqlx::Postgres>::new("");
+    match announcement {
+        None => sql.push(insert),
+        Some(_) => sql.push("WITH recorded AS (").push(insert).push(") SELECT pg_notify($16, $17)"),
+    };
+    let query = sqlx::query(sql.into_sql())
         .bind(all(rows, |row| row.id.0))
         .bind(all(rows, |row| row.file_type.as_str()))
         .bind(all(rows, |row| row.criteria.as_str()))
@@ -93,9 +103,12 @@ pub async fn insert_all(conn: impl Into<Conn<'_>>, rows: &[FileRequest]) -> Resu
         .bind(all(rows, |row| row.notify))
         .bind(all(rows, |row| row.run_at))
         .bind(all(rows, |row| row.requested_at))
-        .bind(all(rows, |row| row.expires_at))
-        .execute(c)
-        .await?;
+        .bind(all(rows, |row| row.expires_at));
+    let query = match announcement {
+        Some(Announcement { channel, payload }) => query.bind(channel).bind(payload),
+        None => query,
+    };
+    query.execute(c).await?;
     Ok(())
 }
 
@@ -268,13 +281,13 @@ pub async fn claim_some(
     lease_until: DateTime<Utc>,
 ) -> Result<Vec<FileRequest>> {
     let conn = conn.into();
-    // `ANY (ARRAY …)`: of a list whose length it does not know, PostgreSQL would think that it is a
-    // tenth of all that wait, and read the whole table. On SQLite only one writes at a time.
+    // The rows are locked, so where they are is where they stay, and nothing need be looked up a
+    // second time. On SQLite only one writes at a time.
     let (before, after) = match conn {
         Conn::Postgres(_) => {
-            ("id = ANY (ARRAY (", " LIMIT $4 FOR UPDATE SKIP LOCKED)) RETURNING *")
+            ("ctid = ANY (ARRAY (SELECT ctid", " LIMIT $4 FOR UPDATE SKIP LOCKED)) RETURNING *")
         }
-        Conn::Sqlite(_) => ("id IN (", " LIMIT $4) RETURNING *"),
+        Conn::Sqlite(_) => ("id IN (SELECT id", " LIMIT $4) RETURNING *"),
     };
     let (condition, since) = match which {
         Which::DueSince(since) => {
@@ -288,7 +301,7 @@ pub async fn claim_some(
         }
     };
     let mut sql = sqlx::QueryBuilder::<sqlx::Postgres>::new(CLAIM);
-    sql.push(before).push("SELECT id FROM bgfiles_file_requests WHERE ");
+    sql.push(before).push(" FROM bgfiles_file_requests WHERE ");
     sql.push(condition).push(after);
     on!(conn, c => {
         let query = sqlx::query_as(sql.into_sql()).bind(worker).bind(lease_until).bind(now);
@@ -297,7 +310,9 @@ pub async fn claim_some(
             Some(since) => query.bind(since),
             None => query,
         };
-        Ok(query.fetch_all(c).await?)
+        // Planned anew each time: a plan made while the table was empty would read all of it for as
+        // long as the connection lives.
+        Ok(query.persistent(false).fetch_all(c).await?)
     })
 }
 

@@ -77,7 +77,7 @@ impl Mailer {
                     .map_err(|e| wrong(&format!("{}: {e}", folder.display())))?;
                 Transport::File(folder)
             }
-            "smtp" | "smtps" => Transport::Smtp(Smtp::new(Server::parse(&parsed)?)),
+            "smtp" | "smtps" => Transport::Smtp(Arc::new(Smtp::new(Server::parse(&parsed)?))),
             other => {
                 return Err(wrong(&format!(
                     "{other}: is not known; use smtp://…, smtps://…, file:FOLDER or memory:"

@@ -6,6 +6,7 @@ use lettre::transport::smtp::{
     self,
     authentication::{Credentials, DEFAULT_MECHANISMS},
     client::{AsyncSmtpConnection, AsyncTokioStream, Certificate, Tls, TlsParameters},
+    commands::Ehlo,
     extension::ClientId,
 };
 use tokio::net::TcpStream;
@@ -66,7 +67,7 @@ impl Server {
     }
 
     /// A connection that is ready for a message: greeted, encrypted and logged in as the URL says.
-    pub(super) async fn connect(&self) -> Result<AsyncSmtpConnection, Trouble> {
+    pub(super) async fn connect(&self) -> Result<Connection, Trouble> {
         let stream = self.dial().await?;
         let stream: Box<dyn AsyncTokioStream> = match &self.tls {
             Tls::Wrapper(tls) => Box::new(step(Encrypted::over(stream, tls.clone())).await?),
@@ -82,10 +83,13 @@ impl Server {
             }
             Tls::None | Tls::Opportunistic(_) | Tls::Wrapper(_) => {}
         }
+        // lettre has heard what the server offers, and does not pass on all of it.
+        let offers = step(connection.command(Ehlo::new(hello.clone()))).await?;
+        let takes_groups = offers.message().any(|line| line.eq_ignore_ascii_case("PIPELINING"));
         if let Some(credentials) = &self.credentials {
             step(connection.auth(DEFAULT_MECHANISMS, credentials)).await?;
         }
-        Ok(connection)
+        Ok(Connection { smtp: connection, takes_groups, awaits_message: false })
     }
 
     /// Tries the host's addresses one after the other.
@@ -108,6 +112,15 @@ impl Server {
         }
         Err(no_connection(last))
     }
+}
+
+/// A connection to a server, and what lettre does not know of it.
+pub(super) struct Connection {
+    pub smtp: AsyncSmtpConnection,
+    /// Commands need not wait for the answer to the one before (PIPELINING, RFC 2920).
+    pub takes_groups: bool,
+    /// The server takes whatever comes for the message, though nobody is going to send one.
+    pub awaits_message: bool,
 }
 
 fn no_connection(error: io::Error) -> Trouble {

@@ -3,23 +3,18 @@
 //! Each message has a connection to itself while it is handed over; then the connection waits for
 //! the next. There are as many at once as there are callers.
 
-use std::{
-    fmt,
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
-};
+use std::{fmt, sync::Arc, time::Duration};
 
 use lettre::{
     address::Envelope,
     transport::smtp::{
-        client::AsyncSmtpConnection,
         commands::{Data, Mail, Noop, Quit, Rcpt},
         extension::{Extension, MailBodyParameter, MailParameter},
     },
 };
-use tokio::time::Instant;
 
-use super::server::{Server, Trouble, step};
+use super::server::{Connection, Server, Trouble, step};
+use crate::idle::Idle;
 
 /// Most connections that wait for a message.
 const KEPT: usize = 16;
@@ -29,34 +24,16 @@ const IDLE: Duration = Duration::from_secs(60);
 const FRESH: Duration = Duration::from_secs(5);
 
 /// Sends over one server.
+#[derive(Debug)]
 pub(super) struct Smtp {
     server: Server,
-    kept: Mutex<Kept>,
-}
-
-/// Connections that wait, the longest idle first.
-#[derive(Default)]
-struct Kept {
-    idle: Vec<Idle>,
-    /// Whether a task looks after them.
-    swept: bool,
-}
-
-struct Idle {
-    connection: AsyncSmtpConnection,
-    since: Instant,
-}
-
-impl fmt::Debug for Smtp {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Smtp").field("server", &self.server).finish_non_exhaustive()
-    }
+    idle: Arc<Idle<Connection>>,
 }
 
 impl Smtp {
     /// Connects when there is something to send.
-    pub(super) fn new(server: Server) -> Arc<Smtp> {
-        Arc::new(Smtp { server, kept: Mutex::default() })
+    pub(super) fn new(server: Server) -> Self {
+        Smtp { server, idle: Idle::new(KEPT, IDLE, quit) }
     }
 
     /// Hands over one message. A kept connection that turns out to be dead when the message is
@@ -64,103 +41,70 @@ impl Smtp {
     /// may have taken what it did not acknowledge.
     ///
     /// When the caller stops waiting, the connection is dropped with the conversation half-way.
-    pub(super) async fn send(
-        self: &Arc<Self>,
-        envelope: &Envelope,
-        email: &[u8],
-    ) -> Result<(), Trouble> {
+    pub(super) async fn send(&self, envelope: &Envelope, email: &[u8]) -> Result<(), Trouble> {
         if let Some(mut connection) = self.take().await {
             match announce(&mut connection, envelope, email).await {
                 Err(trouble) if trouble.ends_connection() => {
                     tracing::debug!(?trouble, "a kept connection had died");
                 }
-                announced => return self.finish(connection, announced, envelope, email).await,
+                announced => return self.finish(connection, announced, email).await,
             }
         }
         let mut connection = self.server.connect().await?;
         let announced = announce(&mut connection, envelope, email).await;
-        self.finish(connection, announced, envelope, email).await
+        self.finish(connection, announced, email).await
     }
 
     /// Hands over what was announced, and decides what becomes of the connection.
+    ///
+    /// Who calls limits the time: servers check a message before they answer (RFC 5321,
+    /// 4.5.3.2.6 gives them ten minutes), and giving up early makes doubles.
     async fn finish(
-        self: &Arc<Self>,
-        mut connection: AsyncSmtpConnection,
+        &self,
+        mut connection: Connection,
         announced: Result<(), Trouble>,
-        envelope: &Envelope,
         email: &[u8],
     ) -> Result<(), Trouble> {
         let sent = match announced {
-            Ok(()) => hand_over(&mut connection, envelope, email).await,
+            Ok(()) => hand_over(&mut connection, email).await,
             Err(trouble) => Err(trouble),
         };
         match &sent {
-            Ok(()) | Err(Trouble::Lacking(_)) => self.keep(connection),
+            // It would take our words for those of the message: just hang up.
+            Err(_) if connection.awaits_message => drop(connection),
+            Ok(()) | Err(Trouble::Lacking(_)) => self.idle.keep(connection),
             Err(Trouble::Refused { .. }) => quit(connection),
-            // What the server would make of a QUIT depends on what it has heard: just hang up.
+            // What the server would make of a QUIT depends on what it has heard.
             Err(Trouble::Lost(_)) => drop(connection),
         }
         sent
     }
 
-    fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The connection that was used last, if it still works. The others then reach their end of
-    /// idling when there is less to do.
-    async fn take(&self) -> Option<AsyncSmtpConnection> {
-        let Idle { mut connection, since } = self.kept().idle.pop()?;
-        let works = match since.elapsed() {
-            idle if idle < FRESH => true,
-            idle => idle < IDLE && step(connection.command(Noop)).await.is_ok(),
-        };
+    /// The connection that was used last, if it still works.
+    async fn take(&self) -> Option<Connection> {
+        let (mut connection, idle) = self.idle.take()?;
+        let works = idle < FRESH || step(connection.smtp.command(Noop)).await.is_ok();
         works.then_some(connection)
-    }
-
-    fn keep(self: &Arc<Self>, connection: AsyncSmtpConnection) {
-        let mut kept = self.kept();
-        if kept.idle.len() == KEPT {
-            return quit(connection);
-        }
-        kept.idle.push(Idle { connection, since: Instant::now() });
-        if !std::mem::replace(&mut kept.swept, true) {
-            tokio::spawn(sweep(Arc::downgrade(self)));
-        }
-    }
-
-    /// Closes what has idled long enough. When the next one will have; `None` when none is left.
-    fn sweep(&self) -> Option<Instant> {
-        let mut kept = self.kept();
-        let old = kept.idle.partition_point(|idle| idle.since.elapsed() >= IDLE);
-        kept.idle.drain(..old).for_each(|idle| quit(idle.connection));
-        kept.swept = !kept.idle.is_empty();
-        kept.idle.first().map(|idle| idle.since + IDLE)
-    }
-}
-
-/// Runs for as long as there are connections that wait.
-async fn sweep(smtp: Weak<Smtp>) {
-    while let Some(next) = smtp.upgrade().and_then(|smtp| smtp.sweep()) {
-        tokio::time::sleep_until(next).await;
     }
 }
 
 /// Takes leave (RFC 5321, 4.1.1.10) without keeping anybody waiting.
-fn quit(mut connection: AsyncSmtpConnection) {
+fn quit(mut connection: Connection) {
     tokio::spawn(async move {
-        let _ = step(connection.command(Quit)).await;
+        let _ = step(connection.smtp.command(Quit)).await;
     });
 }
 
-/// MAIL FROM. Until this is answered the server has nothing of the message.
+/// Sender, recipients, and that a message comes: in one go where the server takes that, as each
+/// answer that is waited for is a journey. The server has nothing of the message before the last of
+/// them.
 async fn announce(
-    connection: &mut AsyncSmtpConnection,
+    connection: &mut Connection,
     envelope: &Envelope,
     email: &[u8],
 ) -> Result<(), Trouble> {
     let lacking = |name: &str| Err(Trouble::Lacking(format!("the server does not offer {name}")));
-    let offers = |extension| connection.server_info().supports_feature(extension);
+    let offers = |extension| connection.smtp.server_info().supports_feature(extension);
     let mut options = Vec::new();
     let mut addresses = envelope.from().into_iter().chain(envelope.to());
     if addresses.any(|address| !AsRef::<str>::as_ref(address).is_ascii()) {
@@ -175,21 +119,81 @@ async fn announce(
         }
         options.push(MailParameter::Body(MailBodyParameter::EightBitMime));
     }
-    step(connection.command(Mail::new(envelope.from().cloned(), options))).await.map(drop)
+    let mut commands = vec![Mail::new(envelope.from().cloned(), options).to_string()];
+    let recipient = |to| Rcpt::new(to, Vec::new()).to_string();
+    commands.extend(envelope.to().iter().cloned().map(recipient));
+    commands.push(Data.to_string());
+    match connection.takes_groups {
+        true => say_together(connection, &commands).await,
+        false => {
+            for command in commands {
+                step(connection.smtp.command(command)).await?;
+            }
+            Ok(())
+        }
+    }
 }
 
-/// The recipients and the message. Who calls limits the time for the latter: servers check it
-/// before they answer (RFC 5321, 4.5.3.2.6 gives them ten minutes), and giving up early makes
-/// doubles.
-async fn hand_over(
-    connection: &mut AsyncSmtpConnection,
-    envelope: &Envelope,
-    email: &[u8],
-) -> Result<(), Trouble> {
-    for to in envelope.to() {
-        step(connection.command(Rcpt::new(to.clone(), Vec::new()))).await?;
+/// Commands in one go, the last of them DATA. Each has its answer, whatever became of the others.
+async fn say_together(connection: &mut Connection, commands: &[String]) -> Result<(), Trouble> {
+    let mut answer = step(connection.smtp.command(commands.concat())).await;
+    let mut trouble = None;
+    for _ in 1..commands.len() {
+        match answer {
+            Err(lost @ Trouble::Lost(_)) => return Err(trouble.unwrap_or(lost)),
+            Err(refused) => trouble = trouble.or(Some(refused)),
+            Ok(_) => {}
+        }
+        answer = step(connection.smtp.read_response()).await;
     }
-    step(connection.command(Data)).await?;
-    connection.message(email).await?;
-    Ok(())
+    let Some(trouble) = trouble else { return answer.map(drop) };
+    // Servers may go on all the same (RFC 2920, 3.1).
+    connection.awaits_message = answer.is_ok();
+    Err(trouble)
+}
+
+/// The message with the dot that ends it, in one go: two would be two packets.
+async fn hand_over(connection: &mut Connection, email: &[u8]) -> Result<(), Trouble> {
+    let smtp = &mut connection.smtp;
+    let answer = match std::str::from_utf8(email) {
+        Ok(text) => smtp.command(Content(text)).await,
+        Err(_) => smtp.message(email).await,
+    };
+    Ok(answer.map(drop)?)
+}
+
+/// A message as a server takes it (RFC 5321, 4.5.2): a dot at the beginning of a line is doubled,
+/// and one alone on its line is the end.
+struct Content<'a>(&'a str);
+
+impl fmt::Display for Content<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.starts_with('.') {
+            f.write_str(".")?;
+        }
+        for (number, piece) in self.0.split("\r\n.").enumerate() {
+            if number > 0 {
+                f.write_str("\r\n..")?;
+            }
+            f.write_str(piece)?;
+        }
+        f.write_str(if self.0.ends_with("\r\n") { ".\r\n" } else { "\r\n.\r\n" })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dots_are_doubled_where_lines_begin_with_them() {
+        for (text, wire) in [
+            ("", "\r\n.\r\n"),
+            ("a.\r\n", "a.\r\n.\r\n"),
+            (".\r\n", "..\r\n.\r\n"),
+            ("a\r\n.\r\n.b\r\n..", "a\r\n..\r\n..b\r\n...\r\n.\r\n"),
+        ] {
+            assert_eq!(Content(text).to_string(), wire, "{text:?}");
+        }
+    }
 }

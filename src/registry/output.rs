@@ -79,7 +79,8 @@ impl OutputWriter {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let chunk = self.buffer.split().freeze();
+        // What is left of its memory would only be copied from when the next one grows.
+        let chunk = std::mem::take(&mut self.buffer).freeze();
         self.to.blocking_send(chunk).map_err(|_| io::ErrorKind::BrokenPipe.into())
     }
 }

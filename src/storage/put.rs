@@ -11,7 +11,7 @@ use std::{
     },
 };
 
-use bytes::Bytes;
+use object_store::PutPayload;
 
 use super::StorageKey;
 use crate::error::{Error, Result};
@@ -24,14 +24,14 @@ use crate::error::{Error, Result};
 pub(super) async fn put(
     folder: &Path,
     key: StorageKey,
-    bytes: Bytes,
+    payload: PutPayload,
     names: &Arc<Names>,
 ) -> Result<()> {
     let path = folder.join(key.to_string());
     let draft = folder.join(format!("{key}#put"));
     let names = names.clone();
     let task = tokio::task::spawn_blocking(move || {
-        let written = write(&path, &draft, &bytes, &names);
+        let written = write(&path, &draft, &payload, &names);
         if written.is_err() {
             // What stays is swept.
             let _ = fs::remove_file(&draft);
@@ -64,13 +64,13 @@ impl Names {
     }
 }
 
-fn write(path: &Path, draft: &PathBuf, bytes: &[u8], names: &Names) -> io::Result<()> {
+fn write(path: &Path, draft: &PathBuf, payload: &PutPayload, names: &Names) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let above = parent.parent().unwrap_or(Path::new("."));
     let is_first = !above.exists();
     fs::create_dir_all(parent)?;
     let mut file = File::create(draft)?;
-    file.write_all(bytes)?;
+    payload.iter().try_for_each(|piece| file.write_all(piece))?;
     fs::rename(draft, path)?;
     // Everything is done before the first wait, so that one write of the journal holds it all. Of
     // the name, nobody reads before the row says that the file is there.

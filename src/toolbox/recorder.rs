@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     failpoint,
     file_request::{FileRequest, store},
-    queue::Wake,
+    queue::{self, Kind, Wake},
 };
 
 /// What one transaction may take; a database that does not answer must not hold up all others.
@@ -49,10 +49,19 @@ async fn commit(toolbox: &Toolbox, rows: &Arc<[FileRequest]>) -> Result<Vec<()>>
 }
 
 async fn commit_once(toolbox: &Toolbox, rows: &[FileRequest], first: &FileRequest) -> Result<()> {
-    let mut tx = toolbox.db.begin().await?;
-    store::insert_all(&mut tx, rows).await?;
-    toolbox.0.bell.ring(tx.conn(), Wake::request(first.id), first.requested_at).await?;
-    tx.commit().await?;
+    match toolbox.0.bell.ring(&toolbox.db, Kind::Requests) {
+        // A statement of its own is its own transaction.
+        Some(announcement) => {
+            let mut conn = toolbox.db.acquire().await?;
+            store::insert_all(&mut conn, rows, Some(announcement)).await?;
+        }
+        None => {
+            let mut tx = toolbox.db.begin().await?;
+            store::insert_all(&mut tx, rows, None).await?;
+            queue::push(tx.conn(), Wake::request(first.id), first.requested_at).await?;
+            tx.commit().await?;
+        }
+    }
     failpoint::reached("recorded");
     Ok(())
 }

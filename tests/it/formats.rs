@@ -384,6 +384,67 @@ type = "integer"
     assert!((at.as_f64() - (45_292.0 + 7_200.5 / 86_400.0)).abs() < 1e-9);
 }
 
+/// The columns of a small query are remembered for a moment. A table that changes within it is
+/// exported as it is, and never misread.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_that_changes_between_two_exports() {
+    let app = TestApp::new(Kind::Postgres).await;
+    app.sql("CREATE TABLE changing (n bigint, s text)").await;
+    app.sql("INSERT INTO changing VALUES (5, 'x')").await;
+    let export = define(
+        &app,
+        r#"
+title = "Changing"
+formats = ["csv", "jsonl"]
+query = "SELECT c.* FROM changing AS c WHERE :least IS NULL OR to_jsonb(c)->>'n' >= :least::text"
+[criteria.least]
+type = "integer"
+"#,
+    );
+    for criteria in ["", "least=2"] {
+        app.sql("DROP TABLE changing").await;
+        app.sql("CREATE TABLE changing (n bigint, s text)").await;
+        app.sql("INSERT INTO changing VALUES (5, 'x')").await;
+        // The first describes, the second remembers, the third has it prepared.
+        for _ in 0..3 {
+            assert_eq!(text(&export, "jsonl", criteria).await, "{\"n\":5,\"s\":\"x\"}\n");
+        }
+        for (change, line) in [
+            // As many bytes, and other numbers.
+            ("ALTER n TYPE float8 USING n + 0.5", "{\"n\":5.5,\"s\":\"x\"}\n"),
+            ("ALTER s TYPE bytea USING s::bytea", "{\"n\":5.5,\"s\":\"\\\\x78\"}\n"),
+            ("DROP s", "{\"n\":5.5}\n"),
+            ("RENAME n TO m", "{\"m\":5.5}\n"),
+        ] {
+            app.sql(format!("ALTER TABLE changing {change}").leak()).await;
+            // Of what has no `n` any more, no row is chosen.
+            let line = if criteria.is_empty() || line.contains("\"n\"") { line } else { "" };
+            assert_eq!(text(&export, "jsonl", criteria).await, line, "{criteria} {change}");
+        }
+    }
+}
+
+/// Exports that run beside others leave the end of their transaction to the next one; the last ones
+/// are ended all the same, so that nobody waits for the tables.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_transaction_stays_open_after_exports() {
+    let app = TestApp::new(Kind::Postgres).await;
+    app.sql("CREATE TABLE read_by_all AS SELECT generate_series(1, 10) AS n").await;
+    let export = define(
+        &app,
+        "title = \"n\"\nformats = [\"csv\"]\nquery = \"SELECT n FROM read_by_all ORDER BY n\"\n",
+    );
+    let all = futures::future::join_all((0..40).map(|_| text(&export, "csv", ""))).await;
+    assert!(
+        all.iter().all(|made| made == "n\r\n1\r\n2\r\n3\r\n4\r\n5\r\n6\r\n7\r\n8\r\n9\r\n10\r\n")
+    );
+    app.sql("ALTER TABLE read_by_all ADD m integer").await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+        AND application_name = 'bgfiles export' AND state LIKE 'idle in transaction%'";
+    assert_eq!(app.count(open).await, 0);
+}
+
 /// What Excel would call corrupt, and formats that say nothing.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn numbers_that_are_none_are_text() {

@@ -2,7 +2,7 @@
 
 mod kept;
 
-use std::{path::Path, process::Command};
+use std::{path::Path, process::Command, time::Duration};
 
 use bgfiles::{
     Clock,
@@ -11,6 +11,10 @@ use bgfiles::{
 };
 use chrono::TimeDelta;
 use mail_parser::MessageParser;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpListener,
+};
 
 use crate::support::{Kind, TestApp, app::Parts, both, smtp::Smtp};
 
@@ -216,6 +220,100 @@ async fn starttls_and_login() {
         assert!(error.is_retryable(), "{ending}: {error}");
     }
     assert_eq!(smtp.messages().len(), 1);
+}
+
+/// How a server of ours answers.
+#[derive(Clone, Copy, PartialEq)]
+enum Manner {
+    /// It answers nothing before it has heard everything up to DATA.
+    Groups,
+    /// So too, and refuses the recipient, but goes on.
+    Refuses,
+    /// One command at a time.
+    OneByOne,
+}
+
+/// Takes one connection; what it heard after each of its answers.
+async fn listen(manner: Manner) -> (u16, tokio::task::JoinHandle<Vec<String>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let heard = tokio::spawn(async move {
+        let (mut socket, _) = listener.accept().await.unwrap();
+        socket.write_all(b"220 here\r\n").await.unwrap();
+        let (mut all, mut buffer, mut in_message) = (Vec::new(), Vec::new(), false);
+        loop {
+            // Whatever comes without an answer.
+            let more = socket.read_buf(&mut buffer);
+            match tokio::time::timeout(Duration::from_millis(200), more).await {
+                Ok(Ok(0)) | Ok(Err(_)) => return all,
+                Ok(Ok(_)) => continue,
+                Err(_) if buffer.is_empty() => continue,
+                Err(_) => {}
+            }
+            let said = String::from_utf8(std::mem::take(&mut buffer)).unwrap();
+            let answer = match &said[..4] {
+                _ if in_message => {
+                    in_message = false;
+                    "250 taken\r\n"
+                }
+                "EHLO" if manner == Manner::OneByOne => "250-here\r\n250 8BITMIME\r\n",
+                "EHLO" => "250-here\r\n250-Pipelining\r\n250 8BITMIME\r\n",
+                "MAIL" if said.ends_with("DATA\r\n") => {
+                    in_message = true;
+                    match manner {
+                        Manner::Refuses => "250 ok\r\n550 no such box\r\n354 go on\r\n",
+                        _ => "250 ok\r\n250 ok\r\n354 go on\r\n",
+                    }
+                }
+                "DATA" => {
+                    in_message = true;
+                    "354 go on\r\n"
+                }
+                _ => "250 ok\r\n",
+            };
+            all.push(said);
+            socket.write_all(answer.as_bytes()).await.unwrap();
+        }
+    });
+    (port, heard)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn commands_come_together_where_the_server_takes_that() {
+    for (manner, lines) in [(Manner::Groups, 1), (Manner::OneByOne, 3)] {
+        let (port, heard) = listen(manner).await;
+        let url = format!("smtp://127.0.0.1:{port}?tls=none");
+        let mailer = Mailer::open(&url, "files@example.com").unwrap();
+        for number in ["1@example.com", "2@example.com"] {
+            let mail = Mail { text: ".\r\n..\r\nx".into(), ..mail(number) };
+            mailer.send(&mail, Clock::system().now()).await.unwrap();
+        }
+        drop(mailer);
+        let heard = heard.await.unwrap();
+        let [first, second, rest @ ..] = &*heard else { panic!("{heard:?}") };
+        assert!(first.starts_with("EHLO") && second.starts_with("EHLO"));
+        assert_eq!(rest.len(), 2 * (lines + 1), "{rest:?}");
+        for mail in rest.chunks(lines + 1) {
+            let [commands @ .., message] = mail else { unreachable!() };
+            assert_eq!(
+                commands.concat(),
+                "MAIL FROM:<files@example.com>\r\nRCPT TO:<amy@example.com>\r\nDATA\r\n"
+            );
+            assert!(message.ends_with("\r\n..\r\n...\r\nx\r\n.\r\n"), "{message:?}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refused_recipient_gets_nothing_even_if_the_server_goes_on() {
+    let (port, heard) = listen(Manner::Refuses).await;
+    let mailer =
+        Mailer::open(&format!("smtp://127.0.0.1:{port}?tls=none"), "files@example.com").unwrap();
+    let error = mailer.send(&mail("1@example.com"), Clock::system().now()).await.unwrap_err();
+    assert!(!error.is_retryable() && error.to_string().contains("no such box"), "{error}");
+    // It hangs up: whatever it said would be the message.
+    let heard = heard.await.unwrap();
+    assert_eq!(heard.len(), 3, "{heard:?}");
 }
 
 #[test]

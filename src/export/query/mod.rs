@@ -14,13 +14,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{
-    ConnectOptions, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
-    sqlite::SqliteConnectOptions,
-};
+use sqlx::{ConnectOptions, postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 
-pub use self::sqlite::SqliteFile;
+pub use self::{postgres::PostgresSource, sqlite::SqliteFile};
 
 use super::{
     criteria::Given,
@@ -28,7 +24,6 @@ use super::{
     value::{Column, Kind},
 };
 use crate::{
-    db::is_usable,
     error::{Error, Result},
     registry::{Job, Output},
 };
@@ -41,8 +36,8 @@ const ACQUIRE: Duration = Duration::from_secs(20);
 /// A database that exports read.
 #[derive(Clone, Debug)]
 pub enum Source {
-    /// PostgreSQL. Any pool will do: transactions are begun READ ONLY.
-    Postgres(PgPool),
+    /// PostgreSQL.
+    Postgres(PostgresSource),
     /// SQLite.
     Sqlite(SqliteFile),
 }
@@ -64,12 +59,7 @@ impl Source {
             .map_err(|_| Error::Config("not a PostgreSQL URL".into()))?
             .application_name("bgfiles export")
             .log_slow_statements(log::LevelFilter::Off, Duration::ZERO);
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(ACQUIRE)
-            .test_before_acquire(false)
-            .before_acquire(|conn, meta| Box::pin(is_usable(conn, meta)));
-        Ok(Source::Postgres(pool.connect_lazy_with(options)))
+        Ok(Source::Postgres(PostgresSource::new(options)))
     }
 
     /// A SQLite file, by `sqlite:PATH`, through connections that can only read. The file must
@@ -94,7 +84,7 @@ impl Source {
     /// of another, or a type that no format can show.
     pub async fn describe(&self, definition: &Definition, language: &str) -> Result<Vec<Column>> {
         match self {
-            Source::Postgres(pool) => postgres::describe(pool, definition, language).await,
+            Source::Postgres(source) => postgres::describe(source, definition, language).await,
             Source::Sqlite(file) => sqlite::describe(file, definition, language).await,
         }
     }
@@ -109,8 +99,8 @@ impl Source {
     ) -> Result<u64> {
         let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let count = match self {
-            Source::Postgres(pool) => {
-                postgres::count(pool, definition, given, most, timeout).await?
+            Source::Postgres(source) => {
+                postgres::count(source, definition, given, most, timeout).await?
             }
             Source::Sqlite(file) => sqlite::count(file, definition, given, most, timeout).await?,
         };
@@ -126,7 +116,7 @@ impl Source {
         out: Output,
     ) -> Result<()> {
         match self {
-            Source::Postgres(pool) => postgres::write(pool, definition, given, job, out).await,
+            Source::Postgres(source) => postgres::write(source, definition, given, job, out).await,
             Source::Sqlite(file) => sqlite::write(file, definition, given, job, out).await,
         }
     }

@@ -12,7 +12,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet, XlsxError};
-use zip::ZipArchive;
+use zip::{ZipArchive, ZipWriter};
 
 use super::{Zip, io_error, options, xlsx_error, zip_error};
 use crate::{
@@ -31,8 +31,14 @@ pub(super) struct Package {
     before_rows: Arc<str>,
     /// What closes a sheet.
     pub after_rows: Arc<str>,
-    parts: ZipArchive<Cursor<Arc<[u8]>>>,
+    parts: Parts,
+    /// The properties, with [`SOME_TIME`] in them.
+    properties: Arc<str>,
+    /// The properties as they were last written: small files are made many a second.
+    dated: Arc<Mutex<Option<(String, Parts)>>>,
 }
+
+type Parts = ZipArchive<Cursor<Arc<[u8]>>>;
 
 /// Which of the workbook's styles a cell has (`s`); 0 is the default.
 pub(super) type Look = u32;
@@ -96,6 +102,7 @@ impl Package {
         let bytes = book.save_to_buffer().map_err(xlsx_error)?;
         let mut parts = ZipArchive::new(Cursor::new(bytes.into())).map_err(zip_error)?;
         let sheet = text(&mut parts, &sheet_name(1))?;
+        let properties = text(&mut parts, PROPERTIES)?.into();
         let (header, looks) = looks(&sheet, formats)?;
         let (before, rest) = sheet.split_once("<sheetData>").ok_or_else(|| strange("no rows"))?;
         let (_, after) =
@@ -111,6 +118,8 @@ impl Package {
             before_rows: before.into(),
             after_rows: format!("</sheetData>{after}").into(),
             parts,
+            properties,
+            dated: Arc::default(),
         })
     }
 
@@ -139,16 +148,31 @@ impl Package {
     /// Writes what comes before the sheets.
     pub(super) fn begin(&mut self, zip: &mut Zip, made_at: DateTime<Utc>) -> Result<()> {
         for name in FIRST {
-            if name == PROPERTIES {
-                let now = made_at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
-                let properties = text(&mut self.parts, name)?.replace(SOME_TIME, &now);
-                zip.start_file(name, options()).map_err(zip_error)?;
-                zip.write_all(properties.as_bytes()).map_err(io_error)?;
-            } else {
-                self.copy(name, zip)?;
+            match name {
+                PROPERTIES => copy(&mut self.dated(made_at)?, name, zip)?,
+                _ => copy(&mut self.parts, name, zip)?,
             }
         }
         Ok(())
+    }
+
+    /// A zip of the properties alone, as of that second.
+    fn dated(&self, made_at: DateTime<Utc>) -> Result<Parts> {
+        let now = made_at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
+        let mut dated = self.dated.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((time, parts)) = &*dated
+            && *time == now
+        {
+            return Ok(parts.clone());
+        }
+        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
+        zip.start_file(PROPERTIES, options()).map_err(zip_error)?;
+        let properties = self.properties.replace(SOME_TIME, &now);
+        zip.write_all(properties.as_bytes()).map_err(io_error)?;
+        let bytes = zip.finish().map_err(zip_error)?.into_inner();
+        let parts = ZipArchive::new(Cursor::new(bytes.into())).map_err(zip_error)?;
+        *dated = Some((now, parts.clone()));
+        Ok(parts)
     }
 
     /// Writes what comes after so many sheets of these columns.
@@ -157,15 +181,15 @@ impl Package {
             let formats = formats(columns);
             self = Package::new(&formats, sheets)?;
         }
-        LAST.iter().try_for_each(|name| self.copy(name, zip))
+        LAST.iter().try_for_each(|name| copy(&mut self.parts, name, zip))
     }
+}
 
-    /// Writes a part as it was compressed.
-    fn copy(&mut self, name: &str, zip: &mut Zip) -> Result<()> {
-        let at = self.parts.index_for_name(name).ok_or_else(|| strange(name))?;
-        let part = self.parts.by_index_raw(at).map_err(zip_error)?;
-        zip.raw_copy_file(part).map_err(zip_error)
-    }
+/// Writes a part as it was compressed.
+fn copy(parts: &mut Parts, name: &str, zip: &mut Zip) -> Result<()> {
+    let at = parts.index_for_name(name).ok_or_else(|| strange(name))?;
+    let part = parts.by_index_raw(at).map_err(zip_error)?;
+    zip.raw_copy_file(part).map_err(zip_error)
 }
 
 fn formats(columns: &[Column]) -> Formats {
@@ -173,7 +197,7 @@ fn formats(columns: &[Column]) -> Formats {
     columns.iter().map(format).collect()
 }
 
-fn text(parts: &mut ZipArchive<Cursor<Arc<[u8]>>>, name: &str) -> Result<String> {
+fn text(parts: &mut Parts, name: &str) -> Result<String> {
     let mut text = String::new();
     let mut part = parts.by_name(name).map_err(zip_error)?;
     part.read_to_string(&mut text).map_err(strange)?;

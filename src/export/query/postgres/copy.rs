@@ -19,10 +19,13 @@ pub(super) async fn fetch(
     mut session: Session,
     query: &str,
     plan: Plan,
-    table: Table,
+    table: impl FnOnce() -> Result<Table>,
 ) -> Result<()> {
+    let explain = session.explainer();
+    let sql = format!("COPY (\n{query}\n) TO STDOUT (FORMAT binary)");
+    let mut messages = session.conn()?.copy_out_raw(&sql).await.map_err(&explain)?;
     let (mut text, mut has_begun) = (String::new(), false);
-    let mut feeder = Feeder::start(table, move |message: Bytes, rows| {
+    let mut feeder = Feeder::new(table()?, move |message: Bytes, rows| {
         let mut bytes: &[u8] = &message;
         if !has_begun {
             bytes = bytes.get(HEADER..).filter(|_| bytes.starts_with(SIGNATURE)).ok_or_else(odd)?;
@@ -30,9 +33,6 @@ pub(super) async fn fetch(
         }
         feed(&plan, bytes, &mut text, rows)
     });
-    let explain = session.explainer();
-    let sql = format!("COPY (\n{query}\n) TO STDOUT (FORMAT binary)");
-    let mut messages = session.conn()?.copy_out_raw(&sql).await.map_err(&explain)?;
     while let Some(message) = messages.try_next().await.map_err(&explain)? {
         let bytes = message.len();
         feeder.push(message, bytes).await?;
@@ -49,10 +49,10 @@ fn feed(plan: &Plan, mut bytes: &[u8], text: &mut String, rows: &mut Rows) -> Re
         match i16::from_be_bytes(*count) {
             // The end.
             -1 => return Ok(()),
-            count if usize::try_from(count) == Ok(plan.reads.len()) => {}
+            count if usize::try_from(count) == Ok(plan.shape.len()) => {}
             _ => return Err(odd()),
         }
-        for at in 0..plan.reads.len() {
+        for at in 0..plan.shape.len() {
             let (length, rest) = bytes.split_first_chunk().ok_or_else(odd)?;
             bytes = rest;
             let cell = match usize::try_from(i32::from_be_bytes(*length)) {

@@ -12,14 +12,16 @@ mod numeric;
 mod plan;
 mod rows;
 mod session;
+mod source;
 
 use std::time::Duration;
 
-use sqlx::{AssertSqlSafe, PgPool, Postgres, Row, postgres::PgArguments, query::Query};
+use sqlx::{AssertSqlSafe, Postgres, Row, postgres::PgArguments, query::Query};
 
+pub use self::source::PostgresSource;
 use self::{plan::Plan, session::Session};
 use crate::{
-    error::Result,
+    error::{Error, Result},
     export::{
         criteria::{Given, Type},
         definition::Definition,
@@ -34,23 +36,24 @@ use crate::{
 const DESCRIBE: Duration = Duration::from_secs(30);
 
 pub(super) async fn describe(
-    pool: &PgPool,
+    source: &PostgresSource,
     definition: &Definition,
     language: &str,
 ) -> Result<Vec<Column>> {
-    let (session, plan) = Plan::make(pool, DESCRIBE, definition, language).await?;
+    let query = without_values(definition);
+    let (session, plan) = Plan::make(source, DESCRIBE, definition, &query, language).await?;
     session.end().await?;
     Ok(plan.columns)
 }
 
 pub(super) async fn count(
-    pool: &PgPool,
+    source: &PostgresSource,
     definition: &Definition,
     given: &[Given],
     most: i64,
     timeout: Duration,
 ) -> Result<i64> {
-    let mut session = Session::begin(pool, timeout).await?;
+    let mut session = Session::begin(source, timeout).await?;
     let (inner, names) = rewritten(definition, |n| format!("${n}"));
     let sql = format!("SELECT count(*) FROM (SELECT 1 FROM (\n{inner}\n) AS q LIMIT {most}) AS c");
     let row = bound(sql, &names, given).fetch_one(session.conn()?).await;
@@ -60,31 +63,58 @@ pub(super) async fn count(
 }
 
 pub(super) async fn write(
-    pool: &PgPool,
+    source: &PostgresSource,
     definition: &Definition,
     given: &[Given],
     job: &Job,
     out: Output,
 ) -> Result<()> {
-    let (mut session, mut plan) =
-        Plan::make(pool, definition.timeout, definition, &job.language).await?;
-    if job.request.format == Format::Parquet.name() {
-        plan.ask_for_digits(&mut session).await?;
-    }
-    let columns = std::mem::take(&mut plan.columns);
-    let table = Table::new(out, job, columns)?.with_max_rows(definition.max_rows);
     let is_given = |name: &str| given.iter().any(|one| one.name == name && !one.values.is_empty());
-    if definition.query.parameters().any(|(name, _)| is_given(name)) {
-        // Bound, so that PostgreSQL plans for these very values.
-        let (inner, names) = rewritten(definition, |n| format!("${n}"));
-        let query = bound(plan.wrap(&inner), &names, given);
-        rows::fetch(session, query, plan, table).await
-    } else {
-        // COPY takes no values, and costs less by the row.
-        let (inner, _) = rewritten(definition, |_| "NULL".to_owned());
-        let query = plan.wrap(&inner);
-        copy::fetch(session, &query, plan, table).await
+    let has_values = definition.query.parameters().any(|(name, _)| is_given(name));
+    let (query, mut out) = (without_values(definition), Some(out));
+    loop {
+        let (mut session, mut plan, is_remembered) =
+            source.plan(definition.timeout, definition, &query, &job.language).await?;
+        if job.request.format == Format::Parquet.name() {
+            plan.ask_for_digits(&mut session).await?;
+        }
+        let (columns, shape) = (std::mem::take(&mut plan.columns), plan.shape.clone());
+        // Made once the database has begun to answer.
+        let table = || {
+            let out = out.take().ok_or(Error::OutputClosed)?;
+            Ok(Table::new(out, job, columns)?.with_max_rows(definition.max_rows))
+        };
+        let done = if has_values {
+            // Bound, so that PostgreSQL plans for these very values.
+            let (inner, names) = rewritten(definition, |n| format!("${n}"));
+            let bound = bound(plan.wrap(&inner), &names, given);
+            rows::fetch(session, bound, plan, table).await
+        } else if is_remembered {
+            // It comes again and again: it stays prepared, and PostgreSQL tells when it has changed.
+            let prepared = sqlx::query(AssertSqlSafe(plan.wrap(&query)));
+            rows::fetch(session, prepared, plan, table).await
+        } else {
+            // COPY takes no values, and costs less by the row.
+            let wrapped = plan.wrap(&query);
+            copy::fetch(session, &wrapped, plan, table).await
+        };
+        return match done {
+            // Nothing was written, and the columns may not be what they were.
+            Err(Error::Database(_)) if is_remembered && out.is_some() => {
+                source.forget(&query);
+                continue;
+            }
+            Ok(()) if !is_remembered => {
+                source.remember(query, shape, job.progress.rows().unwrap_or(u64::MAX));
+                Ok(())
+            }
+            done => done,
+        };
     }
+}
+
+fn without_values(definition: &Definition) -> String {
+    rewritten(definition, |_| "NULL".to_owned()).0
 }
 
 /// The definition's query with `value(n)` for each parameter, cast to its type. Every value is sent

@@ -1,10 +1,13 @@
 //! How each column of a query is fetched and read.
 
-use std::{fmt::Write, time::Duration};
+use std::{fmt::Write, sync::Arc, time::Duration};
 
-use sqlx::{Column as _, PgPool, Row, postgres::PgColumn};
+use sqlx::{
+    Column as _, Row,
+    postgres::{PgColumn, PgRow},
+};
 
-use super::{decode::Read, session::Session};
+use super::{decode::Read, session::Session, source::PostgresSource};
 use crate::{
     error::{Error, Result},
     export::{
@@ -16,15 +19,24 @@ use crate::{
 
 pub(super) struct Plan {
     pub columns: Vec<Column>,
-    pub names: Vec<String>,
-    pub reads: Vec<Read>,
-    fetches: Vec<Fetch>,
-    /// Of columns that are `numeric`: the table that they come from and their number there.
-    numbers: Vec<Option<(i64, i16)>>,
+    pub shape: Arc<[Shape]>,
+}
+
+/// How one column arrives, whoever asks for it.
+#[derive(Clone, Debug)]
+pub(super) struct Shape {
+    pub name: String,
+    /// Of the type in which it arrives.
+    oid: u32,
+    read: Read,
+    kind: Kind,
+    fetch: Fetch,
+    /// Of a column that is `numeric`: the table that it comes from and its number there.
+    number: Option<(i64, i16)>,
 }
 
 /// The form in which a column is asked for.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 enum Fetch {
     /// As it is.
     Plain,
@@ -35,25 +47,25 @@ enum Fetch {
 }
 
 impl Plan {
-    /// Begins a session for the query.
+    /// With the labels and looks that the definition gives the columns.
+    pub(super) fn new(shape: Arc<[Shape]>, definition: &Definition, language: &str) -> Plan {
+        let look = |one: &Shape| column(definition, language, &one.name, Some(one.kind));
+        Plan { columns: shape.iter().map(look).collect(), shape }
+    }
+
+    /// Begins a session for the definition's query, which is `query` without values.
     pub(super) async fn make(
-        pool: &PgPool,
+        source: &PostgresSource,
         timeout: Duration,
         definition: &Definition,
+        query: &str,
         language: &str,
     ) -> Result<(Session, Plan)> {
-        let (mut session, found) = columns(pool, timeout, definition).await?;
+        let (mut session, found) = columns(source, timeout, query).await?;
         check_names(definition, found.iter().map(|one| one.name.as_str()))?;
         let unknown = found.iter().map(|one| one.oid).filter(|oid| built_in(*oid).is_none());
         let types = types(&mut session, unknown.collect()).await?;
-        let mut plan = Plan {
-            columns: Vec::new(),
-            names: Vec::new(),
-            reads: Vec::new(),
-            fetches: Vec::new(),
-            numbers: Vec::new(),
-        };
-        for Found { name, oid, origin } in found {
+        let shape = found.into_iter().map(|Found { name, oid, origin }| {
             let looked_up = || types.iter().find(|one| one.oid == oid).and_then(Type::how);
             let Some((fetch, read, kind)) = built_in(oid).or_else(looked_up) else {
                 let type_name = types.iter().find(|one| one.oid == oid).map(|one| &one.name);
@@ -63,23 +75,29 @@ impl Plan {
                 );
                 return Err(fault(definition, message));
             };
-            plan.columns.push(column(definition, language, &name, Some(kind)));
-            plan.numbers.push(origin.filter(|_| oid == NUMERIC));
-            plan.names.push(name);
-            plan.reads.push(read);
-            plan.fetches.push(fetch);
-        }
-        Ok((session, plan))
+            let number = origin.filter(|_| oid == NUMERIC);
+            let oid = if let Fetch::Plain = fetch { oid } else { TEXT };
+            Ok(Shape { name, oid, read, kind, fetch, number })
+        });
+        let shape: Result<Arc<[Shape]>> = shape.collect();
+        Ok((session, Plan::new(shape?, definition, language)))
     }
 
     /// Asks how many digits numbers have, for formats that have to know.
     pub(super) async fn ask_for_digits(&mut self, session: &mut Session) -> Result<()> {
-        let digits = digits(session, self.numbers.iter().flatten().copied()).await?;
-        for (column, origin) in self.columns.iter_mut().zip(&self.numbers) {
-            let known = digits.iter().find(|one| Some((one.table, one.number)) == *origin);
+        let numbers = self.shape.iter().filter_map(|one| one.number);
+        let digits = digits(session, numbers).await?;
+        for (column, shape) in self.columns.iter_mut().zip(&*self.shape) {
+            let known = digits.iter().find(|one| Some((one.table, one.number)) == shape.number);
             column.digits = known.and_then(Digits::read);
         }
         Ok(())
+    }
+
+    /// Whether a row's columns are what they were when the query was described.
+    pub(super) fn fits(&self, row: &PgRow) -> bool {
+        let oids = row.columns().iter().map(|one| one.type_info().oid().map(|oid| oid.0));
+        oids.eq(self.shape.iter().map(|one| Some(one.oid)))
     }
 
     /// The cell of a column, of its bytes.
@@ -89,8 +107,9 @@ impl Plan {
         bytes: Option<&'a [u8]>,
         text: &'a mut String,
     ) -> Result<Cell<'a>> {
-        self.reads[at].cell(bytes, text).map_err(|why| {
-            let message = format!("column {:?}: {why}", self.names[at]);
+        let shape = &self.shape[at];
+        shape.read.cell(bytes, text).map_err(|why| {
+            let message = format!("column {:?}: {why}", shape.name);
             Error::permanent("unreadable_value", message)
         })
     }
@@ -98,11 +117,11 @@ impl Plan {
     /// The query that fetches every column in the form in which it is read.
     pub(super) fn wrap(&self, inner: &str) -> String {
         let mut sql = String::from("SELECT ");
-        for (i, (name, fetch)) in self.names.iter().zip(&self.fetches).enumerate() {
-            let name = format!("q.\"{}\"", name.replace('"', "\"\""));
+        for (i, one) in self.shape.iter().enumerate() {
+            let name = format!("q.\"{}\"", one.name.replace('"', "\"\""));
             let comma = if i == 0 { "" } else { ", " };
             // Writing to a string cannot fail.
-            let _ = match fetch {
+            let _ = match one.fetch {
                 Fetch::Plain => write!(sql, "{comma}{name}"),
                 Fetch::Json => write!(sql, "{comma}to_json({name})::text"),
                 Fetch::Text => write!(sql, "{comma}{name}::text"),
@@ -112,7 +131,8 @@ impl Plan {
     }
 }
 
-/// `numeric`, by its number in `pg_type.dat`.
+/// `text` and `numeric`, by their numbers in `pg_type.dat`.
+const TEXT: u32 = 25;
 const NUMERIC: u32 = 1700;
 
 /// A column as PostgreSQL describes it.
@@ -128,16 +148,15 @@ struct Found {
 /// with none of its rows. Not by preparing it, as sqlx then looks up every type for itself and
 /// fails on those that it has never heard of (multiranges).
 async fn columns(
-    pool: &PgPool,
+    source: &PostgresSource,
     timeout: Duration,
-    definition: &Definition,
+    query: &str,
 ) -> Result<(Session, Vec<Found>)> {
-    let (inner, _) = super::rewritten(definition, |_| "NULL".to_owned());
     let sql = format!(
         "SELECT q.* FROM (SELECT 1) AS one \
-         LEFT JOIN (SELECT * FROM (\n{inner}\n) AS i LIMIT 0) AS q ON true"
+         LEFT JOIN (SELECT * FROM (\n{query}\n) AS i LIMIT 0) AS q ON true"
     );
-    let (session, row) = Session::begin_with(pool, timeout, &sql).await?;
+    let (session, row) = Session::begin_with(source, timeout, &sql).await?;
     let found = |one: &PgColumn| Found {
         name: one.name().to_owned(),
         oid: one.type_info().oid().map_or(0, |oid| oid.0),
@@ -230,7 +249,7 @@ fn built_in(oid: u32) -> Option<How> {
         21 => (Read::Int2, Kind::Integer),
         23 => (Read::Int4, Kind::Integer),
         // name, text, bpchar, varchar.
-        19 | 25 | 1042 | 1043 => (Read::Text, Kind::Text),
+        19 | TEXT | 1042 | 1043 => (Read::Text, Kind::Text),
         114 => (Read::Json, Kind::Json),
         700 => (Read::Float4, Kind::Float),
         701 => (Read::Float8, Kind::Float),

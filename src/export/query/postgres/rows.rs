@@ -1,4 +1,4 @@
-//! Rows of a query with values.
+//! Rows of a query with values, or of a small one that comes again and again.
 
 use futures::TryStreamExt;
 use sqlx::{
@@ -17,16 +17,22 @@ pub(super) async fn fetch(
     mut session: Session,
     query: Query<'_, Postgres, PgArguments>,
     plan: Plan,
-    table: Table,
+    table: impl FnOnce() -> Result<Table>,
 ) -> Result<()> {
-    let mut text = String::new();
-    let mut feeder =
-        Feeder::start(table, move |row: PgRow, rows| feed(&plan, &row, &mut text, rows));
     let explain = session.explainer();
     let mut rows = query.fetch(session.conn()?);
-    while let Some(row) = rows.try_next().await.map_err(&explain)? {
+    let mut next = rows.try_next().await.map_err(&explain)?;
+    if next.as_ref().is_some_and(|row| !plan.fits(row)) {
+        let message = "the columns of the query are not what they were";
+        return Err(sqlx::Error::Protocol(message.into()).into());
+    }
+    let mut text = String::new();
+    let mut feeder =
+        Feeder::new(table()?, move |row: PgRow, rows| feed(&plan, &row, &mut text, rows));
+    while let Some(row) = next {
         let bytes = weight(&row);
         feeder.push(row, bytes).await?;
+        next = rows.try_next().await.map_err(&explain)?;
     }
     drop(rows);
     session.end().await?;
@@ -41,7 +47,7 @@ fn weight(row: &PgRow) -> usize {
 
 /// One row, cell by cell.
 fn feed(plan: &Plan, row: &PgRow, text: &mut String, rows: &mut Rows) -> Result<()> {
-    for at in 0..plan.reads.len() {
+    for at in 0..plan.shape.len() {
         let raw = row.try_get_raw(at)?;
         let bytes = match raw.format() {
             _ if raw.is_null() => None,

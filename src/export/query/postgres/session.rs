@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use futures::TryStreamExt;
-use sqlx::{
-    AssertSqlSafe, PgConnection, PgPool, Postgres, Row, pool::PoolConnection, postgres::PgRow,
-};
+use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
+use tokio::sync::OwnedSemaphorePermit;
 
-use super::super::Deadline;
+use super::{
+    super::Deadline,
+    source::{Kept, PostgresSource},
+};
 use crate::error::{Error, Result};
 
 /// How long to try to stop a query that nobody waits for any more.
@@ -18,32 +20,33 @@ const QUERY_CANCELED: &str = "57014";
 /// The transaction. Unless it is ended, its connection does not go back to the pool (which would
 /// have to read all remaining rows first): the query is stopped and the connection closed.
 pub(super) struct Session {
-    conn: Option<PoolConnection<Postgres>>,
-    pool: PgPool,
+    lent: Option<(Kept, OwnedSemaphorePermit)>,
+    source: PostgresSource,
     /// The server process, for stopping it.
     pid: Option<i32>,
     deadline: Deadline,
 }
 
 impl Session {
-    pub(super) async fn begin(pool: &PgPool, timeout: Duration) -> Result<Self> {
-        Ok(Self::begin_with(pool, timeout, "").await?.0)
+    pub(super) async fn begin(source: &PostgresSource, timeout: Duration) -> Result<Self> {
+        Ok(Self::begin_with(source, timeout, "").await?.0)
     }
 
     /// Begins with a statement that gives one row, in the same message: for a small export each
     /// journey to the server counts.
     pub(super) async fn begin_with(
-        pool: &PgPool,
+        source: &PostgresSource,
         timeout: Duration,
         first: &str,
     ) -> Result<(Self, PgRow)> {
-        let conn = pool.acquire().await?;
-        let deadline = Deadline::new(timeout);
-        let mut session = Session { conn: Some(conn), pool: pool.clone(), pid: None, deadline };
+        let (mut kept, slot) = source.lend().await?;
+        let before = if std::mem::take(&mut kept.in_transaction) { "COMMIT; " } else { "" };
+        let (lent, deadline) = (Some((kept, slot)), Deadline::new(timeout));
+        let mut session = Session { lent, source: source.clone(), pid: None, deadline };
         // What we show must not depend on how the server happens to be configured.
         let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let sql = format!(
-            "BEGIN TRANSACTION READ ONLY; \
+            "{before}BEGIN TRANSACTION READ ONLY; \
              SELECT pg_backend_pid(), set_config('statement_timeout', '{milliseconds}', true), \
              set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true), \
              set_config('IntervalStyle', 'postgres', true), \
@@ -68,13 +71,21 @@ impl Session {
     }
 
     pub(super) fn conn(&mut self) -> Result<&mut PgConnection> {
-        self.conn.as_deref_mut().ok_or_else(|| Error::Internal("the session is over".into()))
+        let lent = self.lent.as_mut().map(|(kept, _)| &mut *kept.conn);
+        lent.ok_or_else(|| Error::Internal("the session is over".into()))
     }
 
-    /// Ends the transaction and gives the connection back.
+    /// Ends the transaction and gives the connection back. Where many small exports are made, the
+    /// next one ends it on its way: it only read, and whoever else wants the table waits a fifth of
+    /// a second at most.
     pub(super) async fn end(mut self) -> Result<()> {
-        sqlx::query("COMMIT").execute(self.conn()?).await?;
-        drop(self.conn.take());
+        let in_transaction = self.source.is_busy();
+        if !in_transaction {
+            sqlx::query("COMMIT").execute(self.conn()?).await?;
+        }
+        if let Some((Kept { conn, .. }, _slot)) = self.lent.take() {
+            self.source.give_back(Kept { conn, in_transaction });
+        }
         Ok(())
     }
 
@@ -98,17 +109,23 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        let Some(conn) = self.conn.take() else { return };
-        let conn = conn.detach();
+        let Some((kept, slot)) = self.lent.take() else { return };
+        let conn = kept.conn.detach();
         if let (Some(pid), Ok(runtime)) = (self.pid, tokio::runtime::Handle::try_current()) {
-            let pool = self.pool.clone();
+            let source = self.source.clone();
             runtime.spawn(async move {
                 // As long as the connection is open, the process is ours.
-                let cancel = sqlx::query("SELECT pg_cancel_backend($1)").bind(pid).execute(&pool);
-                if !matches!(tokio::time::timeout(CANCEL, cancel).await, Ok(Ok(_))) {
+                let cancel = async {
+                    let mut other = source.connection().await?;
+                    let cancel = sqlx::query("SELECT pg_cancel_backend($1)").bind(pid);
+                    cancel.execute(&mut *other.conn).await?;
+                    source.give_back(other);
+                    Ok::<_, Error>(())
+                };
+                if !matches!(tokio::time::timeout(CANCEL, cancel).await, Ok(Ok(()))) {
                     tracing::debug!(pid, "a query could not be stopped; it runs into its timeout");
                 }
-                drop(conn);
+                drop((conn, slot));
             });
         }
     }

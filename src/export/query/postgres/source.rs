@@ -1,0 +1,170 @@
+//! A PostgreSQL database: its connections, and what its queries gave a moment ago.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sqlx::{
+    PgPool, Postgres,
+    pool::PoolConnection,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use super::{
+    plan::{Plan, Shape},
+    session::Session,
+};
+use crate::{
+    db::is_usable,
+    error::Result,
+    export::{
+        definition::Definition,
+        query::{ACQUIRE, CONNECTIONS},
+    },
+    idle::Idle,
+};
+
+/// How long the columns of a small query are remembered. Asking costs more than reading ten rows, and
+/// of small exports there are many at once.
+const REMEMBERED: Duration = Duration::from_secs(1);
+/// Most rows of a small one.
+const SMALL: u64 = 512;
+/// Most queries of which that is known.
+const MOST: usize = 256;
+
+/// How long a connection waits for the next export before it goes back to its pool.
+const KEPT: Duration = Duration::from_millis(200);
+
+/// A PostgreSQL database that exports read.
+#[derive(Clone, Debug)]
+pub struct PostgresSource(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    pool: PgPool,
+    /// One for each connection of the pool.
+    slots: Arc<Semaphore>,
+    /// Connections between two exports. A pool asks each that comes back whether it still works,
+    /// which is a journey to the server for every export.
+    idle: Arc<Idle<Kept>>,
+    known: Mutex<Known>,
+}
+
+/// By the text of the query: since when, and its columns.
+type Known = HashMap<String, (Instant, Arc<[Shape]>)>;
+
+/// A connection, and whether a transaction that only read is still open on it.
+pub(super) struct Kept {
+    pub conn: PoolConnection<Postgres>,
+    pub in_transaction: bool,
+}
+
+impl Kept {
+    /// Back to the pool.
+    fn end(self) {
+        if self.in_transaction {
+            tokio::spawn(async {
+                let Kept { mut conn, .. } = self;
+                // A connection that fails does not come back into the pool.
+                let _ = sqlx::query("COMMIT").execute(&mut *conn).await;
+            });
+        }
+    }
+}
+
+impl PostgresSource {
+    /// Connects on first use.
+    pub(in crate::export::query) fn new(options: PgConnectOptions) -> Self {
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE)
+            .test_before_acquire(false)
+            .before_acquire(|conn, meta| Box::pin(is_usable(conn, meta)))
+            .connect_lazy_with(options);
+        let slots = Arc::new(Semaphore::new(CONNECTIONS as usize));
+        let idle = Idle::new(CONNECTIONS as usize, KEPT, Kept::end);
+        PostgresSource(Arc::new(Shared { pool, slots, idle, known: Mutex::default() }))
+    }
+
+    /// A connection for an export.
+    pub(super) async fn lend(&self) -> Result<(Kept, OwnedSemaphorePermit)> {
+        let slot = tokio::time::timeout(ACQUIRE, self.0.slots.clone().acquire_owned()).await;
+        let Ok(Ok(slot)) = slot else { return Err(sqlx::Error::PoolTimedOut.into()) };
+        Ok((self.connection().await?, slot))
+    }
+
+    /// One that waits, or a further one.
+    pub(super) async fn connection(&self) -> Result<Kept> {
+        match self.0.idle.take() {
+            Some((kept, idle)) if idle < KEPT => Ok(kept),
+            Some((kept, _)) => {
+                kept.end();
+                self.further().await
+            }
+            None => self.further().await,
+        }
+    }
+
+    async fn further(&self) -> Result<Kept> {
+        Ok(Kept { conn: self.0.pool.acquire().await?, in_transaction: false })
+    }
+
+    /// Takes a connection back for the next export.
+    pub(super) fn give_back(&self, kept: Kept) {
+        self.0.idle.keep(kept);
+    }
+
+    /// Whether somebody beside the caller, who has a connection, has one.
+    pub(super) fn is_busy(&self) -> bool {
+        self.0.slots.available_permits() + 1 < CONNECTIONS as usize
+    }
+
+    /// Begins a session for the definition's query, which is `query` without values. Its columns are
+    /// those of a moment ago if that is known (`true`). They may have changed since: whoever fails
+    /// with them [forgets](PostgresSource::forget) them and looks again.
+    pub(super) async fn plan(
+        &self,
+        timeout: Duration,
+        definition: &Definition,
+        query: &str,
+        language: &str,
+    ) -> Result<(Session, Plan, bool)> {
+        if let Some(shape) = self.shape(query) {
+            let session = Session::begin(self, timeout).await?;
+            return Ok((session, Plan::new(shape, definition, language), true));
+        }
+        let (session, plan) = Plan::make(self, timeout, definition, query, language).await?;
+        Ok((session, plan, false))
+    }
+
+    /// What a query that gave so many rows was planned with.
+    pub(super) fn remember(&self, query: String, shape: Arc<[Shape]>, rows: u64) {
+        let mut known = self.known();
+        if known.len() >= MOST {
+            known.retain(|_, (since, _)| since.elapsed() < REMEMBERED);
+        }
+        if known.len() < MOST && rows <= SMALL {
+            known.insert(query, (Instant::now(), shape));
+        }
+    }
+
+    fn shape(&self, query: &str) -> Option<Arc<[Shape]>> {
+        let known = self.known();
+        let (since, shape) = known.get(query)?;
+        (since.elapsed() < REMEMBERED).then(|| shape.clone())
+    }
+
+    pub(super) fn forget(&self, query: &str) {
+        self.known().remove(query);
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.0.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
