@@ -83,9 +83,15 @@ impl Server {
             }
             Tls::None | Tls::Opportunistic(_) | Tls::Wrapper(_) => {}
         }
-        // lettre has heard what the server offers, and does not pass on all of it.
-        let offers = step(connection.command(Ehlo::new(hello.clone()))).await?;
-        let takes_groups = offers.message().any(|line| line.eq_ignore_ascii_case("PIPELINING"));
+        // lettre has heard what the server offers, and does not pass on all of it. A server that does
+        // not want to say it twice is spoken to one command at a time.
+        let takes_groups = match step(connection.command(Ehlo::new(hello.clone()))).await {
+            Ok(offers) => {
+                offers.message().any(|line| line.trim().eq_ignore_ascii_case("PIPELINING"))
+            }
+            Err(trouble) if trouble.ends_connection() => return Err(trouble),
+            Err(_) => false,
+        };
         if let Some(credentials) = &self.credentials {
             step(connection.auth(DEFAULT_MECHANISMS, credentials)).await?;
         }

@@ -229,7 +229,7 @@ enum Manner {
     Groups,
     /// So too, and refuses the recipient, but goes on.
     Refuses,
-    /// One command at a time.
+    /// One command at a time, and it does not say twice what it offers.
     OneByOne,
 }
 
@@ -256,6 +256,7 @@ async fn listen(manner: Manner) -> (u16, tokio::task::JoinHandle<Vec<String>>) {
                     in_message = false;
                     "250 taken\r\n"
                 }
+                "EHLO" if manner == Manner::OneByOne && !all.is_empty() => "503 once is enough\r\n",
                 "EHLO" if manner == Manner::OneByOne => "250-here\r\n250 8BITMIME\r\n",
                 "EHLO" => "250-here\r\n250-Pipelining\r\n250 8BITMIME\r\n",
                 "MAIL" if said.ends_with("DATA\r\n") => {

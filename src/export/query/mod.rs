@@ -11,10 +11,12 @@ mod sqlite;
 use std::{
     collections::HashSet,
     str::FromStr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use sqlx::{ConnectOptions, postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::{postgres::PostgresSource, sqlite::SqliteFile};
 
@@ -119,6 +121,17 @@ impl Source {
             Source::Postgres(source) => postgres::write(source, definition, given, job, out).await,
             Source::Sqlite(file) => sqlite::write(file, definition, given, job, out).await,
         }
+    }
+}
+
+/// Waits until one more export may read the database.
+async fn slot(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
+    match tokio::time::timeout(ACQUIRE, slots.clone().acquire_owned()).await {
+        Ok(Ok(slot)) => Ok(slot),
+        _ => Err(Error::temporary(
+            "source_busy",
+            "too many exports read this database at the same time",
+        )),
     }
 }
 

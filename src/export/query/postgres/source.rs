@@ -25,7 +25,7 @@ use crate::{
     error::Result,
     export::{
         definition::Definition,
-        query::{ACQUIRE, CONNECTIONS},
+        query::{ACQUIRE, CONNECTIONS, slot},
     },
     idle::Idle,
 };
@@ -94,8 +94,7 @@ impl PostgresSource {
 
     /// A connection for an export.
     pub(super) async fn lend(&self) -> Result<(Kept, OwnedSemaphorePermit)> {
-        let slot = tokio::time::timeout(ACQUIRE, self.0.slots.clone().acquire_owned()).await;
-        let Ok(Ok(slot)) = slot else { return Err(sqlx::Error::PoolTimedOut.into()) };
+        let slot = slot(&self.0.slots).await?;
         Ok((self.connection().await?, slot))
     }
 

@@ -13,7 +13,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::Semaphore;
 
-use super::super::{ACQUIRE, CONNECTIONS, Deadline};
+use super::super::{CONNECTIONS, Deadline, slot};
 use crate::error::{Error, Result};
 
 /// Instructions of SQLite's machine between two looks at the clock: well below a millisecond.
@@ -48,11 +48,7 @@ impl SqliteFile {
         timeout: Duration,
         work: impl FnOnce(&Connection) -> Result<T> + Send + 'static,
     ) -> Result<T> {
-        let slot = tokio::time::timeout(ACQUIRE, self.0.slots.clone().acquire_owned()).await;
-        let Ok(Ok(slot)) = slot else {
-            let message = "too many exports read this database at the same time";
-            return Err(Error::temporary("source_busy", message));
-        };
+        let slot = slot(&self.0.slots).await?;
         let (shared, deadline) = (self.0.clone(), Deadline::new(timeout));
         let abandoned = Abandoned::default();
         let is_abandoned = abandoned.0.clone();
