@@ -11,12 +11,14 @@
 //! sql         where the parameters are
 //! query       rows out of PostgreSQL or SQLite
 //! value       one cell
+//! fit         a cell as the type that a definition gives its column
 //! table       rows in, a file out
 //! format      one file a format
 //! ```
 
 pub mod criteria;
 pub mod definition;
+mod fit;
 mod format;
 mod localized;
 mod query;
@@ -36,7 +38,7 @@ pub use localized::Localized;
 pub use query::{PostgresSource, Source, SqliteFile};
 pub use sources::Sources;
 pub use table::TableWriter;
-pub use value::{Column, Kind, Value};
+pub use value::{Column, Interval, Kind, Value};
 
 use crate::{
     auth_token::Role,
@@ -109,7 +111,9 @@ impl DeclaredExport {
     async fn estimate(&self, given: &[criteria::Given], job: &Job) -> Infallible {
         tokio::time::sleep(ESTIMATE_AFTER).await;
         let (definition, most) = (&self.definition, self.definition.max_rows);
-        match self.source.count_up_to(definition, given, most, definition.timeout).await {
+        let counted =
+            self.source.count_up_to(definition, given, most, job.timezone, definition.timeout);
+        match counted.await {
             Ok(count) => job.progress.set_total(count),
             Err(error) => tracing::debug!(%error, "nobody knows how many rows there are"),
         }
@@ -158,7 +162,9 @@ impl Handler for DeclaredExport {
         let given = self.definition.criteria.parse(&job.criteria, job.timezone)?;
         let limit = self.definition.delay_over;
         let timeout = self.definition.timeout.min(EVALUATE);
-        match self.source.count_up_to(&self.definition, &given, limit, timeout).await {
+        let counted =
+            self.source.count_up_to(&self.definition, &given, limit, job.timezone, timeout);
+        match counted.await {
             Ok(count) if count <= limit => Ok(Delivery::Now),
             Ok(_) => Ok(Delivery::Later),
             // What takes long to count takes longer to write.

@@ -1,12 +1,13 @@
 //! One cell of a table, with its text.
 
-use std::io::Write;
+use std::{io::Write, sync::LazyLock};
 
 use chrono::{
     DateTime, Datelike, FixedOffset, NaiveDate, NaiveDateTime, NaiveTime, Offset, TimeZone,
     Timelike, Utc,
 };
 use chrono_tz::Tz;
+use jiff::{Timestamp, tz::TimeZoneDatabase};
 use uuid::Uuid;
 
 /// What is in a cell.
@@ -38,6 +39,20 @@ pub enum Value {
     Json(String),
     /// Bytes.
     Bytes(Vec<u8>),
+    /// A length of time.
+    Interval(Interval),
+}
+
+/// A length of time, as PostgreSQL keeps it: months and days differ in length, so each is counted for
+/// itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Interval {
+    /// Whole months, twelve of them a year.
+    pub months: i32,
+    /// Whole days.
+    pub days: i32,
+    /// The rest, in microseconds.
+    pub micros: i64,
 }
 
 /// What the cells of a column are, as far as that is known before the first row.
@@ -67,6 +82,8 @@ pub enum Kind {
     Json,
     /// [`Value::Bytes`].
     Bytes,
+    /// [`Value::Interval`].
+    Interval,
 }
 
 /// A column of a table.
@@ -78,18 +95,30 @@ pub struct Column {
     pub label: String,
     /// What its cells are, when that is known. A cell may still be something else.
     pub kind: Option<Kind>,
+    /// What they are when `kind` is not known and no cell tells either: a table without rows.
+    pub likely: Option<Kind>,
     /// An Excel number format (`#,##0.00`), for numbers, dates and times.
     pub format: Option<String>,
     /// Of decimals: how many digits there are at most, and how many of them are decimals, as the
     /// database declares it (`numeric(12, 2)`).
     pub digits: Option<(u8, u8)>,
+    /// Whether CSV puts a `'` before text of it that a spreadsheet would run as a formula.
+    pub defuse: bool,
 }
 
 impl Column {
     /// A column whose label is its name and whose kind is left to its cells.
     pub fn new(name: impl Into<String>) -> Self {
         let name = name.into();
-        Column { label: name.clone(), name, kind: None, format: None, digits: None }
+        Column {
+            label: name.clone(),
+            name,
+            kind: None,
+            likely: None,
+            format: None,
+            digits: None,
+            defuse: true,
+        }
     }
 }
 
@@ -109,6 +138,7 @@ pub(crate) enum Cell<'a> {
     Uuid(Uuid),
     Json(&'a str),
     Bytes(&'a [u8]),
+    Interval(Interval),
 }
 
 impl Value {
@@ -128,6 +158,7 @@ impl Value {
             Value::Uuid(id) => Cell::Uuid(*id),
             Value::Json(text) => Cell::Json(text),
             Value::Bytes(bytes) => Cell::Bytes(bytes),
+            Value::Interval(length) => Cell::Interval(*length),
         }
     }
 
@@ -158,6 +189,7 @@ impl Value {
             Value::Uuid(_) => Kind::Uuid,
             Value::Json(_) => Kind::Json,
             Value::Bytes(_) => Kind::Bytes,
+            Value::Interval(_) => Kind::Interval,
         })
     }
 
@@ -189,6 +221,7 @@ impl Cell<'_> {
             Cell::Uuid(id) => Value::Uuid(id),
             Cell::Json(text) => Value::Json(text.to_owned()),
             Cell::Bytes(bytes) => Value::Bytes(bytes.to_owned()),
+            Cell::Interval(length) => Value::Interval(length),
         }
     }
 
@@ -211,6 +244,62 @@ impl Cell<'_> {
                 out.extend_from_slice(id.hyphenated().encode_lower(&mut text).as_bytes());
             }
             Cell::Bytes(bytes) => write_hex(bytes, out),
+            Cell::Interval(length) => length.write(out),
+        }
+    }
+}
+
+const MICROS_OF_SECOND: u64 = 1_000_000;
+
+impl Interval {
+    /// What is below a month, in microseconds of days of 24 hours; `None` for longer ones, whose
+    /// length depends on where they begin.
+    pub(crate) fn below_a_month(self) -> Option<i64> {
+        const DAY: i64 = 86_400_000_000;
+        let micros = i64::from(self.days).checked_mul(DAY)?.checked_add(self.micros)?;
+        (self.months == 0 && micros.unsigned_abs() < 30 * DAY.unsigned_abs()).then_some(micros)
+    }
+
+    /// As PostgreSQL writes it in its own style, `1 year 2 mons -3 days +04:05:06.789`.
+    fn write(self, out: &mut Vec<u8>) {
+        if let Some(infinite) = self.infinite() {
+            return out.extend_from_slice(infinite.as_bytes());
+        }
+        let parts = [(self.months / 12, "year"), (self.months % 12, "mon"), (self.days, "day")];
+        // After a negative part, a positive one says so.
+        let (mut is_first, mut is_after_negative) = (true, false);
+        for (count, unit) in parts.into_iter().filter(|(count, _)| *count != 0) {
+            let blank = if is_first { "" } else { " " };
+            let sign = if is_after_negative && count > 0 { "+" } else { "" };
+            let ending = if count == 1 { "" } else { "s" };
+            // Writing to memory cannot fail.
+            let _ = write!(out, "{blank}{sign}{count} {unit}{ending}");
+            (is_first, is_after_negative) = (false, count < 0);
+        }
+        if self.micros == 0 && !is_first {
+            return;
+        }
+        let blank = if is_first { "" } else { " " };
+        let sign = match self.micros {
+            ..0 => "-",
+            _ if is_after_negative => "+",
+            _ => "",
+        };
+        let size = self.micros.unsigned_abs();
+        let (seconds, fraction) = (size / MICROS_OF_SECOND, size % MICROS_OF_SECOND);
+        let (hours, minutes) = (seconds / 3_600, seconds / 60 % 60);
+        let _ = write!(out, "{blank}{sign}{hours:02}:{minutes:02}:{:02}", seconds % 60);
+        if fraction > 0 {
+            let _ = write!(out, ".{}", format!("{fraction:06}").trim_end_matches('0'));
+        }
+    }
+
+    /// PostgreSQL 17 has intervals without an end.
+    fn infinite(self) -> Option<&'static str> {
+        match (self.months, self.days, self.micros) {
+            (i32::MAX, i32::MAX, i64::MAX) => Some("infinity"),
+            (i32::MIN, i32::MIN, i64::MIN) => Some("-infinity"),
+            _ => None,
         }
     }
 }
@@ -284,8 +373,22 @@ fn write_wall(at: NaiveDateTime, out: &mut Vec<u8>) {
 /// at the ends of the calendar, where there is no such date.
 pub(crate) fn local(at: DateTime<Utc>, zone: Tz) -> Option<(NaiveDateTime, FixedOffset)> {
     let utc = at.naive_utc();
-    let offset = zone.offset_from_utc_datetime(&utc).fix();
+    let offset = far_offset(at, zone).unwrap_or_else(|| zone.offset_from_utc_datetime(&utc).fix());
     Some((utc.checked_add_offset(offset)?, offset))
+}
+
+/// The last year of which `chrono_tz` knows when the clocks change.
+const LAST_KNOWN_YEAR: i32 = 2099;
+
+/// Beyond what `chrono_tz` knows: by the zone's last rule, which jiff goes by for ever.
+fn far_offset(at: DateTime<Utc>, zone: Tz) -> Option<FixedOffset> {
+    if at.year() <= LAST_KNOWN_YEAR {
+        return None;
+    }
+    static KNOWN: LazyLock<TimeZoneDatabase> = LazyLock::new(TimeZoneDatabase::bundled);
+    let zone = KNOWN.get(zone.name()).ok()?;
+    let offset = zone.to_offset(Timestamp::from_second(at.timestamp()).ok()?);
+    FixedOffset::east_opt(offset.seconds())
 }
 
 fn write_moment(at: DateTime<Utc>, zone: Tz, out: &mut Vec<u8>) {
@@ -337,21 +440,6 @@ fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
     );
 }
 
-/// Whether a decimal number has at most [`SAFE_DIGITS`] significant digits: those from the first
-/// that is not zero to the last that is not zero.
-pub(crate) fn is_safe(decimal: &str) -> bool {
-    if decimal.len() <= SAFE_DIGITS {
-        return true;
-    }
-    let digits = || decimal.bytes().filter(u8::is_ascii_digit);
-    let leading = digits().take_while(|digit| *digit == b'0').count();
-    let trailing = digits().rev().take_while(|digit| *digit == b'0').count();
-    digits().count().saturating_sub(leading + trailing) <= SAFE_DIGITS
-}
-
-/// Digits that every reader of IEEE 754 doubles keeps, and that Excel shows.
-pub(crate) const SAFE_DIGITS: usize = 15;
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -401,14 +489,35 @@ mod tests {
             prop_assert_eq!(text(&Value::Date(wall.date())), format!("{:?}", wall.date()));
             prop_assert_eq!(text(&Value::Time(wall.time())), format!("{:?}", wall.time()));
         }
+    }
 
-        #[test]
-        fn digits_that_everybody_keeps(sign in "-?", whole in "[0-9]{1,20}", fraction in "(\\.[0-9]{1,20})?") {
-            let digits: Vec<u8> = whole.bytes().chain(fraction.bytes().filter(u8::is_ascii_digit)).collect();
-            let first = digits.iter().position(|d| *d != b'0');
-            let last = digits.iter().rposition(|d| *d != b'0');
-            let significant = first.zip(last).map_or(0, |(first, last)| last + 1 - first);
-            prop_assert_eq!(is_safe(&format!("{sign}{whole}{fraction}")), significant <= SAFE_DIGITS);
+    #[test]
+    fn intervals_are_as_postgresql_writes_them() {
+        let hour = 3_600_000_000;
+        for (months, days, micros, expected) in [
+            (0, 0, 0, "00:00:00"),
+            (14, -3, 4 * hour + 5 * 60_000_000, "1 year 2 mons -3 days +04:05:00"),
+            (-1, 1, -hour, "-1 mons +1 day -01:00:00"),
+            (0, 1, 0, "1 day"),
+            (0, 0, 100 * hour + 500_000, "100:00:00.5"),
+            (i32::MAX, i32::MAX, i64::MAX, "infinity"),
+        ] {
+            let length = Interval { months, days, micros };
+            assert_eq!(text(&Value::Interval(length)), expected);
+        }
+    }
+
+    #[test]
+    fn summer_time_goes_on_after_the_last_known_year() {
+        for (zone, at, expected) in [
+            (Tz::America__New_York, "2100-07-01T12:00:00Z", "2100-07-01T08:00:00-04:00"),
+            (Tz::America__New_York, "2100-01-01T00:00:00Z", "2099-12-31T19:00:00-05:00"),
+            (Tz::Europe__Amsterdam, "2400-03-26T01:00:00Z", "2400-03-26T03:00:00+02:00"),
+            (Tz::Australia__Sydney, "9999-01-01T00:00:00Z", "9999-01-01T11:00:00+11:00"),
+            (Tz::Africa__Casablanca, "2150-07-01T12:00:00Z", "2150-07-01T13:00:00+01:00"),
+            (Tz::Asia__Kolkata, "2100-07-01T12:00:00Z", "2100-07-01T17:30:00+05:30"),
+        ] {
+            assert_eq!(Value::DateTime(at.parse().unwrap()).to_text(zone), expected);
         }
     }
 }

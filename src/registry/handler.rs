@@ -52,8 +52,14 @@ impl Job {
     /// A job over a row, under its language and time zone.
     ///
     /// # Errors
-    /// When the stored criteria are no urlencoded form.
+    /// When the stored criteria are no urlencoded form, or there is no such time zone (somebody wrote
+    /// the row by hand).
     pub fn new(request: FileRequest) -> Result<Self> {
+        let zone = &request.requester_timezone;
+        if !zone.is_empty() && zone.parse::<Tz>().is_err() {
+            let message = format!("there is no time zone {zone:?}; use one like Europe/Amsterdam");
+            return Err(Error::permanent("unknown_timezone", message));
+        }
         Ok(Job {
             criteria: request.criteria()?,
             language: request.language().to_owned(),

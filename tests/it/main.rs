@@ -35,3 +35,5 @@ mod pages;
 mod queueing;
 mod request_tokens;
 mod storing;
+mod strangers;
+mod values;

@@ -57,6 +57,7 @@ impl Sources<'_> {
             path: self.path.to_owned(),
             title: raw.title.clone().unwrap_or_else(|| Localized::new(file_type.as_str())),
             columns: self.columns(&raw),
+            xlsx: raw.xlsx,
             file_type,
             formats,
             filename,
@@ -195,7 +196,8 @@ impl Sources<'_> {
                 let settings = ColumnSettings {
                     label: column.label.clone(),
                     format: column.format.clone(),
-                    kind: column.r#type,
+                    kind: column.r#type.map(|one| one.kind),
+                    digits: column.r#type.and_then(|one| one.digits),
                     place: self.place(name.span().start),
                 };
                 (name.get_ref().clone(), settings)

@@ -73,6 +73,23 @@ pub struct Definition {
     pub criteria: Declared,
     /// How columns look, by name.
     pub columns: BTreeMap<String, ColumnSettings>,
+    /// How XLSX is written.
+    pub xlsx: XlsxSettings,
+}
+
+/// How XLSX is written.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct XlsxSettings {
+    /// Whether rows and cells say where they are; yes unless given. A file without is smaller, and a
+    /// third of the programs that read XLSX cannot read it.
+    pub references: bool,
+}
+
+impl Default for XlsxSettings {
+    fn default() -> Self {
+        XlsxSettings { references: true }
+    }
 }
 
 /// How a column looks.
@@ -82,16 +99,17 @@ pub struct ColumnSettings {
     pub label: Option<Localized>,
     /// An Excel number format.
     pub format: Option<String>,
-    /// What its cells are, for SQLite, which does not know it of computed columns. PostgreSQL
-    /// knows and does not look at it.
+    /// What its cells are; as the database says unless given. On PostgreSQL a value that cannot be
+    /// that without loss ends the export; SQLite's, which have types of their own, stay what they are.
     pub kind: Option<ColumnType>,
+    /// Of `decimal(12, 2)`: how many digits there are at most, and how many of them are decimals.
+    pub digits: Option<(u8, u8)>,
     /// Where it is declared, for errors: `jobs/flights.toml:12`.
     pub place: String,
 }
 
 /// What a definition may say the cells of a column are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColumnType {
     /// Whole numbers.
     Integer,
@@ -113,6 +131,27 @@ pub enum ColumnType {
     Uuid,
     /// JSON, stored as text.
     Json,
+}
+
+impl ColumnType {
+    /// Every type, by the name it has in a definition.
+    const ALL: [(&'static str, ColumnType); 10] = [
+        ("integer", ColumnType::Integer),
+        ("decimal", ColumnType::Decimal),
+        ("float", ColumnType::Float),
+        ("text", ColumnType::Text),
+        ("boolean", ColumnType::Boolean),
+        ("date", ColumnType::Date),
+        ("time", ColumnType::Time),
+        ("datetime", ColumnType::DateTime),
+        ("uuid", ColumnType::Uuid),
+        ("json", ColumnType::Json),
+    ];
+
+    /// As it stands in a definition.
+    pub(super) fn name(self) -> &'static str {
+        ColumnType::ALL.into_iter().find(|(_, kind)| *kind == self).map_or("", |(name, _)| name)
+    }
 }
 
 impl Definition {

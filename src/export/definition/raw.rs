@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
-use super::{ColumnType, duration::Length};
+use super::{ColumnType, XlsxSettings, duration::Length};
 use crate::auth_token::Role;
 use crate::export::{criteria::Type, format::Format, localized::Localized};
 
@@ -33,6 +33,8 @@ pub(super) struct File {
     pub criteria: BTreeMap<Spanned<String>, Criterion>,
     #[serde(default)]
     pub columns: BTreeMap<Spanned<String>, Column>,
+    #[serde(default)]
+    pub xlsx: XlsxSettings,
 }
 
 #[derive(Deserialize)]
@@ -54,7 +56,42 @@ pub(super) struct Criterion {
 pub(super) struct Column {
     pub label: Option<Localized>,
     pub format: Option<String>,
-    pub r#type: Option<ColumnType>,
+    pub r#type: Option<TypeName>,
+}
+
+/// `decimal`, or `decimal(12, 2)`.
+#[derive(Clone, Copy)]
+pub(super) struct TypeName {
+    pub kind: ColumnType,
+    pub digits: Option<(u8, u8)>,
+}
+
+impl TypeName {
+    fn parse(text: &str) -> Option<Self> {
+        let (name, digits) = match text.split_once('(') {
+            Some((name, digits)) => (name.trim(), Some(digits)),
+            None => (text, None),
+        };
+        let (_, kind) = ColumnType::ALL.into_iter().find(|(known, _)| *known == name)?;
+        let Some(digits) = digits else { return Some(TypeName { kind, digits: None }) };
+        let (precision, scale) = digits.trim().strip_suffix(')')?.split_once(',')?;
+        let digits: (u8, u8) = (precision.trim().parse().ok()?, scale.trim().parse().ok()?);
+        let is_valid = kind == ColumnType::Decimal && (1..=38).contains(&digits.0);
+        (is_valid && digits.1 <= digits.0).then_some(TypeName { kind, digits: Some(digits) })
+    }
+}
+
+impl<'de> Deserialize<'de> for TypeName {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        TypeName::parse(&text).ok_or_else(|| {
+            let known = ColumnType::ALL.map(|(name, _)| name).join(", ");
+            let message = format!(
+                "{text:?} is not a type; use {known}, or decimal(12, 2) with at most 38 digits"
+            );
+            D::Error::custom(message)
+        })
+    }
 }
 
 #[derive(Clone, Copy)]

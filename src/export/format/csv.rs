@@ -2,8 +2,8 @@
 //! NULL.
 //!
 //! A spreadsheet runs a cell that begins with `=`, `+`, `-`, `@` (full-width ones too), a tab or the
-//! end of a line as a formula (OWASP, "CSV injection"). Text that does gets a leading `'`; numbers,
-//! dates and JSON cannot carry a formula and stay as they are.
+//! end of a line as a formula (OWASP, "CSV injection"). Text that does gets a leading `'`; what is of
+//! a type that cannot carry a formula (numbers, dates, intervals, money, JSON) stays as it is.
 
 use chrono_tz::Tz;
 
@@ -13,6 +13,8 @@ use crate::{error::Result, export::value::Cell};
 pub(super) struct Csv<W> {
     to: W,
     zone: Tz,
+    /// Which columns are defused.
+    defused: Vec<bool>,
     /// Lines that were not passed on yet.
     lines: Vec<u8>,
     /// Where in them the row begins.
@@ -21,8 +23,13 @@ pub(super) struct Csv<W> {
 
 impl<W: Finish> Csv<W> {
     pub(super) fn new(layout: Layout, to: W) -> Result<Self> {
-        let mut csv =
-            Csv { to, zone: layout.zone, lines: Vec::with_capacity(BLOCK + BLOCK / 4), row: 0 };
+        let mut csv = Csv {
+            to,
+            zone: layout.zone,
+            defused: layout.columns.iter().map(|column| column.defuse).collect(),
+            lines: Vec::with_capacity(BLOCK + BLOCK / 4),
+            row: 0,
+        };
         for (at, column) in layout.columns.iter().enumerate() {
             csv.separate(at);
             csv.text(&column.label);
@@ -75,8 +82,8 @@ impl<W: Finish> Encoder for Csv<W> {
     fn cell(&mut self, at: usize, cell: Cell<'_>) -> Result<()> {
         self.separate(at);
         match cell {
-            Cell::Text(text) => self.text(text),
-            Cell::Json(text) | Cell::Decimal(text) => self.field("", text),
+            Cell::Text(text) if self.defused[at] => self.text(text),
+            Cell::Text(text) | Cell::Json(text) | Cell::Decimal(text) => self.field("", text),
             // Nothing else has commas, quotes or line breaks.
             _ => cell.write_text(self.zone, &mut self.lines),
         }
@@ -144,7 +151,7 @@ mod tests {
                 .terminator(csv::Terminator::CRLF)
                 .from_writer(Vec::new());
             theirs.write_record(columns.iter().map(|c| &c.label)).unwrap();
-            let layout = Layout { columns, zone: Tz::UTC, made_at: Default::default(), rows_per_sheet: 2 };
+            let layout = Layout { columns, zone: Tz::UTC, made_at: Default::default(), rows_per_sheet: 2, references: true };
             let kept = Kept::default();
             let written = kept.0.clone();
             let mut ours = Box::new(Csv::new(layout, kept).unwrap());

@@ -1,9 +1,12 @@
 //! The formats of tables, one file each.
 
 mod apart;
+mod archive;
 mod csv;
+mod deflate;
 mod jsonl;
 mod parquet;
+mod typed;
 mod xlsx;
 
 use std::io::{self, Write};
@@ -91,6 +94,8 @@ pub(crate) struct Layout {
     pub made_at: DateTime<Utc>,
     /// Rows of one sheet, the header included; only XLSX has sheets.
     pub rows_per_sheet: u32,
+    /// Whether rows and cells of XLSX say where they are.
+    pub references: bool,
 }
 
 /// Turns rows into the bytes of a format.
@@ -110,15 +115,21 @@ pub(crate) fn encoder(format: Format, layout: Layout, to: Sink) -> Result<Box<dy
     Ok(match format {
         Format::Csv => Box::new(csv::Csv::new(layout, to)?),
         Format::Xlsx => Box::new(xlsx::Xlsx::new(layout, to)?),
-        Format::Jsonl => Box::new(jsonl::Jsonl::new(layout, to)?),
-        Format::Parquet => Box::new(parquet::Parquet::new(layout, to)?),
+        Format::Jsonl => {
+            typed::typed(layout, |layout| Ok(Box::new(jsonl::Jsonl::new(layout, to)?)))?
+        }
+        Format::Parquet => {
+            typed::typed(layout, |layout| Ok(Box::new(parquet::Parquet::new(layout, to)?)))?
+        }
         Format::CsvGz => {
             let level = flate2::Compression::new(GZIP);
             let to = flate2::write::GzEncoder::new(to, level);
             Box::new(csv::Csv::new(layout, Apart::new(to))?)
         }
         Format::CsvZst => {
-            let to = zstd::stream::write::Encoder::new(to, ZSTD).map_err(io_error)?;
+            let mut to = zstd::stream::write::Encoder::new(to, ZSTD).map_err(io_error)?;
+            // Zstandard has none unless it is told to.
+            to.include_checksum(true).map_err(io_error)?;
             Box::new(csv::Csv::new(layout, Apart::new(to))?)
         }
     })
@@ -193,6 +204,18 @@ impl Write for Sink {
         self.look()?;
         self.to.flush()
     }
+}
+
+/// A cell that is not of its column's type: where, and what to do.
+fn misfit(code: &'static str, column: &Column, row: u64, cell: Cell<'_>, fits: &str) -> Error {
+    let name = &column.name;
+    let text = cell.to_value().to_text(Tz::UTC);
+    let text: String = text.chars().take(40).collect();
+    let message = format!(
+        "column {name:?}, row {row}: {text:?} does not fit into {fits}; let the query cast it, set \
+         type = \"text\" under [columns.{name}], or ask for another format"
+    );
+    Error::permanent(code, message)
 }
 
 /// The only thing that fails in a [`Sink`] is its reader; everything else is a disk of ours.

@@ -9,10 +9,7 @@
 //! | moments | `TIMESTAMP(MICROS, isAdjustedToUTC = true)` |
 //! | date and time without zone | `TIMESTAMP(MICROS, isAdjustedToUTC = false)` |
 //! | bytes | `BYTE_ARRAY` |
-//! | text, JSON, UUIDs | `STRING` |
-//!
-//! A column has one type from the first row to the last. Where neither the database nor the
-//! definition says which, the first [`SAMPLE`] rows do.
+//! | text, JSON, UUIDs, intervals | `STRING` |
 
 use std::{io::Write, sync::Arc};
 
@@ -31,14 +28,12 @@ use parquet::{
     file::properties::WriterProperties, schema::types::ColumnPath,
 };
 
-use super::{Encoder, Layout, Sink, io_error};
+use super::{Encoder, Layout, Sink, io_error, misfit};
 use crate::{
     error::{Error, Result},
-    export::value::{Cell, Column, Kind, Value},
+    export::value::{Cell, Column, Kind},
 };
 
-/// Rows that are looked at for the types of columns that nobody has declared.
-const SAMPLE: usize = 1_000;
 /// Rows that are handed over together.
 const BATCH: usize = 8_192;
 /// Bytes of text that are handed over earlier.
@@ -53,49 +48,22 @@ const MOST_DIGITS: u8 = 38;
 
 pub(super) struct Parquet {
     layout: Layout,
-    state: State,
+    writer: ArrowWriter<Sink>,
+    schema: Arc<Schema>,
+    cells: Vec<Cells>,
+    /// Rows that were not passed on yet, and about how many bytes they are.
+    waiting: usize,
+    bytes: usize,
+    /// Rows so far.
     rows: u64,
     text: Vec<u8>,
 }
 
-enum State {
-    /// Until the types are known.
-    Sampling {
-        to: Sink,
-        rows: Vec<Vec<Value>>,
-        row: Vec<Value>,
-    },
-    Writing(Box<File>),
-    /// In the midst of a change.
-    Gone,
-}
-
-struct File {
-    writer: ArrowWriter<Sink>,
-    schema: Arc<Schema>,
-    cells: Vec<Cells>,
-    rows: usize,
-    bytes: usize,
-}
-
 impl Parquet {
+    /// The kind of each column is known, see [`super::typed`].
     pub(super) fn new(layout: Layout, to: Sink) -> Result<Self> {
-        let mut encoder = Parquet { layout, state: State::Gone, rows: 0, text: Vec::new() };
-        if encoder.layout.columns.iter().all(|column| column.kind.is_some()) {
-            encoder.begin(to, &[])?;
-        } else {
-            encoder.state = State::Sampling { to, rows: Vec::new(), row: Vec::new() };
-        }
-        Ok(encoder)
-    }
-
-    /// Decides about the types and writes what was looked at.
-    fn begin(&mut self, to: Sink, sample: &[Vec<Value>]) -> Result<()> {
-        let columns = &self.layout.columns;
-        let kind =
-            |at: usize| columns[at].kind.or_else(|| common(sample.iter().map(|row| &row[at])));
-        let cells: Vec<Cells> =
-            columns.iter().enumerate().map(|(at, column)| Cells::new(kind(at), column)).collect();
+        let columns = &layout.columns;
+        let cells: Vec<Cells> = columns.iter().map(Cells::new).collect();
         let fields = columns.iter().zip(&cells);
         let fields =
             fields.map(|(column, cells)| Field::new(&column.name, cells.data_type(), true));
@@ -112,101 +80,54 @@ impl Parquet {
         let properties = properties.build();
         let writer =
             ArrowWriter::try_new(to, schema.clone(), Some(properties)).map_err(parquet_error)?;
-        self.state = State::Writing(Box::new(File { writer, schema, cells, rows: 0, bytes: 0 }));
-        for row in sample {
-            for (at, value) in row.iter().enumerate() {
-                self.cell(at, value.cell())?;
-            }
-            self.end_row()?;
-        }
-        Ok(())
+        Ok(Parquet {
+            layout,
+            writer,
+            schema,
+            cells,
+            waiting: 0,
+            bytes: 0,
+            rows: 0,
+            text: Vec::new(),
+        })
     }
 
-    fn end_sample(&mut self) -> Result<()> {
-        match std::mem::replace(&mut self.state, State::Gone) {
-            State::Sampling { to, rows, .. } => self.begin(to, &rows),
-            other => {
-                self.state = other;
-                Ok(())
-            }
-        }
-    }
-}
-
-impl Encoder for Parquet {
-    fn cell(&mut self, at: usize, cell: Cell<'_>) -> Result<()> {
-        let file = match &mut self.state {
-            State::Sampling { row, .. } => {
-                row.push(cell.to_value());
-                return Ok(());
-            }
-            State::Writing(file) => file,
-            State::Gone => return Err(Error::OutputClosed),
-        };
-        let cells = &mut file.cells[at];
-        match cells.push(cell, self.layout.zone, &mut self.text) {
-            Some(bytes) => {
-                file.bytes += bytes;
-                Ok(())
-            }
-            None => {
-                let message = format!(
-                    "column {:?}, row {}: {:?} does not fit into a column of type {}; let the \
-                     query cast it, set the type under [columns.{}], or ask for another format",
-                    self.layout.columns[at].name,
-                    self.rows + 1,
-                    cell.to_value().to_text(Tz::UTC).chars().take(40).collect::<String>(),
-                    cells.data_type(),
-                    self.layout.columns[at].name,
-                );
-                Err(Error::permanent("parquet_type", message))
-            }
-        }
-    }
-
-    fn end_row(&mut self) -> Result<()> {
-        match &mut self.state {
-            State::Sampling { rows, row, .. } => {
-                rows.push(std::mem::take(row));
-                if rows.len() >= SAMPLE {
-                    self.end_sample()?;
-                }
-                Ok(())
-            }
-            State::Writing(file) => {
-                self.rows += 1;
-                file.rows += 1;
-                if file.rows >= BATCH || file.bytes >= BATCH_BYTES {
-                    file.pass_on()
-                } else {
-                    Ok(())
-                }
-            }
-            State::Gone => Err(Error::OutputClosed),
-        }
-    }
-
-    fn finish(mut self: Box<Self>) -> Result<()> {
-        self.end_sample()?;
-        let State::Writing(mut file) = self.state else { return Err(Error::OutputClosed) };
-        file.pass_on()?;
-        file.writer.into_inner().map_err(parquet_error)?.flush().map_err(io_error)
-    }
-}
-
-impl File {
     fn pass_on(&mut self) -> Result<()> {
-        if self.rows == 0 {
+        if self.waiting == 0 {
             return Ok(());
         }
         let arrays = self.cells.iter_mut().map(Cells::finish).collect();
         let batch = RecordBatch::try_new(self.schema.clone(), arrays).map_err(arrow_error)?;
-        (self.rows, self.bytes) = (0, 0);
+        (self.waiting, self.bytes) = (0, 0);
         self.writer.write(&batch).map_err(parquet_error)?;
         if self.writer.in_progress_size() >= ROW_GROUP {
             self.writer.flush().map_err(parquet_error)?;
         }
         Ok(())
+    }
+}
+
+impl Encoder for Parquet {
+    fn cell(&mut self, at: usize, cell: Cell<'_>) -> Result<()> {
+        let cells = &mut self.cells[at];
+        let Some(bytes) = cells.push(cell, self.layout.zone, &mut self.text) else {
+            let column = &self.layout.columns[at];
+            let fits = format!("a column of type {}", cells.data_type());
+            return Err(misfit("parquet_type", column, self.rows + 1, cell, &fits));
+        };
+        self.bytes += bytes;
+        Ok(())
+    }
+
+    fn end_row(&mut self) -> Result<()> {
+        self.rows += 1;
+        self.waiting += 1;
+        if self.waiting >= BATCH || self.bytes >= BATCH_BYTES { self.pass_on() } else { Ok(()) }
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<()> {
+        self.pass_on()?;
+        self.writer.into_inner().map_err(parquet_error)?.flush().map_err(io_error)
     }
 }
 
@@ -229,8 +150,8 @@ enum Cells {
 const UTC: &str = "UTC";
 
 impl Cells {
-    fn new(kind: Option<Kind>, column: &Column) -> Cells {
-        match kind {
+    fn new(column: &Column) -> Cells {
+        match column.kind {
             Some(Kind::Bool) => Cells::Bool(BooleanBuilder::new()),
             Some(Kind::Integer) => Cells::Int(Int64Builder::new()),
             Some(Kind::Float) => Cells::Float(Float64Builder::new()),
@@ -249,7 +170,9 @@ impl Cells {
             }
             Some(Kind::NaiveDateTime) => Cells::Wall(TimestampMicrosecondBuilder::new()),
             Some(Kind::Bytes) => Cells::Bytes(BinaryBuilder::new()),
-            Some(Kind::Text | Kind::Json | Kind::Uuid) | None => Cells::Text(StringBuilder::new()),
+            Some(Kind::Text | Kind::Json | Kind::Uuid | Kind::Interval) | None => {
+                Cells::Text(StringBuilder::new())
+            }
         }
     }
 
@@ -286,6 +209,10 @@ impl Cells {
             // Larger ones would be rounded.
             (Cells::Float(to), Cell::Int(number)) if number.unsigned_abs() <= 1 << 53 => {
                 to.append_value(number as f64);
+            }
+            (Cells::Decimal(to, precision, scale), Cell::Int(number)) => {
+                let digits = itoa::Buffer::new().format(number).to_owned();
+                to.append_value(scaled(&digits, *precision, *scale)?);
             }
             (Cells::Decimal(to, precision, scale), Cell::Decimal(digits)) => {
                 to.append_value(scaled(digits, *precision, *scale)?);
@@ -375,21 +302,6 @@ fn scaled(digits: &str, precision: u8, scale: u8) -> Option<i128> {
     (number < 10_i128.checked_pow(precision.into())?).then_some(sign * number)
 }
 
-/// The kind that all values have, or that can hold them all.
-fn common<'v>(mut values: impl Iterator<Item = &'v Value>) -> Option<Kind> {
-    values
-        .try_fold(None, |known, value| match (known, value.kind()) {
-            (known, None) => Ok(known),
-            (None, kind) => Ok(kind),
-            (Some(known), Some(kind)) if known == kind => Ok(Some(known)),
-            (Some(Kind::Integer | Kind::Float), Some(Kind::Integer | Kind::Float)) => {
-                Ok(Some(Kind::Float))
-            }
-            _ => Err(()),
-        })
-        .unwrap_or(Some(Kind::Text))
-}
-
 fn parquet_error(error: ParquetError) -> Error {
     // What the sink said is kept as text only.
     match error {
@@ -424,14 +336,5 @@ mod tests {
         ] {
             assert_eq!(scaled(digits, 10, 2), expected, "{digits}");
         }
-    }
-
-    #[test]
-    fn a_sample_tells_the_kind() {
-        let kind = |values: &[Value]| common(values.iter());
-        assert_eq!(kind(&[Value::Null, Value::Int(1)]), Some(Kind::Integer));
-        assert_eq!(kind(&[Value::Int(1), Value::Float(0.5), Value::Int(2)]), Some(Kind::Float));
-        assert_eq!(kind(&[Value::Int(1), Value::Text("x".into())]), Some(Kind::Text));
-        assert_eq!(kind(&[Value::Null]), None);
     }
 }

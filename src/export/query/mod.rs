@@ -15,6 +15,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use chrono_tz::Tz;
 use sqlx::{ConnectOptions, postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
@@ -97,12 +98,13 @@ impl Source {
         definition: &Definition,
         given: &[Given],
         limit: u64,
+        zone: Tz,
         timeout: Duration,
     ) -> Result<u64> {
         let most = i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1);
         let count = match self {
             Source::Postgres(source) => {
-                postgres::count(source, definition, given, most, timeout).await?
+                postgres::count(source, definition, given, most, zone, timeout).await?
             }
             Source::Sqlite(file) => sqlite::count(file, definition, given, most, timeout).await?,
         };
@@ -170,11 +172,11 @@ fn column(definition: &Definition, language: &str, name: &str, kind: Option<Kind
     let settings = definition.columns.get(name);
     let label = settings.and_then(|s| s.label.as_ref()).map_or(name, |label| label.get(language));
     Column {
-        name: name.to_owned(),
         label: label.to_owned(),
         kind,
         format: settings.and_then(|s| s.format.clone()),
-        digits: None,
+        digits: settings.and_then(|s| s.digits),
+        ..Column::new(name)
     }
 }
 

@@ -2,39 +2,46 @@
 //! through a writer of ours straight into the zip, without a temporary file, compressed on a thread
 //! of its own.
 //!
-//! Cells are typed, as far as Excel's numbers go. A number is text when Excel would lose digits of
-//! it (more than 15 significant ones) or has no such number (NaN); a date is text (ISO 8601) when
-//! it lies before 1900 or after 9999. Moments are shown in the requester's time zone and keep
-//! milliseconds. Text is always written as text, so that nothing is ever run as a formula.
+//! Cells are typed, as far as Excel's numbers go. A number is text when it has more than 15 digits
+//! before its point, which Excel would lose, or when Excel has no such number (NaN); a date is text
+//! (ISO 8601) when it lies before March 1900, where programs disagree about the day, or after 9999.
+//! Moments are shown in the requester's time zone and keep milliseconds; intervals below a month are
+//! durations. Text is always written as text, so that nothing is ever run as a formula.
 //!
-//! Rows and cells do not say where they are (`r`, optional by ECMA-376 part 1, 18.3.1.4 and
-//! 18.3.1.73): each follows the one before it. That is a third of the file.
+//! Rows and cells say where they are (`r`). ECMA-376 part 1 (18.3.1.4, 18.3.1.73) makes that optional,
+//! and a third of the readers take it for granted.
 
 mod package;
 
 use std::io::Write;
 
-use chrono::{Datelike, NaiveDate, NaiveTime, Timelike};
+use chrono::{Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
 use rust_xlsxwriter::XlsxError;
-use zip::{CompressionMethod, ZipWriter, write::SimpleFileOptions, write::StreamWriter};
 
 use self::package::{Look, Package};
-use super::{Encoder, Layout, Sink, apart::Apart, io_error};
+use super::{
+    Encoder, Layout, Sink,
+    apart::Apart,
+    archive::{Archive, Member},
+    io_error,
+};
 use crate::{
     error::{Error, Result},
-    export::value::{Cell, Column, Kind, is_safe, local, write_float, write_int, write_padded},
+    export::value::{Cell, Column, Interval, Kind, local, write_float, write_int, write_padded},
 };
 
 /// What a cell of text may hold (Excel's limits), in UTF-16 units.
 const LONGEST_TEXT: usize = 32_767;
 /// Columns of a sheet (Excel's limits).
 const MOST_COLUMNS: usize = 16_384;
-/// Of deflate.
-const COMPRESSION: i64 = 1;
 /// Rows that are looked at for the width of a column.
 const SAMPLE: u64 = 100;
-/// Numbers of more than 15 digits begin here.
-const UNSAFE_INT: u64 = 1_000_000_000_000_000;
+/// Digits before the point that Excel keeps.
+const MOST_DIGITS: usize = 15;
+/// Numbers of more digits than that begin here.
+const UNSAFE_INT: u64 = 10_u64.pow(MOST_DIGITS as u32);
+/// Digits of a number that say which double it is; more of them say nothing.
+const DIGITS_OF_A_DOUBLE: usize = 17;
 /// Rows are passed on when they are so many bytes.
 const BLOCK: usize = 32 * 1024;
 
@@ -45,12 +52,16 @@ const MOST_SAMPLED: usize = 1024 * 1024;
 /// say so before its first byte (ZIP64), and LibreOffice 7.4 opens no streamed part that does.
 const MOST_XML: u64 = (4 << 30) - (256 << 20);
 
-type Zip = ZipWriter<StreamWriter<Sink>>;
+type Zip = Archive<Sink>;
 
 pub(super) struct Xlsx {
     zip: Place,
     layout: Layout,
     package: Package,
+    /// What its cells begin with, by column.
+    openings: Vec<Openings>,
+    /// The number of this row, where cells say it.
+    row: Vec<u8>,
     /// How many characters each column shows.
     widths: Vec<usize>,
     /// Rows that were not passed on yet: of the first sheet, all until their widths were looked at.
@@ -63,7 +74,7 @@ pub(super) struct Xlsx {
     xml_of_sheet: u64,
     /// Data rows so far, on all sheets.
     rows: u64,
-    /// Cells without content before the next one with.
+    /// Cells without content before the next one with, where cells do not say where they are.
     empty: usize,
     text: Vec<u8>,
 }
@@ -73,7 +84,7 @@ enum Place {
     /// Between two parts.
     Between(Zip),
     /// In the midst of a sheet.
-    InSheet(Apart<Zip>),
+    InSheet(Apart<Member<Sink>>),
     /// Broken.
     Gone,
 }
@@ -88,9 +99,15 @@ impl Xlsx {
             return Err(Error::permanent("too_many_columns", message));
         }
         let widths: Vec<usize> = layout.columns.iter().map(first_width).collect();
+        let package = Package::of(&layout.columns)?;
+        let looks = (0..).zip(&*package.looks);
         let mut encoder = Xlsx {
-            zip: Place::Between(ZipWriter::new_stream(to)),
-            package: Package::of(&layout.columns)?,
+            zip: Place::Between(Archive::new(to)),
+            openings: looks
+                .map(|(at, looks)| Openings::new(at, looks, layout.references))
+                .collect(),
+            row: Vec::new(),
+            package,
             layout,
             widths,
             xml: Vec::with_capacity(BLOCK + BLOCK / 4),
@@ -107,9 +124,13 @@ impl Xlsx {
 
     /// A row of labels.
     fn header(&mut self) {
-        self.xml.extend_from_slice(b"<row>");
-        for column in &self.layout.columns {
-            open(&mut self.xml, self.package.header, STRING);
+        self.rows_of_sheet = 0;
+        self.open_row();
+        let opening = Opening::new(self.package.header, STRING, self.layout.references);
+        for (column, openings) in self.layout.columns.iter().zip(&self.openings) {
+            self.xml.extend_from_slice(&openings.cell);
+            self.xml.extend_from_slice(&self.row);
+            self.xml.extend_from_slice(&opening.0);
             escape(&column.label, &mut self.xml);
             self.xml.extend_from_slice(STRING_END);
         }
@@ -117,18 +138,32 @@ impl Xlsx {
         self.rows_of_sheet = 1;
     }
 
-    /// Puts what is known before the first row into the zip.
-    fn begin_sheet(&mut self) -> Result<()> {
+    fn open_row(&mut self) {
+        if !self.layout.references {
+            return self.xml.extend_from_slice(b"<row>");
+        }
+        self.row.clear();
+        write_int((self.rows_of_sheet + 1).into(), &mut self.row);
+        self.xml.extend_from_slice(b"<row r=\"");
+        self.xml.extend_from_slice(&self.row);
+        self.xml.extend_from_slice(b"\">");
+    }
+
+    /// Puts what is known before the first row into the zip; `is_whole` says that no row is to come.
+    fn begin_sheet(&mut self, is_whole: bool) -> Result<()> {
         let Place::Between(mut zip) = std::mem::replace(&mut self.zip, Place::Gone) else {
             return Err(Error::Internal("a sheet within a sheet".into()));
         };
         if self.sheet == 1 {
             self.package.begin(&mut zip, self.layout.made_at)?;
         }
-        let options = options().compression_level(Some(COMPRESSION));
-        zip.start_file(package::sheet_name(self.sheet), options).map_err(zip_error)?;
-        let mut zip = Apart::new(zip);
-        let before = self.package.before_rows(self.sheet, &self.widths);
+        let cells = is_whole.then(|| {
+            let last = column_name(self.layout.columns.len().saturating_sub(1));
+            format!("A1:{last}{}", self.rows_of_sheet)
+        });
+        let member = zip.begin(&package::sheet_name(self.sheet));
+        let mut zip = Apart::new(member.map_err(io_error)?);
+        let before = self.package.before_rows(self.sheet, &self.widths, cells.as_deref());
         zip.write_all(before.as_bytes()).map_err(io_error)?;
         self.zip = Place::InSheet(zip);
         self.pass_on()
@@ -144,14 +179,14 @@ impl Xlsx {
 
     fn end_sheet(&mut self) -> Result<Zip> {
         if let Place::Between(_) = self.zip {
-            self.begin_sheet()?;
+            self.begin_sheet(true)?;
         }
         self.pass_on()?;
         let Place::InSheet(mut zip) = std::mem::replace(&mut self.zip, Place::Gone) else {
             return Err(Error::OutputClosed);
         };
         zip.write_all(self.package.after_rows.as_bytes()).map_err(io_error)?;
-        zip.into_inner().map_err(io_error)
+        zip.into_inner().and_then(Member::end).map_err(io_error)
     }
 
     fn next_sheet(&mut self) -> Result<()> {
@@ -159,39 +194,89 @@ impl Xlsx {
         self.sheet += 1;
         self.xml_of_sheet = 0;
         self.header();
-        self.begin_sheet()
+        self.begin_sheet(false)
     }
 
     /// Opens a cell, after those without content before it.
-    fn open(&mut self, look: Look, kind: &[u8]) {
+    fn open(&mut self, at: usize, kind: impl FnOnce(&Openings) -> &Opening) {
         for _ in 0..self.empty {
             self.xml.extend_from_slice(b"<c/>");
         }
         self.empty = 0;
-        open(&mut self.xml, look, kind);
+        let openings = &self.openings[at];
+        self.xml.extend_from_slice(&openings.cell);
+        self.xml.extend_from_slice(&self.row);
+        self.xml.extend_from_slice(&kind(openings).0);
     }
 
-    fn number(&mut self, look: Look, write: impl FnOnce(&mut Vec<u8>)) {
-        self.open(look, NUMBER);
+    /// A cell without content: it is left out, as long as the next one says where it is.
+    fn blank(&mut self) {
+        self.empty += usize::from(!self.layout.references);
+    }
+
+    fn number(
+        &mut self,
+        at: usize,
+        kind: impl FnOnce(&Openings) -> &Opening,
+        write: impl FnOnce(&mut Vec<u8>),
+    ) {
+        self.open(at, kind);
         write(&mut self.xml);
         self.xml.extend_from_slice(NUMBER_END);
     }
 
-    /// Days, and of the last of them the part that has passed, to a hundred-thousandth of a second:
-    /// who reads it rounds to milliseconds.
-    fn date(&mut self, look: Look, days: i64, time: Option<NaiveTime>) {
-        self.number(look, |xml| {
-            write_int(days, xml);
-            let passed = time.map_or(0, |time| {
-                u64::from(time.num_seconds_from_midnight()) * 1_000
-                    // A leap second is past its day's last.
-                    + u64::from(time.nanosecond().min(999_999_999) / 1_000_000)
-            });
-            if passed > 0 {
-                xml.push(b'.');
-                write_padded((passed * 10_000_000_000 + DAY / 2) / DAY, 10, xml);
-            }
-        });
+    fn decimal(&mut self, at: usize, digits: &str) {
+        self.number(
+            at,
+            |openings| &openings.number,
+            |xml| match digits.parse() {
+                Ok(number) if digits.len() > DIGITS_OF_A_DOUBLE + 2 => write_float(number, xml),
+                _ => xml.extend_from_slice(digits.as_bytes()),
+            },
+        );
+    }
+
+    fn date(&mut self, at: usize, day: NaiveDate) {
+        self.number(at, |openings| &openings.date, |xml| write_int(serial(day), xml));
+    }
+
+    fn time(&mut self, at: usize, time: NaiveTime) {
+        self.number(
+            at,
+            |openings| &openings.time,
+            |xml| {
+                write_float(milliseconds(time) as f64 / DAY as f64, xml);
+            },
+        );
+    }
+
+    fn moment(&mut self, at: usize, wall: NaiveDateTime) {
+        self.number(
+            at,
+            |openings| &openings.moment,
+            |xml| {
+                write_moment(serial(wall.date()), milliseconds(wall.time()), xml);
+            },
+        );
+    }
+
+    fn duration(&mut self, at: usize, micros: i64) {
+        self.number(
+            at,
+            |openings| &openings.duration,
+            |xml| {
+                write_float((micros / 1_000) as f64 / DAY as f64, xml);
+            },
+        );
+    }
+
+    /// A date and time, or the text of `cell`, which it is of.
+    fn wall(&mut self, at: usize, wall: NaiveDateTime, cell: Cell<'_>) -> Result<()> {
+        if !is_excel_date(wall.date()) {
+            return self.text(at, cell);
+        }
+        self.moment(at, wall);
+        Ok(())
     }
 
     fn text(&mut self, at: usize, cell: Cell<'_>) -> Result<()> {
@@ -228,11 +313,14 @@ impl Xlsx {
             *width = (*width).max(longest_line.unwrap_or(0).saturating_add(1).min(60));
         }
         if text.is_empty() {
-            self.empty += 1;
+            self.blank();
             return Ok(());
         }
-        let padded = text.starts_with(BLANK) || text.ends_with(BLANK);
-        self.open(0, if padded { PADDED_STRING } else { STRING });
+        if text.starts_with(BLANK) || text.ends_with(BLANK) {
+            self.open(at, |openings| &openings.padded_string);
+        } else {
+            self.open(at, |openings| &openings.string);
+        }
         escape(text, &mut self.xml);
         self.xml.extend_from_slice(STRING_END);
         Ok(())
@@ -245,38 +333,37 @@ impl Encoder for Xlsx {
             if self.rows_of_sheet >= self.layout.rows_per_sheet || self.xml_of_sheet >= MOST_XML {
                 self.next_sheet()?;
             }
-            self.xml.extend_from_slice(b"<row>");
+            self.open_row();
         }
-        let looks = self.package.looks[at];
         match cell {
-            Cell::Null => self.empty += 1,
+            Cell::Null => self.blank(),
             Cell::Bool(flag) => {
-                self.open(0, BOOLEAN);
-                self.xml.push(if flag { b'1' } else { b'0' });
-                self.xml.extend_from_slice(NUMBER_END);
+                self.number(
+                    at,
+                    |openings| &openings.boolean,
+                    |xml| {
+                        xml.push(if flag { b'1' } else { b'0' });
+                    },
+                );
             }
             Cell::Int(number) if number.unsigned_abs() < UNSAFE_INT => {
-                self.number(looks.number, |xml| write_int(number, xml));
+                self.number(at, |openings| &openings.number, |xml| write_int(number, xml));
             }
             Cell::Float(number) if number.is_finite() => {
-                self.number(looks.number, |xml| write_float(number, xml));
+                self.number(at, |openings| &openings.number, |xml| write_float(number, xml));
             }
-            Cell::Decimal(digits)
-                if is_safe(digits) && digits.parse().is_ok_and(f64::is_finite) =>
-            {
-                self.number(looks.number, |xml| xml.extend_from_slice(digits.as_bytes()));
-            }
-            Cell::Date(day) if is_excel_date(day) => self.date(looks.date, serial(day), None),
-            Cell::Time(time) => self.date(looks.time, 0, Some(time)),
+            Cell::Decimal(digits) if has_short_whole(digits) => self.decimal(at, digits),
+            Cell::Date(day) if is_excel_date(day) => self.date(at, day),
+            Cell::Time(time) => self.time(at, time),
             Cell::DateTime(moment) => match local(moment, self.layout.zone) {
-                Some((wall, _)) if is_excel_date(wall.date()) => {
-                    self.date(looks.moment, serial(wall.date()), Some(wall.time()));
-                }
-                _ => self.text(at, cell)?,
+                Some((wall, _)) => self.wall(at, wall, cell)?,
+                None => self.text(at, cell)?,
             },
-            Cell::NaiveDateTime(wall) if is_excel_date(wall.date()) => {
-                self.date(looks.moment, serial(wall.date()), Some(wall.time()));
-            }
+            Cell::NaiveDateTime(wall) => self.wall(at, wall, cell)?,
+            Cell::Interval(length) => match Interval::below_a_month(length) {
+                Some(micros) => self.duration(at, micros),
+                None => self.text(at, cell)?,
+            },
             Cell::Text(text) | Cell::Json(text) => self.string(at, text)?,
             _ => self.text(at, cell)?,
         }
@@ -290,7 +377,7 @@ impl Encoder for Xlsx {
         self.rows_of_sheet += 1;
         match self.zip {
             Place::Between(_) if self.rows < SAMPLE && self.xml.len() < MOST_SAMPLED => Ok(()),
-            Place::Between(_) => self.begin_sheet(),
+            Place::Between(_) => self.begin_sheet(false),
             _ if self.xml.len() >= BLOCK => self.pass_on(),
             _ => Ok(()),
         }
@@ -299,14 +386,13 @@ impl Encoder for Xlsx {
     fn finish(mut self: Box<Self>) -> Result<()> {
         let mut zip = self.end_sheet()?;
         self.package.end(&mut zip, &self.layout.columns, self.sheet)?;
-        let mut sink = zip.finish().map_err(zip_error)?.into_inner();
-        sink.flush().map_err(io_error)
+        zip.finish().and_then(|mut sink| sink.flush()).map_err(io_error)
     }
 }
 
 /// Milliseconds.
 const DAY: u64 = 86_400_000;
-/// What [`open`] continues with, and what closes it.
+/// What a cell begins with after its reference and style, and what closes it.
 const NUMBER: &[u8] = b"><v>";
 const BOOLEAN: &[u8] = b" t=\"b\"><v>";
 const NUMBER_END: &[u8] = b"</v></c>";
@@ -316,14 +402,93 @@ const STRING_END: &[u8] = b"</t></is></c>";
 /// What readers may take away at the ends of text.
 const BLANK: [char; 3] = [' ', '\t', '\n'];
 
-fn open(xml: &mut Vec<u8>, look: Look, kind: &[u8]) {
-    xml.extend_from_slice(b"<c");
-    if look != 0 {
-        xml.extend_from_slice(b" s=\"");
-        write_int(look.into(), xml);
-        xml.push(b'"');
+/// What the cells of a column begin with: `<c r="B`, then the row's number, then an [`Opening`].
+struct Openings {
+    cell: Vec<u8>,
+    number: Opening,
+    boolean: Opening,
+    date: Opening,
+    time: Opening,
+    moment: Opening,
+    duration: Opening,
+    string: Opening,
+    padded_string: Opening,
+}
+
+/// From the end of a cell's reference to its content: `" s="3"><v>`.
+struct Opening(Vec<u8>);
+
+impl Openings {
+    /// Of the column `at`, counted from 0.
+    fn new(at: usize, looks: &package::Looks, references: bool) -> Self {
+        let cell = if references { format!("<c r=\"{}", column_name(at)) } else { "<c".into() };
+        let opening = |look, kind| Opening::new(look, kind, references);
+        Openings {
+            cell: cell.into_bytes(),
+            number: opening(looks.number, NUMBER),
+            boolean: opening(0, BOOLEAN),
+            date: opening(looks.date, NUMBER),
+            time: opening(looks.time, NUMBER),
+            moment: opening(looks.moment, NUMBER),
+            duration: opening(looks.duration, NUMBER),
+            string: opening(0, STRING),
+            padded_string: opening(0, PADDED_STRING),
+        }
     }
-    xml.extend_from_slice(kind);
+}
+
+impl Opening {
+    fn new(look: Look, kind: &[u8], references: bool) -> Self {
+        let mut xml = Vec::new();
+        if references {
+            xml.push(b'"');
+        }
+        if look != 0 {
+            xml.extend_from_slice(b" s=\"");
+            write_int(look.into(), &mut xml);
+            xml.push(b'"');
+        }
+        xml.extend_from_slice(kind);
+        Opening(xml)
+    }
+}
+
+/// `A`, `B` … `Z`, `AA` …, of a column counted from 0.
+fn column_name(at: usize) -> String {
+    let mut letters = Vec::new();
+    let mut rest = at + 1;
+    while rest > 0 {
+        letters.push(char::from(b'A' + ((rest - 1) % 26) as u8));
+        rest = (rest - 1) / 26;
+    }
+    letters.into_iter().rev().collect()
+}
+
+/// Whether it is a number of which Excel keeps what stands before the point.
+fn has_short_whole(digits: &str) -> bool {
+    let unsigned = digits.strip_prefix('-').unwrap_or(digits);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+    let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    all_digits(whole) && all_digits(fraction) && whole.trim_start_matches('0').len() <= MOST_DIGITS
+}
+
+/// Since midnight. A leap second is past its day's last.
+fn milliseconds(time: NaiveTime) -> u64 {
+    u64::from(time.num_seconds_from_midnight()) * 1_000
+        + u64::from(time.nanosecond().min(999_999_999) / 1_000_000)
+}
+
+/// Days, and how many milliseconds of the next one have passed.
+///
+/// A double holds no such fraction exactly, and of the readers some round and some cut off. Ten
+/// decimals, rounded up and a unit more (0.009 ms), show all of them the second that is meant. (Times
+/// of day, which have no days before them, are exact enough as the nearest double.)
+fn write_moment(days: i64, passed: u64, xml: &mut Vec<u8>) {
+    write_int(days, xml);
+    if passed > 0 {
+        xml.push(b'.');
+        write_padded((passed * 10_000_000_000).div_ceil(DAY) + 1, 10, xml);
+    }
 }
 
 fn mend_lines(text: &str) -> std::borrow::Cow<'_, str> {
@@ -384,15 +549,15 @@ const IS_SPECIAL: [bool; 256] = {
     table
 };
 
+/// To Excel, 1900 was a leap year; other programs, which know better, are a day off before March.
 fn is_excel_date(day: NaiveDate) -> bool {
-    (1900..=9999).contains(&day.year())
+    serial(day) >= 61 && day.year() <= 9999
 }
 
-/// Days since 1899-12-31, and from March 1900 on one more: to Excel, 1900 was a leap year.
+/// Days since 1899-12-30: what counts from March 1900 on.
 fn serial(day: NaiveDate) -> i64 {
-    // Days of the common era until 1899-12-31.
-    let days = i64::from(day.num_days_from_ce()) - 693_595;
-    if days > 59 { days + 1 } else { days }
+    // Days of the common era until then.
+    i64::from(day.num_days_from_ce()) - 693_594
 }
 
 /// Wide enough for the label in bold, and for what is known of the cells.
@@ -404,17 +569,6 @@ fn first_width(column: &Column) -> usize {
         _ => 9,
     };
     by_kind.max(column.label.chars().count() + 2).min(60)
-}
-
-fn options() -> SimpleFileOptions {
-    SimpleFileOptions::default().compression_method(CompressionMethod::Deflated)
-}
-
-fn zip_error(error: zip::result::ZipError) -> Error {
-    match error {
-        zip::result::ZipError::Io(error) => io_error(error),
-        other => Error::Internal(format!("xlsx: {other}")),
-    }
 }
 
 fn xlsx_error(error: XlsxError) -> Error {

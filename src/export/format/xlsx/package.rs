@@ -11,13 +11,14 @@ use std::{
 };
 
 use chrono::{DateTime, Utc};
+use flate2::{Compression, Crc, write::DeflateEncoder};
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet, XlsxError};
-use zip::{ZipArchive, ZipWriter};
+use zip::ZipArchive;
 
-use super::{Zip, io_error, options, xlsx_error, zip_error};
+use super::{Zip, io_error, xlsx_error};
 use crate::{
     error::{Error, Result},
-    export::value::Column,
+    export::{format::archive::Deflated, value::Column},
 };
 
 /// A workbook whose sheets have no rows yet.
@@ -27,18 +28,19 @@ pub(super) struct Package {
     pub looks: Arc<[Looks]>,
     /// The look of the header.
     pub header: Look,
-    /// Before the columns of the first sheet, and from there to its rows.
-    before_rows: Arc<str>,
+    /// What opens a sheet: up to where its dimension stands, and from there to its columns.
+    before_rows: (Arc<str>, Arc<str>),
     /// What closes a sheet.
     pub after_rows: Arc<str>,
-    parts: Parts,
+    /// Those of [`FIRST`], then those of [`LAST`].
+    parts: Arc<[Deflated]>,
     /// The properties, with [`SOME_TIME`] in them.
     properties: Arc<str>,
     /// The properties as they were last written: small files are made many a second.
-    dated: Arc<Mutex<Option<(String, Parts)>>>,
+    dated: Arc<Mutex<Option<(String, Deflated)>>>,
 }
 
-type Parts = ZipArchive<Cursor<Arc<[u8]>>>;
+type Parts = ZipArchive<Cursor<Vec<u8>>>;
 
 /// Which of the workbook's styles a cell has (`s`); 0 is the default.
 pub(super) type Look = u32;
@@ -50,6 +52,7 @@ pub(super) struct Looks {
     pub date: Look,
     pub time: Look,
     pub moment: Look,
+    pub duration: Look,
 }
 
 /// The formats of columns; nothing else makes a difference.
@@ -100,36 +103,46 @@ impl Package {
             fill(book.add_worksheet(), formats).map_err(xlsx_error)?;
         }
         let bytes = book.save_to_buffer().map_err(xlsx_error)?;
-        let mut parts = ZipArchive::new(Cursor::new(bytes.into())).map_err(zip_error)?;
+        let mut parts = ZipArchive::new(Cursor::new(bytes)).map_err(strange)?;
         let sheet = text(&mut parts, &sheet_name(1))?;
         let properties = text(&mut parts, PROPERTIES)?.into();
         let (header, looks) = looks(&sheet, formats)?;
         let (before, rest) = sheet.split_once("<sheetData>").ok_or_else(|| strange("no rows"))?;
         let (_, after) =
             rest.split_once("</sheetData>").ok_or_else(|| strange("no end of rows"))?;
-        // How far the cells reach, which nobody knows yet and nobody has to say.
-        let before = match (before.split_once("<dimension"), before.split_once("<sheetViews")) {
-            (Some((start, _)), Some((_, views))) => format!("{start}<sheetViews{views}"),
-            _ => return Err(strange("no dimension or no views")),
-        };
+        let (start, rest) = before.split_once("<dimension").ok_or_else(|| strange("no cells"))?;
+        let (_, views) = rest.split_once("<sheetViews").ok_or_else(|| strange("no views"))?;
+        let names = FIRST.iter().chain(&LAST);
         Ok(Package {
             looks: looks.into(),
             header,
-            before_rows: before.into(),
+            before_rows: (start.into(), format!("<sheetViews{views}").into()),
             after_rows: format!("</sheetData>{after}").into(),
-            parts,
+            parts: names.map(|name| deflated(&mut parts, name)).collect::<Result<_>>()?,
             properties,
             dated: Arc::default(),
         })
     }
 
-    /// What stands before the rows of a sheet, counted from 1, with these widths in characters.
-    pub(super) fn before_rows(&self, sheet: usize, widths: &[usize]) -> String {
-        let mut xml = match sheet {
-            1 => self.before_rows.to_string(),
+    /// What stands before the rows of a sheet, counted from 1, with these widths in characters;
+    /// `cells` is how far its cells reach (`A1:C7`), where that is known.
+    pub(super) fn before_rows(
+        &self,
+        sheet: usize,
+        widths: &[usize],
+        cells: Option<&str>,
+    ) -> String {
+        let (start, views) = &self.before_rows;
+        let mut xml = start.to_string();
+        if let Some(cells) = cells {
+            // Writing to a string cannot fail.
+            let _ = write!(xml, "<dimension ref=\"{cells}\"/>");
+        }
+        match sheet {
+            1 => xml.push_str(views),
             // Only the first is in front.
-            _ => self.before_rows.replace(" tabSelected=\"1\"", ""),
-        };
+            _ => xml.push_str(&views.replace(" tabSelected=\"1\"", "")),
+        }
         xml.push_str("<cols>");
         for (number, chars) in (1..).zip(widths) {
             // Digits of the default font are seven pixels wide, and five are around them
@@ -146,50 +159,61 @@ impl Package {
     }
 
     /// Writes what comes before the sheets.
-    pub(super) fn begin(&mut self, zip: &mut Zip, made_at: DateTime<Utc>) -> Result<()> {
-        for name in FIRST {
-            match name {
-                PROPERTIES => copy(&mut self.dated(made_at)?, name, zip)?,
-                _ => copy(&mut self.parts, name, zip)?,
-            }
+    pub(super) fn begin(&self, zip: &mut Zip, made_at: DateTime<Utc>) -> Result<()> {
+        for (name, part) in FIRST.iter().zip(self.parts.iter()) {
+            let done = match *name {
+                PROPERTIES => zip.add(name, &self.dated(made_at)?),
+                _ => zip.add(name, part),
+            };
+            done.map_err(io_error)?;
         }
         Ok(())
     }
 
-    /// A zip of the properties alone, as of that second.
-    fn dated(&self, made_at: DateTime<Utc>) -> Result<Parts> {
+    /// The properties as of that second.
+    fn dated(&self, made_at: DateTime<Utc>) -> Result<Deflated> {
         let now = made_at.format("%Y-%m-%dT%H:%M:%SZ").to_string();
         let mut dated = self.dated.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((time, parts)) = &*dated
+        if let Some((time, part)) = &*dated
             && *time == now
         {
-            return Ok(parts.clone());
+            return Ok(part.clone());
         }
-        let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-        zip.start_file(PROPERTIES, options()).map_err(zip_error)?;
         let properties = self.properties.replace(SOME_TIME, &now);
-        zip.write_all(properties.as_bytes()).map_err(io_error)?;
-        let bytes = zip.finish().map_err(zip_error)?.into_inner();
-        let parts = ZipArchive::new(Cursor::new(bytes.into())).map_err(zip_error)?;
-        *dated = Some((now, parts.clone()));
-        Ok(parts)
+        let part = deflate(properties.as_bytes())?;
+        *dated = Some((now, part.clone()));
+        Ok(part)
     }
 
     /// Writes what comes after so many sheets of these columns.
     pub(super) fn end(mut self, zip: &mut Zip, columns: &[Column], sheets: usize) -> Result<()> {
         if sheets > 1 {
-            let formats = formats(columns);
-            self = Package::new(&formats, sheets)?;
+            self = Package::new(&formats(columns), sheets)?;
         }
-        LAST.iter().try_for_each(|name| copy(&mut self.parts, name, zip))
+        for (name, part) in LAST.iter().zip(self.parts.iter().skip(FIRST.len())) {
+            zip.add(name, part).map_err(io_error)?;
+        }
+        Ok(())
     }
 }
 
-/// Writes a part as it was compressed.
-fn copy(parts: &mut Parts, name: &str, zip: &mut Zip) -> Result<()> {
+/// A part as it was compressed.
+fn deflated(parts: &mut Parts, name: &str) -> Result<Deflated> {
     let at = parts.index_for_name(name).ok_or_else(|| strange(name))?;
-    let part = parts.by_index_raw(at).map_err(zip_error)?;
-    zip.raw_copy_file(part).map_err(zip_error)
+    let mut part = parts.by_index_raw(at).map_err(strange)?;
+    let (crc, size) = (part.crc32(), u32::try_from(part.size()).map_err(strange)?);
+    let mut bytes = Vec::new();
+    part.read_to_end(&mut bytes).map_err(strange)?;
+    Ok(Deflated { crc, size, bytes: bytes.into() })
+}
+
+fn deflate(text: &[u8]) -> Result<Deflated> {
+    let mut crc = Crc::new();
+    crc.update(text);
+    let mut to = DeflateEncoder::new(Vec::new(), Compression::default());
+    to.write_all(text).map_err(io_error)?;
+    let size = u32::try_from(text.len()).map_err(strange)?;
+    Ok(Deflated { crc: crc.sum(), size, bytes: to.finish().map_err(io_error)?.into() })
 }
 
 fn formats(columns: &[Column]) -> Formats {
@@ -199,10 +223,13 @@ fn formats(columns: &[Column]) -> Formats {
 
 fn text(parts: &mut Parts, name: &str) -> Result<String> {
     let mut text = String::new();
-    let mut part = parts.by_name(name).map_err(zip_error)?;
+    let mut part = parts.by_name(name).map_err(strange)?;
     part.read_to_string(&mut text).map_err(strange)?;
     Ok(text)
 }
+
+/// How dates, times, moments and durations look where the definition does not say.
+const DEFAULTS: [&str; 4] = ["yyyy-mm-dd", "hh:mm:ss", "yyyy-mm-dd hh:mm:ss", "[h]:mm:ss"];
 
 /// One cell for each look: the header's, then row by row those of each column.
 fn fill(sheet: &mut Worksheet, formats: &[Option<String>]) -> std::result::Result<(), XlsxError> {
@@ -212,7 +239,7 @@ fn fill(sheet: &mut Worksheet, formats: &[Option<String>]) -> std::result::Resul
         if format.is_some() {
             sheet.write_blank(row, 0, &look(""))?;
         }
-        for (at, default) in (1..).zip(["yyyy-mm-dd", "hh:mm:ss", "yyyy-mm-dd hh:mm:ss"]) {
+        for (at, default) in (1..).zip(DEFAULTS) {
             sheet.write_blank(row, at, &look(default))?;
         }
     }
@@ -235,6 +262,7 @@ fn looks(sheet: &str, formats: &[Option<String>]) -> Result<(Look, Vec<Looks>)> 
             date: next()?,
             time: next()?,
             moment: next()?,
+            duration: next()?,
         });
     }
     Ok((header, looks))
@@ -263,11 +291,11 @@ mod tests {
             sheet.set_column_width(at, *width as f64).unwrap();
         }
         let bytes = book.save_to_buffer().unwrap();
-        let mut parts = ZipArchive::new(Cursor::new(bytes.into())).unwrap();
+        let mut parts = ZipArchive::new(Cursor::new(bytes)).unwrap();
         let sheet = text(&mut parts, &sheet_name(1)).unwrap();
         let (_, columns) = sheet.split_once("<cols>").unwrap();
         let (columns, _) = columns.split_once("</cols>").unwrap();
-        let ours = Package::of(&[Column::new("x")]).unwrap().before_rows(1, &widths);
+        let ours = Package::of(&[Column::new("x")]).unwrap().before_rows(1, &widths, None);
         assert!(ours.contains(columns), "{ours}\n{columns}");
     }
 }

@@ -4,7 +4,10 @@
 use bytes::Bytes;
 use futures::TryStreamExt;
 
-use super::{plan::Plan, session::Session};
+use super::{
+    plan::{Plan, Scratch},
+    session::Session,
+};
 use crate::{
     error::{Error, Result},
     export::table::{Feeder, Rows, Table},
@@ -24,7 +27,7 @@ pub(super) async fn fetch(
     let explain = session.explainer();
     let sql = format!("COPY (\n{query}\n) TO STDOUT (FORMAT binary)");
     let mut messages = session.conn()?.copy_out_raw(&sql).await.map_err(&explain)?;
-    let (mut text, mut has_begun) = (String::new(), false);
+    let (mut text, mut has_begun) = (Scratch::default(), false);
     let mut feeder = Feeder::new(table()?, move |message: Bytes, rows| {
         let mut bytes: &[u8] = &message;
         if !has_begun {
@@ -43,7 +46,7 @@ pub(super) async fn fetch(
 }
 
 /// The rows in a message: one, but nothing depends on it.
-fn feed(plan: &Plan, mut bytes: &[u8], text: &mut String, rows: &mut Rows) -> Result<()> {
+fn feed(plan: &Plan, mut bytes: &[u8], text: &mut Scratch, rows: &mut Rows) -> Result<()> {
     while let Some((count, rest)) = bytes.split_first_chunk() {
         bytes = rest;
         match i16::from_be_bytes(*count) {
@@ -52,6 +55,7 @@ fn feed(plan: &Plan, mut bytes: &[u8], text: &mut String, rows: &mut Rows) -> Re
             count if usize::try_from(count) == Ok(plan.shape.len()) => {}
             _ => return Err(odd()),
         }
+        let row = rows.done() + 1;
         for at in 0..plan.shape.len() {
             let (length, rest) = bytes.split_first_chunk().ok_or_else(odd)?;
             bytes = rest;
@@ -64,7 +68,7 @@ fn feed(plan: &Plan, mut bytes: &[u8], text: &mut String, rows: &mut Rows) -> Re
                 // -1 is NULL.
                 Err(_) => None,
             };
-            rows.cell(plan.cell(at, cell, text)?)?;
+            rows.cell(plan.cell(at, row, cell, text)?)?;
         }
         rows.end()?;
     }

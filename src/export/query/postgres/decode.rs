@@ -9,7 +9,7 @@ use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 use uuid::Uuid;
 
 use super::numeric;
-use crate::export::value::Cell;
+use crate::export::value::{Cell, Interval};
 
 const MICROS_OF_DAY: i64 = 86_400_000_000;
 /// Days from 1970-01-01 to 2000-01-01, where PostgreSQL begins to count.
@@ -34,6 +34,7 @@ pub(super) enum Read {
     Timestamptz,
     Json,
     Jsonb,
+    Interval,
 }
 
 impl Read {
@@ -67,8 +68,20 @@ impl Read {
             Read::Json => Cell::Json(std::str::from_utf8(bytes).ok()?),
             // One byte of version first.
             Read::Jsonb => Cell::Json(std::str::from_utf8(bytes.get(1..)?).ok()?),
+            Read::Interval => Cell::Interval(interval(bytes)?),
         })
     }
+}
+
+/// `interval_send`: microseconds, days, months.
+fn interval(bytes: &[u8]) -> Option<Interval> {
+    let (micros, rest) = bytes.split_first_chunk()?;
+    let (days, months) = rest.split_first_chunk()?;
+    Some(Interval {
+        months: i32::from_be_bytes(months.try_into().ok()?),
+        days: i32::from_be_bytes(*days),
+        micros: i64::from_be_bytes(*micros),
+    })
 }
 
 /// The double that is written with the same digits: 0.1, not 0.10000000149011612.

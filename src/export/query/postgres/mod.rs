@@ -1,13 +1,14 @@
 //! PostgreSQL: a READ ONLY transaction, a statement timeout, and every type.
 //!
-//! The query is wrapped: `SELECT q."a", to_json(q."b")::text, q."c"::text FROM (…) AS q`, so that
-//! each column arrives in a form that we can read: as it is (numbers, text, dates, bytes …), as
-//! JSON (arrays, composite types) or as PostgreSQL's own text (intervals, addresses, ranges, and
-//! what nobody has thought of yet). The wrapping also makes a statement that changes data a syntax
-//! error.
+//! The query is wrapped: `SELECT q."a", to_json(q."b")::text, format('%s', q."c") FROM (…) AS q`, so
+//! that each column arrives in a form that we can read: as it is (numbers, text, dates, bytes …), as
+//! JSON (arrays, composite types) or as PostgreSQL's own text (addresses, ranges, and what nobody has
+//! thought of yet), which the type's output function makes and not whatever cast to text somebody has
+//! added. The wrapping also makes a statement that changes data a syntax error.
 
 mod copy;
 mod decode;
+mod digits;
 mod numeric;
 mod plan;
 mod rows;
@@ -16,6 +17,7 @@ mod source;
 
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use sqlx::{AssertSqlSafe, Postgres, Row, postgres::PgArguments, query::Query};
 
 pub use self::source::PostgresSource;
@@ -41,7 +43,8 @@ pub(super) async fn describe(
     language: &str,
 ) -> Result<Vec<Column>> {
     let query = without_values(definition);
-    let (session, plan) = Plan::make(source, DESCRIBE, definition, &query, language).await?;
+    let made = Plan::make(source, DESCRIBE, definition, &query, language, Tz::UTC);
+    let (session, plan) = made.await?;
     session.end().await?;
     Ok(plan.columns)
 }
@@ -51,9 +54,10 @@ pub(super) async fn count(
     definition: &Definition,
     given: &[Given],
     most: i64,
+    zone: Tz,
     timeout: Duration,
 ) -> Result<i64> {
-    let mut session = Session::begin(source, timeout).await?;
+    let mut session = Session::begin(source, timeout, zone).await?;
     let (inner, names) = rewritten(definition, |n| format!("${n}"));
     let sql = format!("SELECT count(*) FROM (SELECT 1 FROM (\n{inner}\n) AS q LIMIT {most}) AS c");
     let row = bound(sql, &names, given).fetch_one(session.conn()?).await;
@@ -73,16 +77,17 @@ pub(super) async fn write(
     let has_values = definition.query.parameters().any(|(name, _)| is_given(name));
     let (query, mut out) = (without_values(definition), Some(out));
     loop {
-        let (mut session, mut plan, is_remembered) =
-            source.plan(definition.timeout, definition, &query, &job.language).await?;
+        let (mut session, mut plan, is_remembered) = source
+            .plan(definition.timeout, definition, &query, &job.language, job.timezone)
+            .await?;
         if job.request.format == Format::Parquet.name() {
-            plan.ask_for_digits(&mut session).await?;
+            plan.ask_for_digits(&mut session, &query).await?;
         }
         let (columns, shape) = (std::mem::take(&mut plan.columns), plan.shape.clone());
         // Made once the database has begun to answer.
         let table = || {
             let out = out.take().ok_or(Error::OutputClosed)?;
-            Ok(Table::new(out, job, columns)?.with_max_rows(definition.max_rows))
+            Table::declared(out, job, columns, definition)
         };
         let done = if has_values {
             // Bound, so that PostgreSQL plans for these very values.

@@ -2,16 +2,18 @@
 
 use std::{fmt::Write, sync::Arc, time::Duration};
 
+use chrono_tz::Tz;
 use sqlx::{
     Column as _, Row,
     postgres::{PgColumn, PgRow},
 };
 
-use super::{decode::Read, session::Session, source::PostgresSource};
+use super::{decode::Read, digits::digits, session::Session, source::PostgresSource};
 use crate::{
     error::{Error, Result},
     export::{
-        definition::Definition,
+        definition::{ColumnType, Definition},
+        fit::{self, fit},
         query::{check_names, column, fault},
         value::{Cell, Column, Kind},
     },
@@ -20,6 +22,17 @@ use crate::{
 pub(super) struct Plan {
     pub columns: Vec<Column>,
     pub shape: Arc<[Shape]>,
+    /// The types that the definition gives the columns.
+    settings: Vec<Option<ColumnType>>,
+    /// Of moments as text.
+    zone: Tz,
+}
+
+/// Where the text of a cell is made.
+#[derive(Default)]
+pub(super) struct Scratch {
+    read: String,
+    fit: String,
 }
 
 /// How one column arrives, whoever asks for it.
@@ -31,8 +44,8 @@ pub(super) struct Shape {
     read: Read,
     kind: Kind,
     fetch: Fetch,
-    /// Of a column that is `numeric`: the table that it comes from and its number there.
-    number: Option<(i64, i16)>,
+    /// Whether its text is anybody's.
+    is_free_text: bool,
 }
 
 /// The form in which a column is asked for.
@@ -47,10 +60,24 @@ enum Fetch {
 }
 
 impl Plan {
-    /// With the labels and looks that the definition gives the columns.
-    pub(super) fn new(shape: Arc<[Shape]>, definition: &Definition, language: &str) -> Plan {
-        let look = |one: &Shape| column(definition, language, &one.name, Some(one.kind));
-        Plan { columns: shape.iter().map(look).collect(), shape }
+    /// With the labels, looks and types that the definition gives the columns.
+    pub(super) fn new(
+        shape: Arc<[Shape]>,
+        definition: &Definition,
+        language: &str,
+        zone: Tz,
+    ) -> Plan {
+        let setting = |one: &Shape| definition.columns.get(&one.name).and_then(|one| one.kind);
+        let look = |one: &Shape| {
+            let kind = setting(one).map_or(Some(one.kind), fit::kind);
+            Column {
+                likely: Some(Kind::NaiveDateTime),
+                defuse: one.is_free_text,
+                ..column(definition, language, &one.name, kind)
+            }
+        };
+        let settings = shape.iter().map(setting).collect();
+        Plan { columns: shape.iter().map(look).collect(), settings, shape, zone }
     }
 
     /// Begins a session for the definition's query, which is `query` without values.
@@ -60,14 +87,16 @@ impl Plan {
         definition: &Definition,
         query: &str,
         language: &str,
+        zone: Tz,
     ) -> Result<(Session, Plan)> {
-        let (mut session, found) = columns(source, timeout, query).await?;
+        let (mut session, found) = columns(source, timeout, zone, query).await?;
         check_names(definition, found.iter().map(|one| one.name.as_str()))?;
         let unknown = found.iter().map(|one| one.oid).filter(|oid| built_in(*oid).is_none());
         let types = types(&mut session, unknown.collect()).await?;
-        let shape = found.into_iter().map(|Found { name, oid, origin }| {
+        let shape = found.into_iter().map(|Found { name, oid }| {
             let looked_up = || types.iter().find(|one| one.oid == oid).and_then(Type::how);
-            let Some((fetch, read, kind)) = built_in(oid).or_else(looked_up) else {
+            let Some(How { fetch, read, kind, is_free_text }) = built_in(oid).or_else(looked_up)
+            else {
                 let type_name = types.iter().find(|one| one.oid == oid).map(|one| &one.name);
                 let message = format!(
                     "column {name:?} has type {}, which no file can show; leave it out or cast it",
@@ -75,21 +104,29 @@ impl Plan {
                 );
                 return Err(fault(definition, message));
             };
-            let number = origin.filter(|_| oid == NUMERIC);
             let oid = if let Fetch::Plain = fetch { oid } else { TEXT };
-            Ok(Shape { name, oid, read, kind, fetch, number })
+            Ok(Shape { name, oid, read, kind, fetch, is_free_text })
         });
         let shape: Result<Arc<[Shape]>> = shape.collect();
-        Ok((session, Plan::new(shape?, definition, language)))
+        Ok((session, Plan::new(shape?, definition, language, zone)))
     }
 
-    /// Asks how many digits numbers have, for formats that have to know.
-    pub(super) async fn ask_for_digits(&mut self, session: &mut Session) -> Result<()> {
-        let numbers = self.shape.iter().filter_map(|one| one.number);
-        let digits = digits(session, numbers).await?;
-        for (column, shape) in self.columns.iter_mut().zip(&*self.shape) {
-            let known = digits.iter().find(|one| Some((one.table, one.number)) == shape.number);
-            column.digits = known.and_then(Digits::read);
+    /// Asks how many digits numbers have, for formats that have to know. `query` is without values.
+    pub(super) async fn ask_for_digits(
+        &mut self,
+        session: &mut Session,
+        query: &str,
+    ) -> Result<()> {
+        let mut numbers: Vec<&mut Column> = self
+            .columns
+            .iter_mut()
+            .zip(&*self.shape)
+            .filter(|(column, shape)| shape.oid == NUMERIC && column.digits.is_none())
+            .map(|(column, _)| column)
+            .collect();
+        let names: Vec<String> = numbers.iter().map(|column| column.name.clone()).collect();
+        for (column, known) in numbers.iter_mut().zip(digits(session, query, &names).await?) {
+            column.digits = known;
         }
         Ok(())
     }
@@ -100,18 +137,22 @@ impl Plan {
         oids.eq(self.shape.iter().map(|one| Some(one.oid)))
     }
 
-    /// The cell of a column, of its bytes.
+    /// The cell of a column, of its bytes, in a row that counts from 1.
     pub(super) fn cell<'a>(
         &self,
         at: usize,
+        row: u64,
         bytes: Option<&'a [u8]>,
-        text: &'a mut String,
+        scratch: &'a mut Scratch,
     ) -> Result<Cell<'a>> {
         let shape = &self.shape[at];
-        shape.read.cell(bytes, text).map_err(|why| {
-            let message = format!("column {:?}: {why}", shape.name);
+        let cell = shape.read.cell(bytes, &mut scratch.read).map_err(|why| {
+            let message = format!("column {:?}, row {row}: {why}", shape.name);
             Error::permanent("unreadable_value", message)
-        })
+        })?;
+        let Some(kind) = self.settings[at] else { return Ok(cell) };
+        fit(kind, cell, self.zone, &mut scratch.fit)
+            .ok_or_else(|| unfit(&shape.name, row, kind, cell))
     }
 
     /// The query that fetches every column in the form in which it is read.
@@ -124,24 +165,34 @@ impl Plan {
             let _ = match one.fetch {
                 Fetch::Plain => write!(sql, "{comma}{name}"),
                 Fetch::Json => write!(sql, "{comma}to_json({name})::text"),
-                Fetch::Text => write!(sql, "{comma}{name}::text"),
+                // `format` makes an empty text of NULL.
+                Fetch::Text => write!(
+                    sql,
+                    "{comma}CASE WHEN {name} IS NOT NULL THEN pg_catalog.format('%s', {name}) END"
+                ),
             };
         }
         sql + "\nFROM (\n" + inner + "\n) AS q"
     }
 }
 
-/// `text` and `numeric`, by their numbers in `pg_type.dat`.
-const TEXT: u32 = 25;
-const NUMERIC: u32 = 1700;
+/// A cell that is not what the definition says.
+fn unfit(column: &str, row: u64, kind: ColumnType, cell: Cell<'_>) -> Error {
+    let text = cell.to_value().to_text(Tz::UTC);
+    let text: String = text.chars().take(40).collect();
+    let message = format!(
+        "column {column:?}, row {row}: {text:?} cannot be of type {} without loss, as \
+         [columns.{column}] wants it",
+        kind.name()
+    );
+    Error::permanent("column_type", message)
+}
 
 /// A column as PostgreSQL describes it.
 struct Found {
     name: String,
-    /// Of its type.
+    /// Of its type; of a domain, that of the type below it.
     oid: u32,
-    /// The table that it comes from and its number there, unless it is computed.
-    origin: Option<(i64, i16)>,
 }
 
 /// The names and types of the query's columns, without running it: the one row of a left join
@@ -150,52 +201,19 @@ struct Found {
 async fn columns(
     source: &PostgresSource,
     timeout: Duration,
+    zone: Tz,
     query: &str,
 ) -> Result<(Session, Vec<Found>)> {
     let sql = format!(
         "SELECT q.* FROM (SELECT 1) AS one \
          LEFT JOIN (SELECT * FROM (\n{query}\n) AS i LIMIT 0) AS q ON true"
     );
-    let (session, row) = Session::begin_with(source, timeout, &sql).await?;
+    let (session, row) = Session::begin_with(source, timeout, zone, &sql).await?;
     let found = |one: &PgColumn| Found {
         name: one.name().to_owned(),
         oid: one.type_info().oid().map_or(0, |oid| oid.0),
-        origin: one.relation_id().map(|table| i64::from(table.0)).zip(one.relation_attribute_no()),
     };
     Ok((session, row.columns().iter().map(found).collect()))
-}
-
-/// How a table declares one of its numbers.
-#[derive(sqlx::FromRow)]
-struct Digits {
-    table: i64,
-    number: i16,
-    modifier: i32,
-}
-
-impl Digits {
-    /// Precision and scale, unless it has neither or a scale that is no count of decimals.
-    fn read(&self) -> Option<(u8, u8)> {
-        // numeric.c, `make_numeric_typmod`: precision, then eleven bits of scale.
-        let packed = u32::try_from(self.modifier.checked_sub(4)?).ok()?;
-        Some((u8::try_from(packed >> 16).ok()?, u8::try_from(packed & 0x7ff).ok()?))
-    }
-}
-
-/// What tables say of these columns: each a table and a number there.
-async fn digits(
-    session: &mut Session,
-    columns: impl Iterator<Item = (i64, i16)>,
-) -> Result<Vec<Digits>> {
-    let (tables, numbers): (Vec<i64>, Vec<i16>) = columns.unzip();
-    if tables.is_empty() {
-        return Ok(Vec::new());
-    }
-    let sql = "SELECT attrelid::bigint AS table, attnum AS number, atttypmod AS modifier \
-               FROM pg_catalog.pg_attribute JOIN unnest($1::bigint[], $2::smallint[]) AS wanted (t, n) \
-               ON attrelid = wanted.t::oid AND attnum = wanted.n";
-    let digits = sqlx::query_as(sql).bind(tables).bind(numbers).fetch_all(session.conn()?).await;
-    digits.map_err(|e| session.explain(e))
 }
 
 /// A type that somebody has added, or that is rare.
@@ -206,8 +224,10 @@ struct Type {
     name: String,
     /// `typtype`: base, composite, domain, enum, pseudo, range, multirange.
     class: String,
-    /// `typcategory`, of which `A` is for arrays.
+    /// `typcategory`, of which `A` is for arrays, `E` for enums, `S` for text.
     category: String,
+    /// Whether it brings a cast to JSON, which `to_json` goes by.
+    casts_to_json: bool,
 }
 
 async fn types(session: &mut Session, oids: Vec<u32>) -> Result<Vec<Type>> {
@@ -215,8 +235,10 @@ async fn types(session: &mut Session, oids: Vec<u32>) -> Result<Vec<Type>> {
         return Ok(Vec::new());
     }
     let sql = "SELECT oid::bigint AS oid, format_type(oid, NULL) AS name, \
-               typtype::text AS class, typcategory::text AS category \
-               FROM pg_catalog.pg_type WHERE oid::bigint = ANY($1)";
+               typtype::text AS class, typcategory::text AS category, \
+               EXISTS (SELECT FROM pg_catalog.pg_cast WHERE castsource = t.oid \
+                 AND casttarget = 'pg_catalog.json'::regtype AND castmethod = 'f') AS casts_to_json \
+               FROM pg_catalog.pg_type AS t WHERE oid::bigint = ANY($1)";
     let oids: Vec<i64> = oids.into_iter().map(i64::from).collect();
     let types = sqlx::query_as(sql).bind(oids).fetch_all(session.conn()?).await;
     types.map_err(|e| session.explain(e))
@@ -224,23 +246,46 @@ async fn types(session: &mut Session, oids: Vec<u32>) -> Result<Vec<Type>> {
 
 impl Type {
     fn how(&self) -> Option<How> {
-        let json = (Fetch::Json, Read::Json, Kind::Json);
-        let text = (Fetch::Text, Read::Text, Kind::Text);
         match (self.class.as_str(), self.category.as_str()) {
-            // Called a pseudo-type, but it has values; so has its array.
-            ("p", _) if matches!(self.name.as_str(), "record" | "record[]") => Some(json),
+            // Called pseudo-types, but they have values.
+            ("p", _) if matches!(self.oid, RECORD | RECORDS) => Some(How::JSON),
             ("p", _) => None,
-            ("c", _) | (_, "A") => Some(json),
-            // It brings a cast to JSON.
-            _ if self.name == "hstore" || self.name.ends_with(".hstore") => Some(json),
-            _ => Some(text),
+            ("c", _) | (_, "A") => Some(How::JSON),
+            // One form for a value, whether it stands alone or in an array.
+            _ if self.casts_to_json => Some(How::JSON),
+            (_, category) => {
+                let is_free_text = matches!(category, "S" | "E") || matches!(self.oid, CHAR | XML);
+                Some(How { is_free_text, ..How::TEXT })
+            }
         }
     }
 }
 
-type How = (Fetch, Read, Kind);
+/// How a column is fetched and read, and what it then is.
+#[derive(Clone, Copy)]
+struct How {
+    fetch: Fetch,
+    read: Read,
+    kind: Kind,
+    is_free_text: bool,
+}
 
-/// By the number of a built-in type (`pg_type.dat`), which never changes.
+impl How {
+    const JSON: How =
+        How { fetch: Fetch::Json, read: Read::Json, kind: Kind::Json, is_free_text: false };
+    const TEXT: How =
+        How { fetch: Fetch::Text, read: Read::Text, kind: Kind::Text, is_free_text: false };
+}
+
+/// Types by their numbers in `pg_type.dat`, which never change.
+const CHAR: u32 = 18;
+const TEXT: u32 = 25;
+const XML: u32 = 142;
+const NUMERIC: u32 = 1700;
+const RECORD: u32 = 2249;
+const RECORDS: u32 = 2287;
+
+/// By the number of a built-in type.
 fn built_in(oid: u32) -> Option<How> {
     let (read, kind) = match oid {
         16 => (Read::Bool, Kind::Bool),
@@ -257,10 +302,12 @@ fn built_in(oid: u32) -> Option<How> {
         1083 => (Read::Time, Kind::Time),
         1114 => (Read::Timestamp, Kind::NaiveDateTime),
         1184 => (Read::Timestamptz, Kind::DateTime),
+        1186 => (Read::Interval, Kind::Interval),
         NUMERIC => (Read::Numeric, Kind::Decimal),
         2950 => (Read::Uuid, Kind::Uuid),
         3802 => (Read::Jsonb, Kind::Json),
         _ => return None,
     };
-    Some((Fetch::Plain, read, kind))
+    let is_free_text = kind == Kind::Text;
+    Some(How { fetch: Fetch::Plain, read, kind, is_free_text })
 }

@@ -7,7 +7,10 @@ use sqlx::{
     query::Query,
 };
 
-use super::{plan::Plan, session::Session};
+use super::{
+    plan::{Plan, Scratch},
+    session::Session,
+};
 use crate::{
     error::{Error, Result},
     export::table::{Feeder, Rows, Table},
@@ -26,7 +29,7 @@ pub(super) async fn fetch(
         let message = "the columns of the query are not what they were";
         return Err(sqlx::Error::Protocol(message.into()).into());
     }
-    let mut text = String::new();
+    let mut text = Scratch::default();
     let mut feeder =
         Feeder::new(table()?, move |row: PgRow, rows| feed(&plan, &row, &mut text, rows));
     while let Some(row) = next {
@@ -46,7 +49,8 @@ fn weight(row: &PgRow) -> usize {
 }
 
 /// One row, cell by cell.
-fn feed(plan: &Plan, row: &PgRow, text: &mut String, rows: &mut Rows) -> Result<()> {
+fn feed(plan: &Plan, row: &PgRow, text: &mut Scratch, rows: &mut Rows) -> Result<()> {
+    let number = rows.done() + 1;
     for at in 0..plan.shape.len() {
         let raw = row.try_get_raw(at)?;
         let bytes = match raw.format() {
@@ -56,7 +60,7 @@ fn feed(plan: &Plan, row: &PgRow, text: &mut String, rows: &mut Rows) -> Result<
                 return Err(Error::Internal("text came where binary was asked for".into()));
             }
         };
-        rows.cell(plan.cell(at, bytes, text)?)?;
+        rows.cell(plan.cell(at, number, bytes, text)?)?;
     }
     rows.end()
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chrono_tz::Tz;
 use futures::TryStreamExt;
 use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
 use tokio::sync::OwnedSemaphorePermit;
@@ -16,6 +17,23 @@ use crate::error::{Error, Result};
 const CANCEL: Duration = Duration::from_secs(5);
 /// SQLSTATE: somebody or something stopped the statement.
 const QUERY_CANCELED: &str = "57014";
+/// SQLSTATE: a setting cannot have that value.
+const INVALID_PARAMETER_VALUE: &str = "22023";
+
+/// What values look like as text, and in which order a table's rows come, does not depend on how the
+/// server, the database or the role happen to be configured. (`standard_conforming_strings` is set
+/// when a connection is made: a message is taken apart before any of it runs.)
+const PINNED: [(&str, &str); 9] = [
+    ("DateStyle", "ISO, YMD"),
+    ("IntervalStyle", "postgres"),
+    ("bytea_output", "hex"),
+    ("extra_float_digits", "1"),
+    ("lc_monetary", "C"),
+    ("quote_all_identifiers", "off"),
+    ("xmlbinary", "base64"),
+    ("xmloption", "content"),
+    ("synchronize_seqscans", "off"),
+];
 
 /// The transaction. Unless it is ended, its connection does not go back to the pool (which would
 /// have to read all remaining rows first): the query is stopped and the connection closed.
@@ -28,37 +46,43 @@ pub(super) struct Session {
 }
 
 impl Session {
-    pub(super) async fn begin(source: &PostgresSource, timeout: Duration) -> Result<Self> {
-        Ok(Self::begin_with(source, timeout, "").await?.0)
+    pub(super) async fn begin(
+        source: &PostgresSource,
+        timeout: Duration,
+        zone: Tz,
+    ) -> Result<Self> {
+        Ok(Self::begin_with(source, timeout, zone, "").await?.0)
     }
 
     /// Begins with a statement that gives one row, in the same message: for a small export each
-    /// journey to the server counts.
+    /// journey to the server counts. `date_trunc`, `::date` and `current_date` speak of the day in
+    /// `zone`.
     pub(super) async fn begin_with(
         source: &PostgresSource,
         timeout: Duration,
+        zone: Tz,
         first: &str,
     ) -> Result<(Self, PgRow)> {
         let (mut kept, slot) = source.lend().await?;
         let before = if std::mem::take(&mut kept.in_transaction) { "COMMIT; " } else { "" };
         let (lent, deadline) = (Some((kept, slot)), Deadline::new(timeout));
         let mut session = Session { lent, source: source.clone(), pid: None, deadline };
-        // What we show must not depend on how the server happens to be configured.
         let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
+        let pinned = PINNED.map(|(name, value)| format!(", set_config('{name}', '{value}', true)"));
         let sql = format!(
             "{before}BEGIN TRANSACTION READ ONLY; \
              SELECT pg_backend_pid(), set_config('statement_timeout', '{milliseconds}', true), \
-             set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true), \
-             set_config('IntervalStyle', 'postgres', true), \
-             set_config('bytea_output', 'hex', true), set_config('extra_float_digits', '1', true);\
-             \n{first}"
+             set_config('TimeZone', '{zone}', true){};\
+             \n{first}",
+            pinned.concat()
         );
-        // Of ours only a number was put in. Answers are text.
+        // Of ours only a number and a name that chrono_tz knows were put in. Answers are text.
         let explain = session.explainer();
         let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(session.conn()?);
-        let mut next = async || rows.try_next().await.map_err(&explain);
         let nothing = || Error::Internal("a session did not begin".into());
-        let begun = next().await?.ok_or_else(nothing)?;
+        let begun = rows.try_next().await.map_err(|error| not_begun(zone, error, &explain))?;
+        let begun = begun.ok_or_else(nothing)?;
+        let mut next = async || rows.try_next().await.map_err(&explain);
         // To its end: what comes after it would else be read as part of this.
         let mut last = None;
         while let Some(row) = next().await? {
@@ -105,6 +129,16 @@ impl Session {
             }
         }
     }
+}
+
+/// Of what is set, the server may not know the time zone: the others are as old as PostgreSQL 10.
+fn not_begun(zone: Tz, error: sqlx::Error, explain: impl Fn(sqlx::Error) -> Error) -> Error {
+    let code = error.as_database_error().and_then(|e| e.code());
+    if code.as_deref() != Some(INVALID_PARAMETER_VALUE) {
+        return explain(error);
+    }
+    let message = format!("the database does not know the time zone {zone}");
+    Error::permanent("unknown_timezone", message)
 }
 
 impl Drop for Session {

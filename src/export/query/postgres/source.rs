@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use chrono_tz::Tz;
 use sqlx::{
     PgPool, Postgres,
     pool::PoolConnection,
@@ -86,6 +87,13 @@ impl PostgresSource {
             .acquire_timeout(ACQUIRE)
             .test_before_acquire(false)
             .before_acquire(|conn, meta| Box::pin(is_usable(conn, meta)))
+            // A role may have it off, and then the `\\d` of a definition is a `d`.
+            .after_connect(|conn, _| {
+                Box::pin(async move {
+                    sqlx::query("SET standard_conforming_strings = on").execute(conn).await?;
+                    Ok(())
+                })
+            })
             .connect_lazy_with(options);
         let slots = Arc::new(Semaphore::new(CONNECTIONS as usize));
         let idle = Idle::new(CONNECTIONS as usize, KEPT, Kept::end);
@@ -133,12 +141,13 @@ impl PostgresSource {
         definition: &Definition,
         query: &str,
         language: &str,
+        zone: Tz,
     ) -> Result<(Session, Plan, bool)> {
         if let Some(shape) = self.shape(query) {
-            let session = Session::begin(self, timeout).await?;
-            return Ok((session, Plan::new(shape, definition, language), true));
+            let session = Session::begin(self, timeout, zone).await?;
+            return Ok((session, Plan::new(shape, definition, language, zone), true));
         }
-        let (session, plan) = Plan::make(self, timeout, definition, query, language).await?;
+        let (session, plan) = Plan::make(self, timeout, definition, query, language, zone).await?;
         Ok((session, plan, false))
     }
 

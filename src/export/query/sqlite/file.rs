@@ -1,6 +1,7 @@
 //! A SQLite file with its connections, each with a progress handler as the statement timeout.
 
 use std::{
+    cmp::Ordering,
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
@@ -10,16 +11,37 @@ use std::{
     time::Duration,
 };
 
+use chrono::{NaiveDate, NaiveTime};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 use tokio::sync::Semaphore;
 
 use super::super::{CONNECTIONS, Deadline, slot};
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    export::fit::{Moment, date_and_time},
+};
 
 /// Instructions of SQLite's machine between two looks at the clock: well below a millisecond.
 const INSTRUCTIONS: i32 = 10_000;
 /// How long to wait for a writer.
 const BUSY: Duration = Duration::from_secs(10);
+
+/// The collation of moments. SQLite keeps them as text in whatever form somebody wrote, and compares
+/// bytes: `2024-07-01 08:00:00` comes before `2024-07-01T00:00:00`. With this one they are compared as
+/// the moments that they are; without an offset they are UTC's, as SQLite's own are.
+pub(super) const MOMENTS: &str = "bgfiles_moments";
+
+fn compare_moments(a: &str, b: &str) -> Ordering {
+    let moment = |text: &str| match date_and_time(text) {
+        Some(Moment::Utc(at)) => Some(at.naive_utc()),
+        Some(Moment::Wall(at)) => Some(at),
+        None => Some(NaiveDate::parse_from_str(text, "%Y-%m-%d").ok()?.and_time(NaiveTime::MIN)),
+    };
+    match (moment(a), moment(b)) {
+        (Some(a), Some(b)) => a.cmp(&b),
+        _ => a.cmp(b),
+    }
+}
 
 /// A SQLite file that exports read, and that nothing here can write.
 #[derive(Clone, Debug)]
@@ -97,6 +119,7 @@ impl Shared {
         conn.busy_timeout(BUSY)?;
         // Also holds what a statement might attach.
         conn.pragma_update(None, "query_only", true)?;
+        conn.create_collation(MOMENTS, compare_moments)?;
         Ok((identity, conn))
     }
 }

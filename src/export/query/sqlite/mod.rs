@@ -12,6 +12,7 @@ use rusqlite::{Connection, Statement};
 use serde_json::json;
 
 use self::decode::Read;
+use self::file::MOMENTS;
 pub use self::file::SqliteFile;
 use super::{check_names, column, fault};
 use crate::{
@@ -80,7 +81,7 @@ pub(super) async fn write(
     let write = move |conn: &Connection| {
         let mut statement = conn.prepare(&sql)?;
         let Plan { columns, reads } = Plan::make(&statement, &definition, &job.language)?;
-        let table = Table::new(out, &job, columns)?.with_max_rows(definition.max_rows);
+        let table = Table::declared(out, &job, columns, &definition)?;
         table.write(|rows| {
             let mut found = statement.query(rusqlite::params_from_iter(values))?;
             let mut text = String::new();
@@ -99,15 +100,17 @@ impl Plan {
         check_names(definition, found.iter().map(|c| c.name()))?;
         let mut plan = Plan { columns: Vec::new(), reads: Vec::new() };
         for one in found {
-            let settings = definition.columns.get(one.name()).and_then(|settings| settings.kind);
-            let read = match settings {
+            let settings = definition.columns.get(one.name());
+            let read = match settings.and_then(|settings| settings.kind) {
                 Some(kind) => Read::of_setting(kind),
                 // Empty for what is computed.
                 None => Read::of_declaration(one.decl_type().unwrap_or_default()),
             };
+            let column = column(definition, language, one.name(), read.kind());
             plan.columns.push(Column {
-                digits: one.decl_type().and_then(decode::digits),
-                ..column(definition, language, one.name(), read.kind())
+                likely: read.likely(),
+                digits: column.digits.or_else(|| one.decl_type().and_then(decode::digits)),
+                ..column
             });
             plan.reads.push(read);
         }
@@ -126,6 +129,9 @@ fn rewritten(definition: &Definition) -> Result<(String, Vec<&str>)> {
         match criterion {
             Some(one) if one.kind == Type::Decimal && !one.list => {
                 format!("CAST(?{n} AS NUMERIC)")
+            }
+            Some(one) if one.kind == Type::DateTime && !one.list => {
+                format!("(?{n} COLLATE {MOMENTS})")
             }
             _ => format!("?{n}"),
         }
@@ -148,10 +154,11 @@ fn bound(names: &[&str], given: &[Given]) -> Vec<rusqlite::types::Value> {
     names.iter().map(value).collect()
 }
 
-/// As sqlx writes such values to SQLite.
+/// A moment as SQLite's own functions write it, in UTC: what they take, and what a column that they
+/// filled compares with.
 fn text(value: &Typed) -> String {
     match value {
-        Typed::DateTime(at, _) => at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, false),
+        Typed::DateTime(at, _) => at.format("%Y-%m-%d %H:%M:%S%.f").to_string(),
         other => other.canonical(),
     }
 }
