@@ -137,7 +137,7 @@ pub fn main(registry: Registry) -> ExitCode {
     let code = match runtime.block_on(run(cli, registry)) {
         Ok(code) => code,
         Err(error) => {
-            complain(&error);
+            complain(&error.in_full());
             ExitCode::FAILURE
         }
     };

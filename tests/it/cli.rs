@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use crate::support::{Kind, TestApp, both, child::bgfiles, postgres};
 
-fn run(command: &mut Command) -> (i32, String, String) {
+pub fn run(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
 /// The binary over the app's database and folders.
-fn on(app: &TestApp) -> Command {
+pub fn on(app: &TestApp) -> Command {
     let mut command = bgfiles();
     let folder =
         |name: &str| url::Url::from_file_path(app.dir.path().join(name)).unwrap().to_string();
@@ -26,7 +26,7 @@ fn on(app: &TestApp) -> Command {
     command
 }
 
-fn define(app: &TestApp, name: &str, toml: &str) {
+pub fn define(app: &TestApp, name: &str, toml: &str) {
     let jobs = app.dir.path().join("jobs");
     std::fs::create_dir_all(&jobs).unwrap();
     std::fs::write(jobs.join(name), toml).unwrap();

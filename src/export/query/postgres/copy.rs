@@ -21,8 +21,8 @@ pub(super) async fn fetch(
     plan: Plan,
     table: impl FnOnce() -> Result<Table>,
 ) -> Result<()> {
-    let explain = session.explainer();
     let sql = format!("COPY (\n{query}\n) TO STDOUT (FORMAT binary)");
+    let explain = session.explainer(&sql);
     let mut messages = session.conn()?.copy_out_raw(&sql).await.map_err(&explain)?;
     let (mut text, mut has_begun) = (String::new(), false);
     let mut feeder = Feeder::new(table()?, move |message: Bytes, rows| {
@@ -33,7 +33,10 @@ pub(super) async fn fetch(
         }
         feed(&plan, bytes, &mut text, rows)
     });
-    while let Some(message) = messages.try_next().await.map_err(&explain)? {
+    // A message is a row.
+    let mut came = 0;
+    while let Some(message) = messages.try_next().await.map_err(|e| explain(e).after_rows(came))? {
+        came += 1;
         let bytes = message.len();
         feeder.push(message, bytes).await?;
     }
@@ -64,7 +67,7 @@ fn feed(plan: &Plan, mut bytes: &[u8], text: &mut String, rows: &mut Rows) -> Re
                 // -1 is NULL.
                 Err(_) => None,
             };
-            rows.cell(plan.cell(at, cell, text)?)?;
+            rows.cell(plan.cell(at, rows.done() + 1, cell, text)?)?;
         }
         rows.end()?;
     }

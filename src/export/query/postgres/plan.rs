@@ -100,16 +100,17 @@ impl Plan {
         oids.eq(self.shape.iter().map(|one| Some(one.oid)))
     }
 
-    /// The cell of a column, of its bytes.
+    /// The cell of a column, of its bytes, in a row that counts from 1.
     pub(super) fn cell<'a>(
         &self,
         at: usize,
+        row: u64,
         bytes: Option<&'a [u8]>,
         text: &'a mut String,
     ) -> Result<Cell<'a>> {
         let shape = &self.shape[at];
         shape.read.cell(bytes, text).map_err(|why| {
-            let message = format!("column {:?}: {why}", shape.name);
+            let message = format!("column {:?}, row {row}: {why}", shape.name);
             Error::permanent("unreadable_value", message)
         })
     }
