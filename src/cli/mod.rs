@@ -16,6 +16,7 @@ mod process;
 mod request;
 mod request_token;
 mod setup;
+mod target;
 mod token;
 mod tokens;
 mod users;
