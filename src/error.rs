@@ -1,6 +1,11 @@
 //! One error for the crate. `web/problem.rs` reads it as HTTP, the worker as "again or never".
 
+mod database;
+
 use std::borrow::Cow;
+
+pub use database::QueryFault;
+pub(crate) use database::{Said, Sent};
 
 use crate::ids::{FileType, RequestId};
 
@@ -128,13 +133,16 @@ pub enum Error {
     #[error("{0}")]
     Schema(String),
     /// The database.
-    #[error("database: {0}")]
+    #[error("database: {}", database::words(.0))]
     Database(#[from] sqlx::Error),
     /// A SQLite database that an export reads.
-    #[error("database: {0}")]
+    #[error("database: {}", database::words_of_sqlite(.0))]
     Sqlite(#[from] rusqlite::Error),
+    /// A declared query, by what its database says.
+    #[error("{0}")]
+    Query(Box<QueryFault>),
     /// A migration.
-    #[error("migration: {0}")]
+    #[error("migration: {}", database::words_of_migration(.0))]
     Migrate(#[from] sqlx::migrate::MigrateError),
     /// The object store.
     #[error("storage: {0}")]
@@ -228,7 +236,10 @@ impl Error {
             Error::OutputClosed => "output_closed",
             Error::Config(_) => "configuration",
             Error::Schema(_) => "schema",
-            Error::Database(_) | Error::Sqlite(_) | Error::Migrate(_) => "database",
+            Error::Query(fault) if !fault.may_pass => "query_failed",
+            Error::Database(_) | Error::Sqlite(_) | Error::Query(_) | Error::Migrate(_) => {
+                "database"
+            }
             Error::Storage(_) => "storage",
             Error::Mail { .. } => "mail",
             Error::Template(_) => "template",
@@ -241,10 +252,9 @@ impl Error {
     pub fn is_retryable(&self) -> bool {
         match self {
             Error::Temporary { .. } | Error::Io { .. } | Error::Internal(_) => true,
-            Error::Database(e) => !is_permanent_sql(e),
-            Error::Sqlite(e) => {
-                !e.sqlite_error().is_some_and(|e| is_permanent_sqlite(e.extended_code))
-            }
+            Error::Database(e) => database::may_pass(e),
+            Error::Sqlite(e) => database::may_pass_sqlite(e),
+            Error::Query(fault) => fault.may_pass,
             Error::Storage(e) => !matches!(
                 e,
                 object_store::Error::NotImplemented { .. }
@@ -271,15 +281,51 @@ impl Error {
 
     /// Whether what failed is below the request: the database, the store, a disk.
     pub fn is_infrastructure(&self) -> bool {
-        matches!(self, Error::Database(_) | Error::Sqlite(_) | Error::Storage(_) | Error::Io { .. })
+        match self {
+            Error::Database(_) | Error::Sqlite(_) | Error::Storage(_) | Error::Io { .. } => true,
+            Error::Query(fault) => fault.may_pass,
+            _ => false,
+        }
+    }
+
+    /// What a database said of a declared query, if that is what this is.
+    pub fn query_fault(&self) -> Option<&QueryFault> {
+        match self {
+            Error::Query(fault) => Some(fault),
+            _ => None,
+        }
+    }
+
+    /// What else a database said, for the log.
+    pub(crate) fn said(&self) -> Said<'_> {
+        self.query_fault().map(QueryFault::said).unwrap_or_default()
+    }
+
+    /// The error of a query that had given so many rows by then.
+    pub(crate) fn after_rows(mut self, rows: u64) -> Self {
+        if let Error::Query(fault) = &mut self {
+            fault.rows = rows;
+        }
+        self
+    }
+
+    /// For the operator: the error, and on further lines what else the database said of it.
+    pub fn in_full(&self) -> String {
+        let rest = self.query_fault().map(QueryFault::rest).unwrap_or_default();
+        format!("{self}{rest}")
     }
 
     /// What the requester may read of this error. Text of databases, disks and servers stays in
     /// the log: it can hold host names, paths and data.
     pub fn public_message(&self) -> String {
         match self {
+            Error::Query(fault) if fault.is_of_values => {
+                "the query cannot be answered for these criteria; change them or ask the operator"
+                    .into()
+            }
             Error::Database(_)
             | Error::Sqlite(_)
+            | Error::Query(_)
             | Error::Migrate(_)
             | Error::Storage(_)
             | Error::Mail { .. }
@@ -291,27 +337,6 @@ impl Error {
             other => other.to_string(),
         }
     }
-}
-
-/// SQLSTATE classes that say "this statement is wrong", not "try later": 0A not supported, 22 data,
-/// 23 constraint, 25 (read-only transaction), 42 syntax or access rule.
-fn is_permanent_sql(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Database(e) => match e.code() {
-            Some(code) if code.len() == 5 => {
-                ["0A", "22", "23", "25", "42"].iter().any(|class| code.starts_with(class))
-            }
-            Some(code) => code.parse().is_ok_and(is_permanent_sqlite),
-            None => false,
-        },
-        sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => true,
-        _ => false,
-    }
-}
-
-/// SQLite: primary result code 1 (SQL error), 8 (read-only), 19 (constraint).
-fn is_permanent_sqlite(extended_code: i32) -> bool {
-    matches!(extended_code & 0xff, 1 | 8 | 19)
 }
 
 impl Error {

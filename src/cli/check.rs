@@ -115,7 +115,9 @@ impl Report {
             let columns = match export.check().await {
                 Ok(columns) => columns.into_iter().map(|column| column.name).collect(),
                 Err(e) => {
-                    self.problems.push(format!("{name}: {e}"));
+                    let is_placed = matches!(e, Error::Query(_) | Error::Config(_));
+                    let name = if is_placed { String::new() } else { format!("{name}: ") };
+                    self.problems.push(format!("{name}{}", e.in_full()));
                     Vec::new()
                 }
             };

@@ -1,23 +1,30 @@
 //! `bgfiles export`
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio_util::sync::CancellationToken;
 
 use super::{
     output::{note, progress, progress_done},
     setup,
+    target::Target,
 };
 use crate::{
     clock::Clock,
     config::Flags,
     error::{Error, Result},
     file_request::NewFileRequest,
-    registry::{Job, Output, Registry},
+    registry::{Handler, Job, Output, Registry},
 };
 
 /// Runs a file type here and now: no queue, no storage, no mail. Writes to standard output, or to
-/// a file that appears whole or not at all.
+/// a file that appears whole or not at all. A file that was there keeps its mode, a symbolic link
+/// stays one; into a device or a FIFO it writes straight.
 #[derive(clap::Args)]
 #[command(
     after_help = "Examples:\n  bgfiles export flights --format csv --criteria origin=JFK > jfk.csv\n  bgfiles export flights --format xlsx -o flights.xlsx"
@@ -37,7 +44,7 @@ pub(super) struct Export {
     /// Time zone of times, e.g. `Europe/Amsterdam`
     #[arg(long)]
     timezone: Option<String>,
-    /// Write to this file
+    /// Write to this file; `-` is standard output
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -63,50 +70,46 @@ impl Export {
             stop.cancelled().await;
             cancelled.cancel();
         });
-        let (out, bytes) = Output::channel();
-        let write = async move { handler.write(&job, out).await };
-        let written = match &self.output {
-            None => both(write, bytes, tokio::io::stdout(), &rows).await,
-            Some(path) => {
-                let draft = draft_of(path);
-                let context = || setup::display(&draft);
-                let file = tokio::fs::File::create(&draft).await.map_err(Error::io(context()))?;
-                let written = both(write, bytes, file, &rows).await;
-                let moved = match written {
-                    Ok(()) => tokio::fs::rename(&draft, path).await.map_err(Error::io(context())),
-                    Err(e) => Err(e),
-                };
-                if moved.is_err() {
-                    // What is not whole must not stay.
-                    let _ = tokio::fs::remove_file(&draft).await;
-                }
-                moved
-            }
-        };
-        progress_done();
-        written?;
-        if let (Some(rows), Some(path)) = (rows.rows(), &self.output) {
+        make(handler, job, self.output.as_deref()).await?;
+        let file = self.output.filter(|path| *path != Path::new("-"));
+        if let (Some(rows), Some(path)) = (rows.rows(), file) {
             note(format_args!("{rows} rows written to {}", path.display()));
         }
         Ok(ExitCode::SUCCESS)
     }
 }
 
-fn draft_of(path: &std::path::Path) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{}.part", std::process::id()))
+/// Makes the file where `-o` says.
+async fn make(handler: Arc<dyn Handler>, job: Job, output: Option<&Path>) -> Result<()> {
+    let (cancelled, rows) = (job.cancelled.clone(), job.progress.clone());
+    let opened = tokio::select! {
+        opened = Target::open(output) => opened,
+        () = cancelled.cancelled() => Err(Error::Cancelled),
+    };
+    let mut target = opened?;
+    let (out, bytes) = Output::channel();
+    let write = async move { handler.write(&job, out).await };
+    let written = both(write, bytes, target.writer(), &rows, &cancelled).await;
+    progress_done();
+    written?;
+    target.finish()
 }
 
 /// Writes while the handler makes.
 async fn both(
     write: impl Future<Output = Result<()>>,
     mut bytes: tokio::sync::mpsc::Receiver<bytes::Bytes>,
-    mut to: impl AsyncWrite + Unpin,
+    to: &mut (dyn AsyncWrite + Send + Unpin),
     rows: &crate::registry::Progress,
+    cancelled: &CancellationToken,
 ) -> Result<()> {
     let pass_on = async move {
         while let Some(chunk) = bytes.recv().await {
-            to.write_all(&chunk).await.map_err(Error::io("writing the file"))?;
+            tokio::select! {
+                written = to.write_all(&chunk) => written.map_err(Error::io("writing the file"))?,
+                // Nobody may be reading.
+                () = cancelled.cancelled() => return Err(Error::Cancelled),
+            }
             progress(format_args!("{} rows", rows.done()));
         }
         to.flush().await.map_err(Error::io("writing the file"))

@@ -16,6 +16,7 @@ mod process;
 mod request;
 mod request_token;
 mod setup;
+mod target;
 mod token;
 mod tokens;
 mod users;
@@ -137,7 +138,7 @@ pub fn main(registry: Registry) -> ExitCode {
     let code = match runtime.block_on(run(cli, registry)) {
         Ok(code) => code,
         Err(error) => {
-            complain(&error);
+            complain(&error.in_full());
             ExitCode::FAILURE
         }
     };

@@ -77,20 +77,12 @@ impl DeclaredExport {
     /// columns it has. Nothing is executed.
     ///
     /// # Errors
+    /// [`Error::Query`] naming the file, and the line where the database tells it;
     /// [`Error::Config`] naming the file, and the column where it is about one;
     /// [`Error::Database`] when the database is not to be reached.
     pub async fn check(&self) -> Result<Vec<Column>> {
         let definition = &self.definition;
-        let described = self.source.describe(definition, "en").await;
-        let columns = described.map_err(|error| match error {
-            Error::Database(sqlx::Error::Database(why)) => {
-                Error::Config(format!("{}: query: {}", definition.path.display(), why.message()))
-            }
-            Error::Sqlite(rusqlite::Error::SqliteFailure(_, Some(why))) => {
-                Error::Config(format!("{}: query: {why}", definition.path.display()))
-            }
-            other => other,
-        })?;
+        let columns = self.source.describe(definition, "en").await?;
         for (name, settings) in &definition.columns {
             if !columns.iter().any(|column| column.name == *name) {
                 let known: Vec<&str> = columns.iter().map(|c| c.name.as_str()).collect();

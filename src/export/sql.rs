@@ -5,6 +5,8 @@
 //! parameters). Quoting differs little between the databases; where it does, PostgreSQL's rules
 //! are taken (comments nest, `E'…'` has backslashes).
 
+use std::borrow::Cow;
+
 /// One statement, taken apart at its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statement {
@@ -60,19 +62,46 @@ impl Statement {
     pub fn rewrite(&self, placeholder: impl Fn(&str, usize) -> String) -> (String, Vec<&str>) {
         let (mut sql, mut names) = (String::new(), Vec::new());
         for part in &self.parts {
-            match part {
-                Part::Text(text) => sql.push_str(text),
-                Part::Parameter { name, .. } => {
-                    let known = names.iter().position(|n| *n == name.as_str());
-                    let index = known.unwrap_or_else(|| {
-                        names.push(name.as_str());
-                        names.len() - 1
-                    });
-                    sql.push_str(&placeholder(name, index + 1));
-                }
-            }
+            sql.push_str(&part.rewrite(&mut names, &placeholder));
         }
         (sql, names)
+    }
+
+    /// Where that which stands at a byte of the rewritten statement stands in the text that was
+    /// parsed. What a parameter was rewritten to stands where the parameter does.
+    pub fn origin(&self, placeholder: impl Fn(&str, usize) -> String, rewritten: usize) -> usize {
+        let (mut names, mut left, mut at) = (Vec::new(), rewritten, 0);
+        for part in &self.parts {
+            let length = part.rewrite(&mut names, &placeholder).len();
+            at = match part {
+                Part::Text(_) if left < length => return at + left,
+                Part::Parameter { offset, .. } if left < length => return *offset,
+                Part::Text(text) => at + text.len(),
+                Part::Parameter { name, offset } => offset + 1 + name.len(),
+            };
+            left -= length;
+        }
+        at
+    }
+}
+
+impl Part {
+    /// What it becomes; `names` are those of the parameters so far.
+    fn rewrite<'p>(
+        &'p self,
+        names: &mut Vec<&'p str>,
+        placeholder: impl Fn(&str, usize) -> String,
+    ) -> Cow<'p, str> {
+        let name = match self {
+            Part::Text(text) => return text.into(),
+            Part::Parameter { name, .. } => name.as_str(),
+        };
+        let known = names.iter().position(|known| *known == name);
+        let index = known.unwrap_or_else(|| {
+            names.push(name);
+            names.len() - 1
+        });
+        placeholder(name, index + 1).into()
     }
 }
 

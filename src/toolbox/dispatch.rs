@@ -20,7 +20,7 @@ use super::{
     publisher::{Made, Notices},
 };
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, Said},
     failpoint,
     file_request::{
         FileRequest, Status,
@@ -392,13 +392,21 @@ impl Toolbox {
             true => max_attempts.max(INFRASTRUCTURE_ATTEMPTS),
             false => max_attempts,
         };
-        if error.is_retryable() && row.attempts < budget {
-            let run_at = now + backoff(row.attempts);
-            tracing::warn!(request = %row.id, attempt = row.attempts, %error, again_at = %run_at, "attempt failed");
+        let (file_type, attempt) = (&row.file_type, row.attempts);
+        let Said { state, detail, hint, context } = error.said();
+        if error.is_retryable() && attempt < budget {
+            let run_at = now + backoff(attempt);
+            tracing::warn!(
+                request = %row.id, %file_type, attempt, %error, state, detail, hint, context,
+                again_at = %run_at, "attempt failed"
+            );
             let again = store::Ending { error: told, run_at, ..ending(Status::Pending, now) };
             return self.end(row, &again).await;
         }
-        tracing::error!(request = %row.id, attempt = row.attempts, %error, "failed for good");
+        tracing::error!(
+            request = %row.id, %file_type, attempt, %error, state, detail, hint, context,
+            "failed for good"
+        );
         self.end(row, &store::Ending { error: told, ..ending(Status::Failed, now) }).await
     }
 

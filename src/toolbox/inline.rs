@@ -8,8 +8,9 @@ use tokio::{sync::mpsc, task::JoinHandle};
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, Said},
     file_request::filename,
+    ids::FileType,
     registry::{Handler, Job, Output},
 };
 
@@ -19,6 +20,7 @@ pub struct Inline {
     pub content_type: String,
     /// `Content-Disposition`.
     pub disposition: String,
+    file_type: FileType,
     first: Option<Bytes>,
     work: Work,
 }
@@ -54,7 +56,7 @@ impl Inline {
         };
         let content_type = handler.content_type(&job);
         let disposition = filename::content_disposition(&name, handler.content_as_attachment());
-        let timeout = handler.timeout();
+        let (timeout, file_type) = (handler.timeout(), job.request.file_type.clone());
         let (out, bytes) = Output::channel();
         let write = async move {
             match tokio::time::timeout(timeout, handler.write(&job, out)).await {
@@ -67,21 +69,34 @@ impl Inline {
         if first.is_none() {
             work.finish().await?;
         }
-        Ok(Inline { content_type, disposition, first, work })
+        Ok(Inline { content_type, disposition, file_type, first, work })
     }
 
     /// The bytes. An error in the middle ends the stream with it, so that the response breaks
     /// visibly instead of ending short.
     pub fn into_stream(self) -> BoxStream<'static, Result<Bytes>> {
         let Some(first) = self.first else { return futures::stream::empty().boxed() };
-        let rest = futures::stream::try_unfold(self.work, |mut work| async move {
-            match work.bytes.recv().await {
-                Some(chunk) => Ok(Some((chunk, work))),
-                None => work.finish().await.map(|()| None),
+        let file_type = self.file_type;
+        let rest = futures::stream::try_unfold(self.work, move |mut work| {
+            let file_type = file_type.clone();
+            async move {
+                match work.bytes.recv().await {
+                    Some(chunk) => Ok(Some((chunk, work))),
+                    None => {
+                        let finished = work.finish().await;
+                        finished.inspect_err(|error| broke_off(&file_type, error)).map(|()| None)
+                    }
+                }
             }
         });
         futures::stream::once(async { Ok(first) }).chain(rest).boxed()
     }
+}
+
+/// Nobody else says why an answer has no end.
+fn broke_off(file_type: &FileType, error: &Error) {
+    let Said { state, detail, hint, context } = error.said();
+    tracing::error!(%file_type, %error, state, detail, hint, context, "an answer broke off");
 }
 
 impl Work {

@@ -17,7 +17,7 @@ use super::{
     view::{Site, View},
 };
 use crate::{
-    error::{Error, FieldError},
+    error::{Error, FieldError, Said},
     toolbox::Toolbox,
 };
 
@@ -115,6 +115,19 @@ impl From<Error> for Problem {
             Error::Permanent { .. } => new(S::UNPROCESSABLE_ENTITY, "The file cannot be made"),
             Error::Temporary { .. } => new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
                 .advise("Try again in a little while."),
+            Error::Query(ref fault) => {
+                let Said { state, detail, hint, context } = error.said();
+                tracing::error!(%error, state, detail, hint, context, "a query failed");
+                if fault.is_of_values {
+                    new(S::UNPROCESSABLE_ENTITY, "The file cannot be made")
+                } else if fault.may_pass {
+                    new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
+                        .advise("Try again in a little while.")
+                } else {
+                    new(S::INTERNAL_SERVER_ERROR, "Something went wrong on our side")
+                        .advise("Tell whoever runs this service.")
+                }
+            }
             Error::Database(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_)) => {
                 tracing::error!(%error, "the database does not answer");
                 new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")

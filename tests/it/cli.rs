@@ -7,14 +7,14 @@ use serde_json::Value;
 
 use crate::support::{Kind, TestApp, both, child::bgfiles, postgres};
 
-fn run(command: &mut Command) -> (i32, String, String) {
+pub fn run(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (status.code().unwrap_or(-1), text(stdout), text(stderr))
 }
 
 /// The binary over the app's database and folders.
-fn on(app: &TestApp) -> Command {
+pub fn on(app: &TestApp) -> Command {
     let mut command = bgfiles();
     let folder =
         |name: &str| url::Url::from_file_path(app.dir.path().join(name)).unwrap().to_string();
@@ -26,7 +26,7 @@ fn on(app: &TestApp) -> Command {
     command
 }
 
-fn define(app: &TestApp, name: &str, toml: &str) {
+pub fn define(app: &TestApp, name: &str, toml: &str) {
     let jobs = app.dir.path().join("jobs");
     std::fs::create_dir_all(&jobs).unwrap();
     std::fs::write(jobs.join(name), toml).unwrap();
@@ -289,6 +289,104 @@ both! {
         let (code, _, err) = run(on(&app).args(["export", "nothing"]));
         assert!(code == 1 && err.contains("nothing"), "{err}");
     }
+}
+
+/// Rows of which the last cannot be made.
+fn breaking(kind: Kind) -> String {
+    let query = match kind {
+        Kind::Postgres => "SELECT n, 1 / (n - 90000) AS x FROM generate_series(1, 90000) AS n",
+        Kind::Sqlite => {
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 90000)\n\
+            SELECT n, abs(-9223372036854775807 - (n - 89999)) AS x FROM c"
+        }
+    };
+    format!("formats = [\"csv\"]\nquery = \"\"\"\n{query}\"\"\"\n")
+}
+
+both! {
+    async fn export_keeps_what_a_target_is(app) {
+        use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+        define(&app, "numbers.toml", NUMBERS);
+        define(&app, "breaking.toml", &breaking(app.kind));
+        let out = app.dir.path().join("out");
+        std::fs::create_dir(&out).unwrap();
+        let export = |name: &str, target: &std::path::Path| {
+            let mut command = on(&app);
+            command.current_dir(&out).args(["export", name, "-o"]).arg(target);
+            command.args((name == "numbers").then_some(["--criteria", "want=1"]).into_iter().flatten());
+            command
+        };
+        const ROWS: &str = "one,text\r\n1,x\r\n";
+        let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+        // A file keeps its mode, and what it has until the new one is whole.
+        std::fs::write(out.join("kept.csv"), "old").unwrap();
+        std::fs::set_permissions(out.join("kept.csv"), PermissionsExt::from_mode(0o640)).unwrap();
+        symlink("kept.csv", out.join("link.csv")).unwrap();
+        for name in ["kept.csv", "link.csv", "new.csv"] {
+            let (code, _, err) = run(&mut export("breaking", name.as_ref()));
+            assert!(code == 1 && err.contains("after row 89999"), "{err}");
+        }
+        assert_eq!((read("kept.csv").as_str(), out.join("new.csv").exists()), ("old", false));
+        let (code, _, err) = run(&mut export("numbers", "link.csv".as_ref()));
+        assert_eq!((code, read("kept.csv").as_str()), (0, ROWS), "{err}");
+        let kept = std::fs::symlink_metadata(out.join("kept.csv")).unwrap();
+        assert!(kept.is_file() && kept.permissions().mode() & 0o7777 == 0o640);
+        assert!(std::fs::symlink_metadata(out.join("link.csv")).unwrap().is_symlink());
+        // A link to nothing yet, from another folder.
+        std::fs::create_dir(out.join("deep")).unwrap();
+        symlink("../later.csv", out.join("deep/link.csv")).unwrap();
+        assert_eq!(run(&mut export("numbers", "deep/link.csv".as_ref())).0, 0);
+        assert_eq!(read("later.csv"), ROWS);
+        // Standard output, and what it is by another name.
+        for name in ["-", "/dev/stdout"] {
+            let (code, bytes, err) = run(&mut export("numbers", name.as_ref()));
+            assert_eq!((code, bytes.as_str()), (0, ROWS), "{err}");
+        }
+        let file = std::fs::File::create(out.join("redirected.csv")).unwrap();
+        let mut into_file = export("numbers", "/dev/stdout".as_ref());
+        assert!(into_file.stdout(file).status().unwrap().success());
+        assert_eq!(read("redirected.csv"), ROWS);
+        // A FIFO is written to, and stays one.
+        let made = |program: &str, args: &[&str]| {
+            Command::new(program).args(args).current_dir(&out).status().is_ok_and(|s| s.success())
+        };
+        assert!(made("mkfifo", &["pipe"]));
+        let reader = { let pipe = out.join("pipe"); std::thread::spawn(move || std::fs::read_to_string(pipe)) };
+        assert_eq!(run(&mut export("numbers", "pipe".as_ref())).0, 0);
+        assert_eq!(reader.join().unwrap().unwrap(), ROWS);
+        // A device of our own, where we may make one.
+        if made("mknod", &["null", "c", "1", "3"]) && std::fs::write(out.join("null"), "").is_ok() {
+            assert_eq!(run(&mut export("numbers", "null".as_ref())).0, 0);
+            assert!(std::fs::metadata(out.join("null")).unwrap().file_type().is_char_device());
+            std::fs::remove_file(out.join("null")).unwrap();
+        }
+        // What cannot be written to says so.
+        let _socket = std::os::unix::net::UnixListener::bind(out.join("socket")).unwrap();
+        symlink("loop", out.join("loop")).unwrap();
+        for (name, word) in [("socket", "socket"), ("deep", "folder"), ("loop", "symbolic link"), ("no/where", "no/where")] {
+            let (code, _, err) = run(&mut export("numbers", name.as_ref()));
+            assert!(code == 1 && err.contains(word), "{name}: {err}");
+        }
+        let mut names: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        let expected = ["deep", "kept.csv", "later.csv", "link.csv", "loop", "pipe", "redirected.csv", "socket"];
+        assert_eq!(names, expected, "no draft is left, and no file called -");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_ends_while_nobody_reads_its_fifo() {
+    let app = TestApp::new(Kind::Sqlite).await;
+    define(&app, "numbers.toml", NUMBERS);
+    let pipe = app.dir.path().join("pipe");
+    assert!(Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let mut command = on(&app);
+    command.args(["export", "numbers", "--criteria", "want=1", "-o"]).arg(&pipe);
+    let mut process = crate::support::child::Process(command.spawn().unwrap());
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert!(process.running(), "it waits for a reader");
+    process.signal("TERM");
+    assert_eq!(process.wait(10), Some(1));
 }
 
 both! {

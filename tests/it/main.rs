@@ -32,6 +32,7 @@ mod mailing;
 mod matrix;
 mod openapi;
 mod pages;
+mod query_faults;
 mod queueing;
 mod request_tokens;
 mod storing;

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use toml::Spanned;
 
-use super::{ColumnSettings, Definition, Template, raw};
+use super::{
+    ColumnSettings, Definition, Template, raw,
+    written::{Written, line_of},
+};
 use crate::{
     export::{
         criteria::{Criterion, Declared},
@@ -50,7 +53,8 @@ impl Sources<'_> {
         {
             faults.push(self.fault(given.span().start, "max_attempts must be at least 1"));
         }
-        let (Some(query), Some(filename), true) = (query, filename, faults.is_empty()) else {
+        let (Some((query, written)), Some(filename), true) = (query, filename, faults.is_empty())
+        else {
             return Err(faults);
         };
         Ok(Definition {
@@ -71,6 +75,7 @@ impl Sources<'_> {
             timeout: raw.timeout.map_or(TIMEOUT, |length| length.0),
             max_attempts,
             query,
+            written,
             criteria: Declared(criteria.into_iter().map(|(_, one)| one).collect()),
         })
     }
@@ -138,10 +143,12 @@ impl Sources<'_> {
         raw: &raw::File,
         criteria: &[(usize, Criterion)],
         faults: &mut Faults,
-    ) -> Option<Statement> {
-        let text = match (&raw.query, &self.sql) {
-            (Some(query), None) => query.get_ref(),
-            (None, Some(sql)) => sql,
+    ) -> Option<(Statement, Written)> {
+        let (text, written) = match (&raw.query, &self.sql) {
+            (Some(query), None) => {
+                (query.get_ref(), Written::in_toml(self.path, self.toml, query.span()))
+            }
+            (None, Some(sql)) => (sql, Written::in_sql(self.sql_path, sql)),
             (Some(query), Some(_)) => {
                 let sql = self.sql_path.display();
                 let message = format!("there is a query here and one in {sql}; remove one");
@@ -155,12 +162,12 @@ impl Sources<'_> {
             }
         };
         let statement = Statement::parse(text)
-            .map_err(|fault| faults.push(self.sql_fault(raw, text, fault.offset, &fault.message)))
+            .map_err(|fault| faults.push(written.fault(fault.offset, &fault.message)))
             .ok()?;
         for (name, offset) in statement.parameters() {
             if !criteria.iter().any(|(_, known)| known.name == name) {
                 let message = format!("parameter :{name} is not declared; add [criteria.{name}]");
-                faults.push(self.sql_fault(raw, text, offset, &message));
+                faults.push(written.fault(offset, message));
             }
         }
         for (at, criterion) in criteria {
@@ -169,23 +176,7 @@ impl Sources<'_> {
                 faults.push(self.fault(*at, format!("the query does not use :{name}")));
             }
         }
-        Some(statement)
-    }
-
-    /// A fault at an offset of the SQL, wherever that is written.
-    fn sql_fault(&self, raw: &raw::File, sql: &str, offset: usize, message: &str) -> String {
-        let message = on_one_line(message);
-        let Some(query) = &raw.query else {
-            return format!("{}:{}: {message}", self.sql_path.display(), line_of(sql, offset));
-        };
-        let start = query.span().start;
-        let written = self.toml.get(start..).unwrap_or_default();
-        // TOML drops a line break right after the opening quotes.
-        let dropped = ["\"\"\"\n", "'''\n", "\"\"\"\r\n", "'''\r\n"];
-        let first =
-            line_of(self.toml, start) + usize::from(dropped.iter().any(|q| written.starts_with(q)));
-        let line = first + line_of(sql, offset) - 1;
-        format!("{}:{line}: query: {message}", self.path.display())
+        Some((statement, written))
     }
 
     /// How columns look.
@@ -207,12 +198,6 @@ impl Sources<'_> {
 }
 
 /// A name in a message may have line breaks, and a fault has one line.
-fn on_one_line(message: impl std::fmt::Display) -> String {
+pub(super) fn on_one_line(message: impl std::fmt::Display) -> String {
     message.to_string().replace(|c: char| c.is_control(), " ")
-}
-
-/// Counts from 1.
-fn line_of(text: &str, offset: usize) -> usize {
-    let before = text.as_bytes().get(..offset).unwrap_or(text.as_bytes());
-    1 + before.iter().filter(|b| **b == b'\n').count()
 }

@@ -11,6 +11,7 @@ mod raw;
 mod template;
 #[cfg(test)]
 mod tests;
+mod written;
 
 use std::{
     collections::BTreeMap,
@@ -23,6 +24,7 @@ use serde::Deserialize;
 
 pub(crate) use duration::Short;
 pub use template::Template;
+pub(super) use written::Written;
 
 use super::{criteria::Declared, format::Format, localized::Localized, sql::Statement};
 use crate::{
@@ -69,6 +71,8 @@ pub struct Definition {
     pub max_attempts: i32,
     /// What to read.
     pub query: Statement,
+    /// Where that is written.
+    pub(super) written: Written,
     /// What callers may ask for.
     pub criteria: Declared,
     /// How columns look, by name.

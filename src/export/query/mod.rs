@@ -5,6 +5,7 @@
 //! ends what takes too long. Criteria reach both as bound parameters, never as SQL. The SQL itself
 //! is the operator's, from `jobs/`; this is the one place where it is asserted to be safe.
 
+mod explain;
 mod postgres;
 mod sqlite;
 

@@ -62,6 +62,17 @@ pub async fn create_empty() -> (String, String) {
     (name, url)
 }
 
+/// An empty database of that encoding, with no locale that would not go with it.
+pub async fn create_encoded(encoding: &str) -> (String, String) {
+    let name = format!("bgfiles_test_{}", uuid::Uuid::new_v4().simple());
+    let sql = format!(
+        "CREATE DATABASE {name} TEMPLATE template0 ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
+    );
+    run(&mut admin().await, &sql).await;
+    let url = url_of(&name);
+    (name, url)
+}
+
 /// Removes it, whoever is still connected.
 pub fn drop_database(name: String) {
     let remove = std::thread::spawn(move || {

@@ -24,8 +24,8 @@ pub(super) async fn fetch(
     plan: Plan,
     table: impl FnOnce() -> Result<Table>,
 ) -> Result<()> {
-    let explain = session.explainer();
     let sql = format!("COPY (\n{query}\n) TO STDOUT (FORMAT binary)");
+    let explain = session.explainer(&sql);
     let mut messages = session.conn()?.copy_out_raw(&sql).await.map_err(&explain)?;
     let (mut text, mut has_begun) = (Scratch::default(), false);
     let mut feeder = Feeder::new(table()?, move |message: Bytes, rows| {
@@ -36,7 +36,10 @@ pub(super) async fn fetch(
         }
         feed(&plan, bytes, &mut text, rows)
     });
-    while let Some(message) = messages.try_next().await.map_err(&explain)? {
+    // A message is a row.
+    let mut came = 0;
+    while let Some(message) = messages.try_next().await.map_err(|e| explain(e).after_rows(came))? {
+        came += 1;
         let bytes = message.len();
         feeder.push(message, bytes).await?;
     }

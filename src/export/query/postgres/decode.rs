@@ -46,7 +46,10 @@ impl Read {
         text: &'a mut String,
     ) -> Result<Cell<'a>, String> {
         let Some(bytes) = bytes else { return Ok(Cell::Null) };
-        self.parse(bytes, text).ok_or_else(|| format!("these bytes are no {self:?}"))
+        self.parse(bytes, text).ok_or_else(|| match self {
+            Read::Text | Read::Json | Read::Jsonb => not_utf8(bytes),
+            _ => format!("these bytes are no {self:?}"),
+        })
     }
 
     fn parse<'a>(self, bytes: &'a [u8], text: &'a mut String) -> Option<Cell<'a>> {
@@ -82,6 +85,13 @@ fn interval(bytes: &[u8]) -> Option<Interval> {
         days: i32::from_be_bytes(*days),
         micros: i64::from_be_bytes(*micros),
     })
+}
+
+/// Databases in SQL_ASCII hold whatever somebody put there.
+fn not_utf8(bytes: &[u8]) -> String {
+    let good = std::str::from_utf8(bytes).map_or_else(|e| e.valid_up_to(), str::len);
+    let byte = bytes.get(good).copied().unwrap_or_default();
+    format!("the text is not UTF-8: byte 0x{byte:02x} at place {}", good + 1)
 }
 
 /// The double that is written with the same digits: 0.1, not 0.10000000149011612.

@@ -22,6 +22,7 @@ use sqlx::{AssertSqlSafe, Postgres, Row, postgres::PgArguments, query::Query};
 
 pub use self::source::PostgresSource;
 use self::{plan::Plan, session::Session};
+use super::explain::locate;
 use crate::{
     error::{Error, Result},
     export::{
@@ -34,6 +35,8 @@ use crate::{
     registry::{Job, Output},
 };
 
+/// A parameter that has no value.
+const NULL: &str = "NULL";
 /// What it may take to describe a query.
 const DESCRIBE: Duration = Duration::from_secs(30);
 
@@ -43,10 +46,13 @@ pub(super) async fn describe(
     language: &str,
 ) -> Result<Vec<Column>> {
     let query = without_values(definition);
-    let made = Plan::make(source, DESCRIBE, definition, &query, language, Tz::UTC);
-    let (session, plan) = made.await?;
-    session.end().await?;
-    Ok(plan.columns)
+    let described = async {
+        let made = Plan::make(source, DESCRIBE, definition, &query, language, Tz::UTC);
+        let (session, plan) = made.await?;
+        session.end().await?;
+        Ok(plan.columns)
+    };
+    described.await.map_err(|error| located(definition, error))
 }
 
 pub(super) async fn count(
@@ -57,16 +63,30 @@ pub(super) async fn count(
     zone: Tz,
     timeout: Duration,
 ) -> Result<i64> {
-    let mut session = Session::begin(source, timeout, zone).await?;
-    let (inner, names) = rewritten(definition, |n| format!("${n}"));
+    let (inner, names) = with_values(definition);
     let sql = format!("SELECT count(*) FROM (SELECT 1 FROM (\n{inner}\n) AS q LIMIT {most}) AS c");
-    let row = bound(sql, &names, given).fetch_one(session.conn()?).await;
-    let count = row.and_then(|row| row.try_get(0)).map_err(|e| session.explain(e))?;
-    session.end().await?;
-    Ok(count)
+    let counted = async {
+        let mut session = Session::begin(source, timeout, zone).await?;
+        let row = bound(sql.clone(), &names, given).fetch_one(session.conn()?).await;
+        let count = row.and_then(|row| row.try_get(0)).map_err(session.explainer(&sql))?;
+        session.end().await?;
+        Ok(count)
+    };
+    counted.await.map_err(|error| located(definition, error))
 }
 
 pub(super) async fn write(
+    source: &PostgresSource,
+    definition: &Definition,
+    given: &[Given],
+    job: &Job,
+    out: Output,
+) -> Result<()> {
+    let made = make(source, definition, given, job, out).await;
+    made.map_err(|error| located(definition, error))
+}
+
+async fn make(
     source: &PostgresSource,
     definition: &Definition,
     given: &[Given],
@@ -91,13 +111,15 @@ pub(super) async fn write(
         };
         let done = if has_values {
             // Bound, so that PostgreSQL plans for these very values.
-            let (inner, names) = rewritten(definition, |n| format!("${n}"));
-            let bound = bound(plan.wrap(&inner), &names, given);
-            rows::fetch(session, bound, plan, table).await
+            let (inner, names) = with_values(definition);
+            let sql = plan.wrap(&inner);
+            let bound = bound(sql.clone(), &names, given);
+            rows::fetch(session, &sql, bound, plan, table).await
         } else if is_remembered {
             // It comes again and again: it stays prepared, and PostgreSQL tells when it has changed.
-            let prepared = sqlx::query(AssertSqlSafe(plan.wrap(&query)));
-            rows::fetch(session, prepared, plan, table).await
+            let sql = plan.wrap(&query);
+            let prepared = sqlx::query(AssertSqlSafe(sql.clone()));
+            rows::fetch(session, &sql, prepared, plan, table).await
         } else {
             // COPY takes no values, and costs less by the row.
             let wrapped = plan.wrap(&query);
@@ -105,7 +127,7 @@ pub(super) async fn write(
         };
         return match done {
             // Nothing was written, and the columns may not be what they were.
-            Err(Error::Database(_)) if is_remembered && out.is_some() => {
+            Err(Error::Database(_) | Error::Query(_)) if is_remembered && out.is_some() => {
                 source.forget(&query);
                 continue;
             }
@@ -118,22 +140,36 @@ pub(super) async fn write(
     }
 }
 
-fn without_values(definition: &Definition) -> String {
-    rewritten(definition, |_| "NULL".to_owned()).0
+/// An error with its place in the definition, whose query was sent with its values beside it or
+/// without any.
+fn located(definition: &Definition, error: Error) -> Error {
+    let numbered = |name: &str, n: usize| placeholder(definition, name, &numbered(n));
+    let empty = |name: &str, _: usize| placeholder(definition, name, NULL);
+    locate(definition, error, &[&numbered, &empty])
 }
 
-/// The definition's query with `value(n)` for each parameter, cast to its type. Every value is sent
-/// as text, so that what PostgreSQL infers of a parameter never depends on what happens to be
-/// given.
-fn rewritten(definition: &Definition, value: impl Fn(usize) -> String) -> (String, Vec<&str>) {
-    definition.query.rewrite(|name, n| {
-        let criterion = definition.criteria.0.iter().find(|one| one.name == name);
-        let (kind, value) = (criterion.map_or("text", |one| type_name(one.kind)), value(n));
-        match criterion {
-            Some(one) if one.list => format!("CAST({value}::text[] AS {kind}[])"),
-            _ => format!("CAST({value}::text AS {kind})"),
-        }
-    })
+fn without_values(definition: &Definition) -> String {
+    definition.query.rewrite(|name, _| placeholder(definition, name, NULL)).0
+}
+
+/// The definition's query, and the names of its values in their order.
+fn with_values(definition: &Definition) -> (String, Vec<&str>) {
+    definition.query.rewrite(|name, n| placeholder(definition, name, &numbered(n)))
+}
+
+fn numbered(n: usize) -> String {
+    format!("${n}")
+}
+
+/// A parameter of the query as `value`, cast to its type. Every value is sent as text, so that what
+/// PostgreSQL infers of a parameter never depends on what happens to be given.
+fn placeholder(definition: &Definition, name: &str, value: &str) -> String {
+    let criterion = definition.criteria.0.iter().find(|one| one.name == name);
+    let kind = criterion.map_or("text", |one| type_name(one.kind));
+    match criterion {
+        Some(one) if one.list => format!("CAST({value}::text[] AS {kind}[])"),
+        _ => format!("CAST({value}::text AS {kind})"),
+    }
 }
 
 fn type_name(kind: Type) -> &'static str {

@@ -16,13 +16,15 @@ use crate::{
     export::table::{Feeder, Rows, Table},
 };
 
+/// Fetches by `query`, whose text is `sql`.
 pub(super) async fn fetch(
     mut session: Session,
+    sql: &str,
     query: Query<'_, Postgres, PgArguments>,
     plan: Plan,
     table: impl FnOnce() -> Result<Table>,
 ) -> Result<()> {
-    let explain = session.explainer();
+    let explain = session.explainer(sql);
     let mut rows = query.fetch(session.conn()?);
     let mut next = rows.try_next().await.map_err(&explain)?;
     if next.as_ref().is_some_and(|row| !plan.fits(row)) {
@@ -32,10 +34,12 @@ pub(super) async fn fetch(
     let mut text = Scratch::default();
     let mut feeder =
         Feeder::new(table()?, move |row: PgRow, rows| feed(&plan, &row, &mut text, rows));
+    let mut came = 0;
     while let Some(row) = next {
+        came += 1;
         let bytes = weight(&row);
         feeder.push(row, bytes).await?;
-        next = rows.try_next().await.map_err(&explain)?;
+        next = rows.try_next().await.map_err(|e| explain(e).after_rows(came))?;
     }
     drop(rows);
     session.end().await?;

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use chrono_tz::Tz;
 use futures::TryStreamExt;
-use sqlx::{AssertSqlSafe, PgConnection, Row, postgres::PgRow};
+use sqlx::{
+    AssertSqlSafe, PgConnection, Row,
+    postgres::{PgDatabaseError, PgRow},
+};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     super::Deadline,
     source::{Kept, PostgresSource},
 };
-use crate::error::{Error, Result};
+use crate::error::{Error, QueryFault, Result};
 
 /// How long to try to stop a query that nobody waits for any more.
 const CANCEL: Duration = Duration::from_secs(5);
@@ -34,6 +37,9 @@ const PINNED: [(&str, &str); 9] = [
     ("xmloption", "content"),
     ("synchronize_seqscans", "off"),
 ];
+/// What sqlx says of an error whose words it cannot read: those of a SQL_ASCII database may hold
+/// data in any encoding.
+const UNREADABLE: &str = "non-UTF-8 string for its error message";
 
 /// The transaction. Unless it is ended, its connection does not go back to the pool (which would
 /// have to read all remaining rows first): the query is stopped and the connection closed.
@@ -67,18 +73,22 @@ impl Session {
         let before = if std::mem::take(&mut kept.in_transaction) { "COMMIT; " } else { "" };
         let (lent, deadline) = (Some((kept, slot)), Deadline::new(timeout));
         let mut session = Session { lent, source: source.clone(), pid: None, deadline };
+        // A SQL_ASCII database would refuse what is not UTF-8 without a word of where it is: we look
+        // ourselves.
         let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
         let pinned = PINNED.map(|(name, value)| format!(", set_config('{name}', '{value}', true)"));
         let sql = format!(
             "{before}BEGIN TRANSACTION READ ONLY; \
              SELECT pg_backend_pid(), set_config('statement_timeout', '{milliseconds}', true), \
-             set_config('TimeZone', '{zone}', true){};\
+             set_config('TimeZone', '{zone}', true), \
+             set_config('client_encoding', CASE current_setting('server_encoding') \
+             WHEN 'SQL_ASCII' THEN 'SQL_ASCII' ELSE 'UTF8' END, true){};\
              \n{first}",
             pinned.concat()
         );
         // Of ours only a number and a name that chrono_tz knows were put in. Answers are text.
-        let explain = session.explainer();
-        let mut rows = sqlx::raw_sql(AssertSqlSafe(sql)).fetch(session.conn()?);
+        let explain = session.explainer(&sql);
+        let mut rows = sqlx::raw_sql(AssertSqlSafe(sql.clone())).fetch(session.conn()?);
         let nothing = || Error::Internal("a session did not begin".into());
         let begun = rows.try_next().await.map_err(|error| not_begun(zone, error, &explain))?;
         let begun = begun.ok_or_else(nothing)?;
@@ -105,7 +115,8 @@ impl Session {
     pub(super) async fn end(mut self) -> Result<()> {
         let in_transaction = self.source.is_busy();
         if !in_transaction {
-            sqlx::query("COMMIT").execute(self.conn()?).await?;
+            let done = sqlx::query("COMMIT").execute(self.conn()?).await;
+            done.map_err(|e| self.explain(e))?;
         }
         if let Some((Kept { conn, .. }, _slot)) = self.lent.take() {
             self.source.give_back(Kept { conn, in_transaction });
@@ -113,19 +124,26 @@ impl Session {
         Ok(())
     }
 
+    /// What an error means of a statement that has nothing of the definition's query.
     pub(super) fn explain(&self, error: sqlx::Error) -> Error {
-        self.explainer()(error)
+        self.explainer("")(error)
     }
 
-    /// What an error of the database means, for when the session is lent out.
-    pub(super) fn explainer(&self) -> impl Fn(sqlx::Error) -> Error + use<> {
+    /// What an error of the database means, in an answer to `sql`; for when the session is lent
+    /// out.
+    pub(super) fn explainer<'s>(&self, sql: &'s str) -> impl Fn(sqlx::Error) -> Error + use<'s> {
         let deadline = self.deadline;
         move |error| {
-            let code = error.as_database_error().and_then(|e| e.code());
-            if code.as_deref() == Some(QUERY_CANCELED) {
-                deadline.explain_interruption()
-            } else {
-                error.into()
+            if let sqlx::Error::Protocol(why) = &error
+                && why.contains(UNREADABLE)
+            {
+                return Error::Query(Box::new(QueryFault::unreadable()));
+            }
+            let found = error.as_database_error().and_then(|e| e.try_downcast_ref());
+            let Some::<&PgDatabaseError>(found) = found else { return error.into() };
+            match found.code() {
+                QUERY_CANCELED => deadline.explain_interruption(),
+                _ => Error::Query(Box::new(QueryFault::postgres(found, sql))),
             }
         }
     }

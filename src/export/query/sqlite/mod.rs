@@ -14,9 +14,9 @@ use serde_json::json;
 use self::decode::Read;
 use self::file::MOMENTS;
 pub use self::file::SqliteFile;
-use super::{check_names, column, fault};
+use super::{check_names, column, explain::locate, fault};
 use crate::{
-    error::{Error, Result},
+    error::{Error, QueryFault, Result},
     export::{
         criteria::{Given, Type, Typed},
         definition::Definition,
@@ -43,9 +43,10 @@ pub(super) async fn describe(
     let (sql, _) = rewritten(definition)?;
     let (definition, language) = (definition.clone(), language.to_owned());
     file.run(DESCRIBE, move |conn| {
-        let plan = Plan::make(&conn.prepare(&sql)?, &definition, &language)?;
+        let refused = |error| explain(&definition, error, Phase::Preparing);
+        let plan = Plan::make(&conn.prepare(&sql).map_err(refused)?, &definition, &language)?;
         // What changes data is a syntax error there.
-        conn.prepare(&format!("SELECT * FROM (\n{sql}\n)"))?;
+        conn.prepare(&format!("SELECT * FROM (\n{sql}\n)")).map_err(refused)?;
         Ok(plan.columns)
     })
     .await
@@ -60,9 +61,12 @@ pub(super) async fn count(
 ) -> Result<i64> {
     let (inner, names) = rewritten(definition)?;
     let sql = format!("SELECT count(*) FROM (SELECT 1 FROM (\n{inner}\n) LIMIT {most})");
-    let values = bound(&names, given);
+    let (values, definition) = (bound(&names, given), definition.clone());
     file.run(timeout, move |conn| {
-        Ok(conn.query_row(&sql, rusqlite::params_from_iter(values), |row| row.get(0))?)
+        let refused = |error| explain(&definition, error, Phase::Preparing);
+        let mut statement = conn.prepare(&sql).map_err(refused)?;
+        let count = statement.query_row(rusqlite::params_from_iter(values), |row| row.get(0));
+        count.map_err(|error| explain(&definition, error, Phase::Running))
     })
     .await
 }
@@ -79,13 +83,15 @@ pub(super) async fn write(
     let (job, timeout) = (job.clone(), definition.timeout);
     let definition = definition.clone();
     let write = move |conn: &Connection| {
-        let mut statement = conn.prepare(&sql)?;
+        let refused = |error| explain(&definition, error, Phase::Preparing);
+        let mut statement = conn.prepare(&sql).map_err(refused)?;
         let Plan { columns, reads } = Plan::make(&statement, &definition, &job.language)?;
         let table = Table::declared(out, &job, columns, &definition)?;
         table.write(|rows| {
             let mut found = statement.query(rusqlite::params_from_iter(values))?;
             let mut text = String::new();
-            while let Some(row) = found.next()? {
+            let failed = |error| explain(&definition, error, Phase::Running);
+            while let Some(row) = found.next().map_err(|e| failed(e).after_rows(rows.done()))? {
                 feed(&reads, row, &mut text, rows)?;
             }
             Ok(())
@@ -118,24 +124,43 @@ impl Plan {
     }
 }
 
+/// What SQLite is at. It says whether a statement is right before it runs.
+enum Phase {
+    Preparing,
+    Running,
+}
+
+/// What an error of SQLite means in terms of the definition. An interruption is for who caused it.
+fn explain(definition: &Definition, error: rusqlite::Error, phase: Phase) -> Error {
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) {
+        return error.into();
+    }
+    match QueryFault::sqlite(&error, matches!(phase, Phase::Running)) {
+        Some(fault) => locate(
+            definition,
+            Error::Query(Box::new(fault)),
+            &[&|name, n| placeholder(definition, name, n)],
+        ),
+        None => error.into(),
+    }
+}
+
 /// The definition's query with SQLite's numbered parameters.
 fn rewritten(definition: &Definition) -> Result<(String, Vec<&str>)> {
     if let Some(parameter) = definition.query.sqlite_parameter() {
         let message = format!("SQLite takes {parameter:?} for a parameter; use :name");
         return Err(fault(definition, message));
     }
-    Ok(definition.query.rewrite(|name, n| {
-        let criterion = definition.criteria.0.iter().find(|one| one.name == name);
-        match criterion {
-            Some(one) if one.kind == Type::Decimal && !one.list => {
-                format!("CAST(?{n} AS NUMERIC)")
-            }
-            Some(one) if one.kind == Type::DateTime && !one.list => {
-                format!("(?{n} COLLATE {MOMENTS})")
-            }
-            _ => format!("?{n}"),
-        }
-    }))
+    Ok(definition.query.rewrite(|name, n| placeholder(definition, name, n)))
+}
+
+fn placeholder(definition: &Definition, name: &str, n: usize) -> String {
+    let criterion = definition.criteria.0.iter().find(|one| one.name == name);
+    match criterion {
+        Some(one) if one.kind == Type::Decimal && !one.list => format!("CAST(?{n} AS NUMERIC)"),
+        Some(one) if one.kind == Type::DateTime && !one.list => format!("(?{n} COLLATE {MOMENTS})"),
+        _ => format!("?{n}"),
+    }
 }
 
 /// The value of each parameter.
