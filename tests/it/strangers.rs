@@ -97,8 +97,8 @@ async fn every_type() -> Sample {
         let time = NaiveTime::from_num_seconds_from_midnight_opt(seconds, 0).unwrap();
         let fine = NaiveTime::from_num_seconds_from_midnight_opt(
             seconds,
-            // Hundredths, of which none is the half of a second.
-            u32::try_from(i * 104_729 % 99).unwrap() * 10_000_000 % 500_000_000,
+            // Hundredths: not every reader keeps more.
+            u32::try_from(i * 104_729 % 99).unwrap() * 10_000_000 % 400_000_000,
         );
         let dates = [day(1900, 3, 1), day(1970, 1, 1), day(2024, 2, 29), day(9999, 12, 31)];
         let span = Interval {
@@ -110,7 +110,7 @@ async fn every_type() -> Sample {
             Value::Bool(i.is_multiple_of(2)),
             Value::Int([0, -1, 999_999_999_999_999, -42][i % 4]),
             Value::Decimal(prices[i % prices.len()].into()),
-            Value::Float([0.1, -2.5, 1e-7, 123_456_789.25][i / 2 % 4]),
+            Value::Float([0.1, -2.5, 1e-7, 1_234_567.25][i / 2 % 4]),
             Value::Text(texts[i % texts.len()].into()),
             Value::Date(dates[i % dates.len()]),
             Value::NaiveDateTime(NaiveDateTime::new(day(2024, 2, 29), fine.unwrap())),
@@ -181,10 +181,33 @@ async fn every_program_reads_our_sheets_cell_by_cell() {
         several_sheets().await,
     ];
     let paths = samples.iter().flat_map(|sample| sample.write(dir.path()));
-    let output = strangers("matrix").args(paths).output().unwrap();
+    matrix(strangers("matrix").args(paths));
+}
+
+fn matrix(command: &mut Command) {
+    let output = command.output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{said}\n{errors}");
+}
+
+/// Those that keep milliseconds show the one that was meant, whether they round or cut off.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moments_are_exact_to_the_millisecond() {
+    let dir = tempfile::tempdir().unwrap();
+    let moment = |i: i64| {
+        let at = day(1970, 1, 1).and_time(NaiveTime::MIN);
+        Value::NaiveDateTime(at + chrono::TimeDelta::milliseconds(i * 86_399_123_457))
+    };
+    let time = |i: i64| {
+        let midnight = day(2024, 1, 1).and_time(NaiveTime::MIN);
+        Value::Time((midnight + chrono::TimeDelta::milliseconds(i * 86_399_123 % 86_400_000)).time())
+    };
+    let columns = vec![Column::new("at"), Column::new("hour")];
+    let rows = (1..400).map(|i| vec![moment(i), time(i)]).collect();
+    let sample = Sample::new("milliseconds", columns, rows, None).await;
+    let readers = "xlsx,exceljs,openpyxl,openpyxl-read-only,python-calamine";
+    matrix(strangers("matrix").args(["--readers", readers]).args(sample.write(dir.path())));
 }
 
 /// The types of each column as pyarrow, polars, pandas and DuckDB see it, and the rows.

@@ -25,7 +25,7 @@ fn psql(app: &TestApp, settings: &str, sql: &str) -> String {
 /// A value of each type that has no form of its own in our files.
 const OWN_TEXT: [(&str, &str); 60] = [
     ("\"char\"", "x"),
-    ("regproc", "lower"),
+    ("regproc", "now"),
     ("tid", "(1,2)"),
     ("xid", "7"),
     ("cid", "7"),
