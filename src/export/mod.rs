@@ -173,6 +173,10 @@ impl Handler for DeclaredExport {
         definition.filename.render(&given, &job.request.format, date)
     }
 
+    fn extension(&self, job: &Job) -> String {
+        job.request.format.clone()
+    }
+
     fn content_type(&self, job: &Job) -> String {
         let format = Format::parse(&job.request.format);
         format.map_or("application/octet-stream", Format::content_type).to_owned()

@@ -1,7 +1,13 @@
 //! What to put in the file: ordered pairs, stored urlencoded, as dj-bgfiles stored Django's
 //! `QueryDict`.
 
-use serde_json::Value;
+use std::fmt;
+
+use serde::{
+    Deserialize, Deserializer,
+    de::{MapAccess, Visitor},
+};
+use serde_json::{Value, value::RawValue};
 
 use crate::error::{Error, FieldError, Result};
 
@@ -48,37 +54,37 @@ impl Criteria {
         Ok(criteria)
     }
 
-    /// Takes the JSON of an API call: an object of text, numbers, booleans and lists of these
-    /// (`null` means absent), or urlencoded text.
+    /// Takes the JSON of an API call: an object of text, numbers, booleans and lists of these, or
+    /// urlencoded text. `null` and `[]` are what empty text is: given, and without a value.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming each member that is none of these.
     pub fn from_json(value: &Value) -> Result<Self> {
-        let object = match value {
-            Value::Null => return Ok(Self::default()),
-            Value::String(text) => return Self::from_query(text),
-            Value::Object(object) => object,
-            _ => {
-                return Err(Error::invalid("criteria", "must be an object or urlencoded text"));
+        Self::from_json_text(&value.to_string())
+    }
+
+    /// The same from JSON as it was written, so that a number keeps its digits.
+    ///
+    /// # Errors
+    /// As [`Criteria::from_json`]; on `criteria` when the text is no JSON.
+    pub fn from_json_text(json: &str) -> Result<Self> {
+        let wrong = || Error::invalid("criteria", "must be an object or urlencoded text");
+        let Members(members) = match json.trim_start().as_bytes().first() {
+            Some(b'n') => return Ok(Self::default()),
+            Some(b'"') => {
+                let text: String = serde_json::from_str(json).map_err(|_| wrong())?;
+                return Self::from_query(&text);
             }
+            _ => serde_json::from_str(json).map_err(|_| wrong())?,
         };
         let (mut pairs, mut errors) = (Vec::new(), Vec::new());
-        for (name, value) in object {
-            let items = match value {
-                Value::Array(items) => items.as_slice(),
-                single => std::slice::from_ref(single),
-            };
-            for item in items {
-                match item {
-                    Value::Null => {}
-                    Value::String(text) => pairs.push((name.clone(), text.clone())),
-                    Value::Number(number) => pairs.push((name.clone(), number.to_string())),
-                    Value::Bool(flag) => pairs.push((name.clone(), flag.to_string())),
-                    Value::Array(_) | Value::Object(_) => errors.push(FieldError {
-                        field: format!("criteria.{name}"),
-                        message: "must be text, a number, true, false or a list of these".into(),
-                    }),
-                }
+        for (name, value) in members {
+            match texts(value) {
+                Some(texts) => pairs.extend(texts.into_iter().map(|text| (name.clone(), text))),
+                None => errors.push(FieldError {
+                    field: format!("criteria.{name}"),
+                    message: "must be text, a number, true, false or a list of these".into(),
+                }),
             }
         }
         if errors.is_empty() { Self::from_pairs(pairs) } else { Err(Error::Invalid(errors)) }
@@ -109,6 +115,58 @@ impl Criteria {
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
+}
+
+/// The members of an object in their order, each as it was written. [`Value`] keeps the digits of
+/// an `f64`; the feature of `serde_json` that keeps all would change what numbers are everywhere
+/// in this program, and in the program that it is part of.
+struct Members<'j>(Vec<(String, &'j RawValue)>);
+
+impl<'de: 'j, 'j> Deserialize<'de> for Members<'j> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Object;
+
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::new();
+                while let Some(member) = map.next_entry()? {
+                    members.push(member);
+                }
+                Ok(Members(members))
+            }
+        }
+
+        from.deserialize_map(Object)
+    }
+}
+
+/// The texts that a member stands for, never none; `None` when it is no scalar and no list of them.
+fn texts(value: &RawValue) -> Option<Vec<String>> {
+    let items: Vec<&RawValue> = match value.get().strip_prefix('[') {
+        Some(_) => serde_json::from_str(value.get()).ok()?,
+        None => vec![value],
+    };
+    let mut texts = Vec::with_capacity(items.len());
+    for item in items {
+        let json = item.get();
+        match json.as_bytes().first()? {
+            b'n' => {}
+            b'"' => texts.push(serde_json::from_str(json).ok()?),
+            b'[' | b'{' => return None,
+            // Numbers, true and false are text as they stand.
+            _ => texts.push(json.to_owned()),
+        }
+    }
+    if texts.is_empty() {
+        texts.push(String::new());
+    }
+    Some(texts)
 }
 
 fn too_long() -> Error {

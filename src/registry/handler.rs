@@ -17,7 +17,7 @@ use super::Output;
 use crate::{
     auth_token::Role,
     error::{Error, Result},
-    file_request::{Criteria, FileRequest, links::LinkPolicy, notice::MailKind},
+    file_request::{Criteria, FileRequest, filename, links::LinkPolicy, notice::MailKind},
     signer::Signer,
 };
 
@@ -188,7 +188,8 @@ pub trait Handler: Send + Sync + 'static {
         Ok(Delivery::Later)
     }
 
-    /// The name offered for download, when the caller gave none.
+    /// The name offered for download, when the caller gave none. One without a word in it is
+    /// replaced by type and day.
     fn filename(&self, job: &Job) -> String {
         match job.request.format.as_str() {
             "" => self.file_type().to_owned(),
@@ -196,13 +197,22 @@ pub trait Handler: Send + Sync + 'static {
         }
     }
 
+    /// What a name ends with that the caller gives, without the dot; it is added where it is
+    /// missing. The format, when our own name ends with it; otherwise nothing is known.
+    fn extension(&self, job: &Job) -> String {
+        let format = &job.request.format;
+        let name = self.filename(job);
+        let known = name.strip_suffix(format.as_str()).is_some_and(|stem| stem.ends_with('.'));
+        if known { format.clone() } else { String::new() }
+    }
+
     /// The media type.
     fn content_type(&self, job: &Job) -> String {
-        let filename = match job.request.filename.as_str() {
+        let name = match job.request.filename.as_str() {
             "" => self.filename(job),
-            given => given.to_owned(),
+            given => filename::with_extension(given, &self.extension(job)),
         };
-        mime_guess::from_path(filename).first_or_octet_stream().to_string()
+        mime_guess::from_path(name).first_or_octet_stream().to_string()
     }
 
     /// Whether browsers save the file (`attachment`) or may show it (`inline`, in a sandbox).
@@ -275,6 +285,24 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 impl dyn Handler {
+    /// The name that the file is offered under: the caller's, with its extension; else the
+    /// handler's; else one made of type and day.
+    pub fn offered_name(&self, job: &Job) -> String {
+        let given = match job.request.filename.as_str() {
+            "" => String::new(),
+            given => filename::with_extension(given, &self.extension(job)),
+        };
+        if !given.is_empty() {
+            return given;
+        }
+        match filename::safe(&self.filename(job)) {
+            own if own.is_empty() => {
+                filename::with_extension(&filename::stand_in(&job.request), &job.request.format)
+            }
+            own => own,
+        }
+    }
+
     /// The format to use: the one asked for, else the first.
     ///
     /// # Errors

@@ -194,15 +194,11 @@ impl Toolbox {
     /// The file, stored but not yet visible.
     async fn make(&self, handler: Arc<dyn Handler>, job: &Job) -> Result<store::Published> {
         let row = &job.request;
-        let filename = match row.filename.as_str() {
-            "" => handler.filename(job),
-            given => given.to_owned(),
-        };
-        let filename = filename::safe(&filename);
+        let filename = handler.offered_name(job);
         let key = StorageKey { request: row.id, generation: row.generation };
         let headers = Headers {
             content_type: handler.content_type(job),
-            disposition: filename::content_disposition(&filename, handler.content_as_attachment()),
+            disposition: filename::of_request(row, &filename, handler.content_as_attachment()),
         };
         let Uploaded { size, sha256 } =
             self.run_and_store(handler.clone(), job, key, &headers).await?;

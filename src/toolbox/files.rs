@@ -110,7 +110,7 @@ impl Toolbox {
         let key = StorageKey { request: id, generation: row.generation };
         let headers = Headers {
             content_type: content_type.clone(),
-            disposition: filename::content_disposition(&filename, true),
+            disposition: filename::of_request(&row, &filename, true),
         };
         let (mut out, bytes) = Output::channel();
         let (failed, failure) = tokio::sync::oneshot::channel();
@@ -217,7 +217,7 @@ impl Toolbox {
             size: row.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
             content_type,
             disposition: (!row.filename.is_empty())
-                .then(|| filename::content_disposition(&row.filename, attachment)),
+                .then(|| filename::of_request(row, &row.filename, attachment)),
             etag: format!("\"{sha256}\""),
             // A worker's clock may be ahead of ours (RFC 9110, section 8.8.2.1).
             last_modified: row.finished_at.unwrap_or(row.requested_at).min(self.clock.now()),

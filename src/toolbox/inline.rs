@@ -50,12 +50,10 @@ impl Inline {
     pub(super) async fn start(handler: Arc<dyn Handler>, mut job: Job) -> Result<Inline> {
         let stop = CancellationToken::new();
         job.cancelled = stop.clone();
-        let name = match job.request.filename.as_str() {
-            "" => handler.filename(&job),
-            given => given.to_owned(),
-        };
+        let name = handler.offered_name(&job);
         let content_type = handler.content_type(&job);
-        let disposition = filename::content_disposition(&name, handler.content_as_attachment());
+        let attachment = handler.content_as_attachment();
+        let disposition = filename::of_request(&job.request, &name, attachment);
         let (timeout, file_type) = (handler.timeout(), job.request.file_type.clone());
         let (out, bytes) = Output::channel();
         let write = async move {

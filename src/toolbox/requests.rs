@@ -4,7 +4,7 @@ use super::{Inline, KEEP_ENDED, Toolbox};
 use crate::{
     db::{Conn, Tx},
     error::{Error, Result},
-    file_request::{FileRequest, NewFileRequest, store},
+    file_request::{FileRequest, NewFileRequest, filename, store},
     ids::RequestId,
     lock_token::{self, Resource},
     queue,
@@ -73,10 +73,11 @@ impl Toolbox {
                 "is needed, as only the requester may download this file",
             ));
         }
-        if let Some(name) = &mut new.filename {
-            *name = crate::file_request::filename::safe(name);
-        }
         let mut row = new.into_row(self.clock.now());
+        if !row.filename.is_empty() {
+            let extension = handler.extension(&Job::new(row.clone())?);
+            row.filename = filename::with_extension(&row.filename, &extension);
+        }
         if row.description.is_empty() {
             row.description = handler.description(&Job::new(row.clone())?);
         }

@@ -1,6 +1,7 @@
 //! Reading bodies within their time; JSON, with errors that name the field.
 
 use std::{
+    collections::HashMap,
     fmt,
     future::Future,
     marker::PhantomData,
@@ -17,8 +18,12 @@ use axum::{
 use hyper::body::{Frame, SizeHint};
 use serde::{
     Deserialize, Deserializer,
-    de::{DeserializeOwned, MapAccess, Visitor, value::MapAccessDeserializer},
+    de::{
+        DeserializeOwned, IntoDeserializer, MapAccess, Unexpected, Visitor,
+        value::MapAccessDeserializer,
+    },
 };
+use serde_json::value::RawValue;
 use tokio::time::{Sleep, sleep};
 
 use super::Problem;
@@ -107,6 +112,53 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             Problem::from(Error::invalid(field, e.into_inner().to_string()))
         })?;
         Ok(JsonBody { value, bytes })
+    }
+}
+
+impl<T> JsonBody<T> {
+    /// A member as it was written, digits and all; `null` when it is left out.
+    pub(super) fn written(&self, name: &str) -> &str {
+        let members = serde_json::from_slice::<HashMap<String, &RawValue>>(&self.bytes);
+        // It was read once before, and a body that is left out has no members.
+        members.ok().and_then(|members| members.get(name).map(|json| json.get())).unwrap_or("null")
+    }
+}
+
+/// A whole number, also written `3600.0` or `36e2`: to JSON Schema, and to many writers of JSON,
+/// these are integers.
+pub(super) struct Whole<T>(pub(super) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Whole<T> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        from.deserialize_any(Number(PhantomData))
+    }
+}
+
+struct Number<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for Number<T> {
+    type Value = Whole<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a whole number")
+    }
+
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Self::Value, E> {
+        T::deserialize(number.into_deserializer()).map(Whole)
+    }
+
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Self::Value, E> {
+        T::deserialize(number.into_deserializer()).map(Whole)
+    }
+
+    fn visit_f64<E: serde::de::Error>(self, number: f64) -> Result<Self::Value, E> {
+        // Beyond, floating point numbers are further apart than whole ones.
+        const EXACT: f64 = 9_007_199_254_740_992.0;
+        if number.fract() != 0.0 || number.abs() > EXACT {
+            return Err(E::invalid_type(Unexpected::Float(number), &self));
+        }
+        // Exact, as was just checked.
+        self.visit_i64(number as i64)
     }
 }
 

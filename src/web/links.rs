@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::{
     Problem,
-    body::{JsonBody, given},
+    body::{JsonBody, Whole, given},
     paging::{Page, page},
     requests::{editor, note, visible},
 };
@@ -33,24 +33,24 @@ use crate::{
 pub(super) struct Ask {
     requester_only: Option<bool>,
     /// Seconds.
-    max_age: Option<u32>,
+    max_age: Option<Whole<u32>>,
     not_before: Option<DateTime<Utc>>,
-    max_uses: Option<u32>,
+    max_uses: Option<Whole<u32>>,
     #[serde(default)]
     scanner_safe: bool,
     #[serde(default)]
     data: Map<String, Value>,
 }
 
-fn age(seconds: Option<u32>) -> Result<Option<Duration>> {
+fn age(seconds: Option<Whole<u32>>) -> Result<Option<Duration>> {
     match seconds {
-        Some(0) => Err(Error::invalid("max_age", "must be a second or more")),
-        seconds => Ok(seconds.map(|seconds| Duration::from_secs(seconds.into()))),
+        Some(Whole(0)) => Err(Error::invalid("max_age", "must be a second or more")),
+        seconds => Ok(seconds.map(|Whole(seconds)| Duration::from_secs(seconds.into()))),
     }
 }
 
-fn uses(max: Option<u32>) -> Result<Option<NonZeroU32>> {
-    let positive = |max| NonZeroU32::new(max).filter(|max| max.get() <= i32::MAX as u32);
+fn uses(max: Option<Whole<u32>>) -> Result<Option<NonZeroU32>> {
+    let positive = |Whole(max)| NonZeroU32::new(max).filter(|max| max.get() <= i32::MAX as u32);
     let wrong = || Error::invalid("max_uses", "must be 1 or more; leave it out for no limit");
     max.map(|max| positive(max).ok_or_else(wrong)).transpose()
 }
@@ -100,11 +100,11 @@ fn jti(text: &str) -> Result<Uuid> {
 #[serde(deny_unknown_fields)]
 pub(super) struct Edit {
     /// Seconds from now.
-    max_age: Option<u32>,
+    max_age: Option<Whole<u32>>,
     #[serde(default, deserialize_with = "given")]
     not_before: Option<Option<DateTime<Utc>>>,
     #[serde(default, deserialize_with = "given")]
-    max_uses: Option<Option<u32>>,
+    max_uses: Option<Option<Whole<u32>>>,
     scanner_safe: Option<bool>,
 }
 

@@ -15,7 +15,9 @@ use serde_json::{Map, Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
-    Problem, WebState, caller,
+    Problem, WebState,
+    body::Whole,
+    caller,
     drf::{self, Answer, Fields, Refusal},
     routes::Routes,
     session,
@@ -145,8 +147,8 @@ fn number(fields: &Map<String, Value>, name: &str) -> Result<Option<u32>> {
     let wrong = || Error::invalid(name, "must be a whole number of seconds");
     match fields.get(name) {
         None | Some(Value::Null) => Ok(None),
-        Some(Value::Number(number)) => {
-            number.as_u64().and_then(|n| u32::try_from(n).ok()).map(Some).ok_or_else(wrong)
+        Some(number @ Value::Number(_)) => {
+            Whole::deserialize(number).map(|Whole(number)| Some(number)).map_err(|_| wrong())
         }
         Some(Value::String(text)) => text.parse().map(Some).map_err(|_| wrong()),
         Some(_) => Err(wrong()),

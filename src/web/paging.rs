@@ -31,12 +31,17 @@ pub(super) fn limit(text: Option<&str>) -> Result<i64> {
     }
 }
 
-/// The cursor of a list whose rows have numbers.
+/// What a query says, if it is more than the name.
+pub(super) fn filled(text: Option<&str>) -> Option<&str> {
+    text.filter(|text| !text.is_empty())
+}
+
+/// The cursor of a list whose rows have numbers; none when it is empty.
 ///
 /// # Errors
 /// [`Error::Invalid`] on `cursor`.
 pub fn before(cursor: Option<&str>) -> Result<Option<i64>> {
-    let cursor = cursor.map(str::parse).transpose();
+    let cursor = filled(cursor).map(str::parse).transpose();
     cursor.map_err(|_| Error::invalid("cursor", "take it as it stands in `next`"))
 }
 

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::{
     Problem,
-    body::{JsonBody, given},
+    body::{JsonBody, Whole, given},
     paging::{self, Page, page},
 };
 use crate::{
@@ -42,9 +42,9 @@ pub(super) struct Ask {
     user: Option<String>,
     expiration_time: Option<DateTime<Utc>>,
     /// Seconds from now, instead.
-    expires_in: Option<u32>,
+    expires_in: Option<Whole<u32>>,
     not_before_time: Option<DateTime<Utc>>,
-    max_uses: Option<i32>,
+    max_uses: Option<Whole<i32>>,
     data: Option<Value>,
     /// To be answered with the token in it.
     url: Option<String>,
@@ -54,7 +54,7 @@ impl Ask {
     fn into_new(self, caller: Caller, now: DateTime<Utc>) -> Result<NewRequestToken> {
         let login_mode = self.login_mode.as_deref().map(str::parse::<LoginMode>).transpose();
         let login_mode = login_mode.map_err(|message| Error::invalid("login_mode", message))?;
-        let expires_in = self.expires_in.map(|seconds| now + TimeDelta::seconds(seconds.into()));
+        let expires_in = self.expires_in.map(|after| now + TimeDelta::seconds(after.0.into()));
         if expires_in.is_some() && self.expiration_time.is_some() {
             return Err(Error::invalid("expires_in", "give either this or expiration_time"));
         }
@@ -64,7 +64,7 @@ impl Ask {
             expiration_time: self.expiration_time.or(expires_in),
             not_before_time: self.not_before_time,
             data: self.data.unwrap_or_else(|| json!({})),
-            max_uses: self.max_uses,
+            max_uses: self.max_uses.map(|uses| uses.0),
             created_by: caller.username,
             ..NewRequestToken::new(self.scope)
         })
@@ -145,7 +145,7 @@ pub(super) async fn show(
 #[serde(deny_unknown_fields)]
 pub(super) struct Edit {
     scope: Option<String>,
-    max_uses: Option<i32>,
+    max_uses: Option<Whole<i32>>,
     #[serde(default, deserialize_with = "given")]
     expiration_time: Option<Option<DateTime<Utc>>>,
     #[serde(default, deserialize_with = "given")]
@@ -162,7 +162,7 @@ pub(super) async fn update(
     let (token, edit) = (known(&toolbox, &caller, &id).await?, body.value);
     let changes = Changes {
         scope: edit.scope,
-        max_uses: edit.max_uses,
+        max_uses: edit.max_uses.map(|uses| uses.0),
         expiration_time: edit.expiration_time,
         not_before_time: edit.not_before_time,
         data: edit.data,

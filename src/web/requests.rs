@@ -12,7 +12,7 @@ use axum::{
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Datelike};
 use minijinja::context;
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
@@ -20,6 +20,7 @@ use super::{
     Problem, Shared, WebState,
     body::{JsonBody, object},
     locks::session_of,
+    paging::{self, filled},
     problem::wants_html,
     view::View,
 };
@@ -42,8 +43,9 @@ const DESCRIPTION: usize = 2000;
 #[serde(deny_unknown_fields)]
 pub(super) struct Ask {
     file_type: String,
-    #[serde(default)]
-    criteria: Value,
+    /// Read as it was written.
+    #[serde(default, rename = "criteria")]
+    _criteria: IgnoredAny,
     format: Option<String>,
     #[serde(default, deserialize_with = "object")]
     requester: Option<AskRequester>,
@@ -64,12 +66,12 @@ struct AskRequester {
 }
 
 impl Ask {
-    fn into_new(self, caller: &Caller) -> Result<(NewFileRequest, Deliver)> {
+    fn into_new(self, criteria: Criteria, caller: &Caller) -> Result<(NewFileRequest, Deliver)> {
         let deliver = self.deliver.as_deref().map(str::parse).transpose();
         let deliver = deliver.map_err(|message: String| Error::invalid("deliver", message))?;
         let new = NewFileRequest {
             file_type: Error::parse_file_type(&self.file_type)?,
-            criteria: Criteria::from_json(&self.criteria)?,
+            criteria,
             format: self.format,
             requester: requester(self.requester.unwrap_or_default(), caller)?,
             filename: self.filename,
@@ -123,7 +125,8 @@ pub(super) async fn create(
             Error::invalid("Idempotency-Key", "must be 1 to 200 visible ASCII characters").into()
         );
     }
-    let (new, deliver) = body.value.into_new(&caller)?;
+    let criteria = Criteria::from_json_text(body.written("criteria"))?;
+    let (new, deliver) = body.value.into_new(criteria, &caller)?;
     if let Ok(handler) = state.toolbox.registry.get(new.file_type.as_str())
         && !handler.may_ask(caller.role)
     {
@@ -216,7 +219,8 @@ pub(super) async fn show(
     Ok(Json(to_json(&toolbox, &row)))
 }
 
-/// The query of `GET /api/requests`.
+/// The query of `GET /api/requests`. Text that is empty is as if left out: forms and generated
+/// clients send it so.
 #[derive(Deserialize)]
 pub(super) struct Page {
     status: Option<String>,
@@ -231,18 +235,14 @@ pub(super) async fn list(
     caller: Caller,
     Query(page): Query<Page>,
 ) -> Result<Json<Value>, Problem> {
-    let limit: i64 = match page.limit.as_deref().map(str::parse) {
-        None => 50,
-        Some(Ok(limit @ 1..=200)) => limit,
-        Some(_) => return Err(Error::invalid("limit", "must be 1 to 200").into()),
-    };
+    let limit = paging::limit(page.limit.as_deref())?;
     let status = page.status.as_deref().map(str::parse).transpose();
     let mut filter = store::Filter {
         status: status.map_err(|message: String| Error::invalid("status", message))?,
-        file_type: page.file_type,
-        requester: page.requester,
+        file_type: page.file_type.filter(|name| !name.is_empty()),
+        requester: page.requester.filter(|id| !id.is_empty()),
         search: None,
-        before: page.cursor.as_deref().map(read_cursor).transpose()?,
+        before: before(page.cursor.as_deref())?,
     };
     if caller.role == Role::User {
         filter.requester = Some(caller.username.clone());
@@ -275,6 +275,11 @@ pub fn read_cursor(text: &str) -> Result<(DateTime<chrono::Utc>, RequestId)> {
         (1..=9999).contains(&at.year()).then_some((at, id.parse().ok()?))
     };
     read().ok_or_else(|| Error::invalid("cursor", "take it as it stands in `next`"))
+}
+
+/// The place of a query's cursor, when it has one.
+pub(super) fn before(cursor: Option<&str>) -> Result<Option<(DateTime<chrono::Utc>, RequestId)>> {
+    filled(cursor).map(read_cursor).transpose()
 }
 
 pub(super) async fn cancel(

@@ -390,6 +390,47 @@ async fn an_export_ends_while_nobody_reads_its_fifo() {
 }
 
 both! {
+    async fn a_criterion_is_emptied_on_the_command_line(app) {
+        define(&app, "s.toml", "formats = [\"csv\"]\nquery = \"SELECT :owner AS owner\"\n[criteria.owner]\ntype = \"text\"\ndefault = \"amy\"\n");
+        let export = |more: &[&str]| run(on(&app).args(["export", "s"]).args(more)).1;
+        assert_eq!(export(&[]), "owner\r\namy\r\n");
+        assert_eq!(export(&["--criteria", "owner="]), "owner\r\n\"\"\r\n");
+        let (_, json, _) = run(on(&app).args(["request", "s", "--json", "--criteria", "owner="]));
+        let json: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(json["criteria"], "owner=");
+    }
+}
+
+both! {
+    async fn a_byte_order_mark_is_no_text(app) {
+        define(&app, "a.toml", "\u{feff}formats = [\"csv\"]\n");
+        define(&app, "a.sql", "\u{feff}SELECT 1 AS one\n");
+        let (code, _, err) = run(on(&app).arg("check"));
+        assert_eq!(code, 0, "{err}");
+        assert_eq!(run(on(&app).args(["export", "a"])).1, "one\r\n1\r\n");
+        define(&app, "a.sql", "\u{feff}SELECT 1 AS one\nWHERE 1 = :more\n");
+        define(&app, "b.toml", "\u{feff}formats = [\"csv\"]\nformat = 1\n");
+        let (_, _, err) = run(on(&app).arg("check"));
+        assert!(err.contains("a.sql:2: parameter :more") && err.contains("b.toml:2: unknown field"), "{err}");
+    }
+}
+
+both! {
+    async fn a_criterion_and_a_place_in_the_name_are_two(app) {
+        let named = |filename: &str, name: &str| {
+            define(&app, "t.toml", &format!("formats = [\"csv\"]\n{filename}query = \"SELECT :{name} AS x\"\n[criteria.{name}]\ntype = \"text\"\n"));
+            run(on(&app).arg("check"))
+        };
+        for name in ["date", "ext"] {
+            let (code, _, err) = named("filename = \"sales-{date}.{ext}\"\n", name);
+            assert!(code == 1 && err.contains("t.toml:2: filename: ") && err.contains(&format!("criterion {name}")), "{err}");
+            assert_eq!(named("", name).0, 0);
+            assert_eq!(named("filename = \"sales.csv\"\n", name).0, 0);
+        }
+    }
+}
+
+both! {
     async fn check_finds_what_is_wrong(app) {
         define(&app, "numbers.toml", NUMBERS);
         let (code, out, err) = run(on(&app).arg("check"));

@@ -14,7 +14,10 @@ use bgfiles::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Kind, TestApp, app::Parts, both, handlers};
+use crate::{
+    declared::define,
+    support::{Kind, TestApp, app::Parts, both, handlers},
+};
 
 /// Somebody with a browser that runs no scripts.
 struct Person<'a> {
@@ -412,6 +415,8 @@ both! {
         let expected = [
             ("kind", "big"), ("day", "2026-02-03"), ("from", "2026-03-29T12:00:00+02:00"),
             ("paid", "true"), ("colours", "red"), ("colours", "blue"), ("names", "Ann"), ("names", "Bea"),
+            // Emptied, and it has a default.
+            ("count", ""),
         ];
         assert_eq!(criteria, expected.map(|(n, v)| (n.to_owned(), v.to_owned())));
         assert_eq!((row.format.as_str(), row.requester.as_deref()), ("xlsx", Some("amy")));
@@ -432,6 +437,53 @@ both! {
         assert_eq!(asked.send().await.unwrap().status(), 403);
         let types = api(reqwest::Method::GET, "/api/file-types").send().await.unwrap().text().await.unwrap();
         assert!(types.contains("report") && !types.contains("secret"));
+    }
+}
+
+both! {
+    async fn a_field_that_is_emptied_stays_empty(app) {
+        let export = define(&app, r#"formats = ["csv"]
+query = "SELECT :owner AS owner, :colours AS colours"
+[criteria.owner]
+type = "text"
+default = "amy"
+[criteria.colours]
+type = "list of choice"
+choices = ["red", "blue"]
+default = ["red"]
+"#);
+        let mut registry = handlers::registry(&Default::default());
+        registry.register(export).unwrap();
+        let app = TestApp::with(app.kind, Parts { registry: Some(registry), ..Parts::default() }).await;
+        let amy = Person::new(&app, "amy", Role::User).await;
+        // Defaults are filled in, also beside what a link to the form fills in.
+        let red = "name=\"c.colours\" value=\"red\" checked";
+        let page = amy.get("/new/thing").await;
+        assert!(page.shows("name=\"c.owner\" type=\"text\" value=\"amy\"") && page.shows(red), "{}", page.text);
+        let page = amy.get("/new/thing?owner=").await;
+        assert!(page.shows("name=\"c.owner\" type=\"text\" value=\"\"") && page.shows(red), "{}", page.text);
+        // A browser says nothing of boxes without a tick; the page does.
+        assert_eq!(field(&page.text, "c.colours"), "");
+        let ask = async |fields: &[(&str, &str)]| {
+            let location = amy.post("/new/thing", fields).await.location.unwrap();
+            let id = location.strip_prefix("/files/").unwrap().strip_suffix("?fresh=1").unwrap().to_owned();
+            app.row(id.parse().unwrap()).await
+        };
+        assert_eq!(ask(&[]).await.criteria, "owner=amy&colours=red");
+        assert_eq!(ask(&[("c.owner", "bob"), ("c.colours", ""), ("c.colours", "blue")]).await.criteria, "owner=bob&colours=blue");
+        let row = ask(&[("c.owner", " "), ("c.colours", "")]).await;
+        assert_eq!(row.criteria, "owner=&colours=");
+        app.dispatch(row.id).await;
+        let file = std::fs::read_to_string(app.files().join(&app.objects()[0])).unwrap();
+        assert_eq!(file, "owner,colours\r\n,\r\n");
+        assert!(amy.get(&format!("/files/{}", row.id)).await.shows("<dt>owner</dt><dd>–</dd>"));
+        // What is wrong elsewhere brings no default back.
+        let page = amy.post("/new/thing", &[("c.owner", ""), ("c.colours", "pink")]).await;
+        assert!(page.status == 422 && page.shows("name=\"c.owner\" type=\"text\" value=\"\""), "{}", page.text);
+        let again = amy.post(&format!("/files/{}/again", row.id), &[]).await.location.unwrap();
+        let id = again.strip_prefix("/files/").unwrap().strip_suffix("?fresh=1").unwrap();
+        assert_eq!(app.row(id.parse().unwrap()).await.criteria, row.criteria);
+        assert_eq!(amy.get("/files?cursor=").await.status, 200);
     }
 }
 

@@ -33,7 +33,7 @@ pub struct Criterion {
     pub label: Option<Localized>,
     /// The values allowed, in their canonical text; any when empty.
     pub choices: Vec<String>,
-    /// Taken when it is not given; canonical text.
+    /// Taken when it is left out; canonical text.
     pub default: Vec<String>,
     /// The least value allowed.
     pub min: Option<Typed>,
@@ -54,7 +54,7 @@ pub struct Given {
     pub kind: Type,
     /// Whether it is bound as a list.
     pub list: bool,
-    /// Its values: none when it was not given, one unless it is a list.
+    /// Its values: none when it is empty, one unless it is a list.
     pub values: Vec<Typed>,
 }
 
@@ -82,24 +82,27 @@ impl Criterion {
     }
 
     fn parse_all(&self, given: &[&str], zone: Tz) -> Result<Vec<Typed>, String> {
-        // A form sends empty text for a field that nobody filled in.
-        let given: Vec<&str> = given.iter().copied().filter(|text| !text.is_empty()).collect();
-        if given.len() > 1 && !self.list {
+        let filled: Vec<&str> = given.iter().copied().filter(|text| !text.is_empty()).collect();
+        if filled.len() > 1 && !self.list {
             return Err("is given several times, but takes one value".into());
         }
-        if !given.is_empty() {
-            return given.into_iter().map(|text| self.parse(text, zone)).collect();
+        if !filled.is_empty() {
+            return filled.into_iter().map(|text| self.parse(text, zone)).collect();
         }
         if self.required {
             return Err("is required".into());
+        }
+        // Somebody emptied it: the default would bring back what they took away.
+        if !given.is_empty() {
+            return Ok(Vec::new());
         }
         self.default.iter().map(|text| self.parse(text, zone)).collect()
     }
 }
 
 impl Declared {
-    /// Checks all criteria and fills in defaults. Empty text counts as not given; a date and time
-    /// without an offset is read in `zone`.
+    /// Checks all criteria and fills in the defaults of those that are left out. One whose text is
+    /// empty has no value; a date and time without an offset is read in `zone`.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming every field that is wrong or unknown, as `criteria.NAME`.
@@ -122,15 +125,20 @@ impl Declared {
     }
 
     /// The criteria in their canonical text, in the order of their declaration, with defaults
-    /// filled in, so that the stored request says what its file will hold.
+    /// filled in, so that the stored request says what its file will hold. One that was emptied
+    /// and has a default stays as empty text, so that the default is not taken later.
     ///
     /// # Errors
     /// As [`Declared::parse`].
     pub fn normalise(&self, criteria: &Criteria) -> Result<Criteria> {
         let given = self.parse(criteria, Tz::UTC)?;
-        let pairs = given
-            .iter()
-            .flat_map(|one| one.values.iter().map(|value| (one.name.clone(), value.canonical())));
+        let mut pairs = Vec::new();
+        for (one, declared) in given.iter().zip(&self.0) {
+            pairs.extend(one.values.iter().map(|value| (one.name.clone(), value.canonical())));
+            if one.values.is_empty() && !declared.default.is_empty() {
+                pairs.push((one.name.clone(), String::new()));
+            }
+        }
         Criteria::from_pairs(pairs)
     }
 
@@ -154,4 +162,4 @@ fn field_error(name: &str, message: String) -> FieldError {
     FieldError { field: format!("criteria.{name}"), message }
 }
 
-pub(crate) use decimal::normalise as decimal;
+pub(crate) use decimal::plain as decimal;

@@ -58,7 +58,8 @@ impl Criterion {
             Type::Integer => json!({"type": "integer"}),
             // As text, too: a JSON number loses digits in many clients.
             Type::Decimal => {
-                json!({"type": ["number", "string"], "pattern": r"^[+-]?[0-9]*\.?[0-9]+$"})
+                let pattern = r"^[+-]?[0-9]*\.?[0-9]+([eE][+-]?[0-9]{1,3})?$";
+                json!({"type": ["number", "string"], "pattern": pattern})
             }
             Type::Date => json!({"type": "string", "format": "date"}),
             Type::DateTime => json!({"type": "string", "format": "date-time"}),

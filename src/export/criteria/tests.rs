@@ -36,6 +36,13 @@ fn each_type_has_one_canonical_text() {
         (Type::Integer, "-9223372036854775808", "-9223372036854775808"),
         (Type::Decimal, "+0012.50", "12.50"),
         (Type::Decimal, "-.5", "-0.5"),
+        (Type::Decimal, "1e-7", "0.0000001"),
+        (Type::Decimal, "-1.25E+1", "-12.5"),
+        (Type::Decimal, "0.05e2", "5"),
+        (Type::Decimal, "12.5e-3", "0.0125"),
+        (Type::Integer, "5.0", "5"),
+        (Type::Integer, "5e0", "5"),
+        (Type::Integer, "-9.223372036854775808e18", "-9223372036854775808"),
         (Type::Date, "2013-12-31", "2013-12-31"),
         (Type::DateTime, "2013-12-31T23:59:00+01:00", "2013-12-31T22:59:00Z"),
         (Type::DateTime, "2013-12-31 23:59", "2013-12-31T23:59:00"),
@@ -57,10 +64,20 @@ fn each_type_has_one_canonical_text() {
 #[test]
 fn what_is_not_of_the_type_is_refused() {
     for (kind, given) in [
-        (Type::Integer, "1.0"),
+        (Type::Integer, "1.5"),
+        (Type::Integer, "1e-1"),
+        (Type::Integer, "9223372036854775808.0"),
         (Type::Integer, "9223372036854775808"),
         (Type::Integer, "abc"),
-        (Type::Decimal, "1e5"),
+        (Type::Decimal, "1e"),
+        (Type::Decimal, "e5"),
+        (Type::Decimal, "1e5e5"),
+        (Type::Decimal, "1e5.0"),
+        (Type::Decimal, "1e200"),
+        (Type::Decimal, "1e-199"),
+        (Type::Decimal, "1e999999999"),
+        (Type::Decimal, "1e-99999999999999999999"),
+        (Type::Decimal, "Infinity"),
         (Type::Decimal, "NaN"),
         (Type::Decimal, "."),
         (Type::Date, "2013-02-30"),
@@ -117,7 +134,7 @@ fn every_wrong_field_is_named() {
 }
 
 #[test]
-fn empty_is_absent_defaults_are_filled_in_and_lists_keep_their_order() {
+fn defaults_are_for_what_is_left_out_and_lists_keep_their_order() {
     let mut carriers = criterion("carriers", Type::Text);
     carriers.list = true;
     let mut top = criterion("top", Type::Integer);
@@ -128,6 +145,9 @@ fn empty_is_absent_defaults_are_filled_in_and_lists_keep_their_order() {
         "carriers=UA&carriers=AA&top=5"
     );
     assert_eq!(normalised(&declared, "top=7&origin=JFK").unwrap(), "origin=JFK&top=7");
+    assert_eq!(normalised(&declared, "top=&top=").unwrap(), "top=");
+    let empty = declared.parse(&Criteria::from_query("top=").unwrap(), Tz::UTC).unwrap();
+    assert!(empty.iter().all(|one| one.values.is_empty()));
 }
 
 #[test]

@@ -77,7 +77,7 @@ impl Type {
         let trimmed = text.trim();
         let value = match self {
             Type::Text | Type::Choice => return Ok(Typed::Text(text.to_owned())),
-            Type::Integer => trimmed.parse().ok().map(Typed::Integer),
+            Type::Integer => whole(trimmed).map(Typed::Integer),
             Type::Decimal => decimal::normalise(trimmed).map(Typed::Decimal),
             Type::Date => date(trimmed).map(Typed::Date),
             Type::DateTime => moment(trimmed, zone),
@@ -139,6 +139,15 @@ impl Typed {
             _ => None,
         }
     }
+}
+
+/// `5`; also `5.0` and `5e0`, which are the same number to JSON and to many of its writers.
+fn whole(text: &str) -> Option<i64> {
+    text.parse().ok().or_else(|| {
+        let number = decimal::normalise(text)?;
+        let (whole, fraction) = number.split_once('.').unwrap_or((&number, ""));
+        fraction.bytes().all(|digit| digit == b'0').then(|| whole.parse().ok())?
+    })
 }
 
 /// Four digits of year: what every database and reader takes.

@@ -117,13 +117,13 @@ impl Sources<'_> {
         criteria: &[(usize, Criterion)],
         faults: &mut Faults,
     ) -> Option<Template> {
-        let default = format!("{file_type}.{{ext}}");
-        let (text, at) = match &raw.filename {
-            Some(given) => (given.get_ref(), given.span().start),
-            None => (&default, 0),
-        };
         let names = criteria.iter().map(|(_, one)| one.name.as_str());
-        match Template::parse(text, names) {
+        let (parsed, at) = match &raw.filename {
+            Some(given) => (Template::parse(given.get_ref(), names), given.span().start),
+            // Nobody wrote it, so it has no place that a criterion could be meant by.
+            None => (Template::parse(&format!("{file_type}.{{ext}}"), std::iter::empty()), 0),
+        };
+        match parsed {
             Ok(template) if formats.len() > 1 && !template.has_ext() => {
                 let message = "filename needs {ext}, as there are several formats";
                 faults.push(self.fault(at, message));

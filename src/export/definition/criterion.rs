@@ -72,7 +72,9 @@ impl Sources<'_> {
         if let Some(default) = &raw.default {
             for text in &default.get_ref().0 {
                 let value = one("default", default.span().start, &text.0, &criterion);
-                criterion.default.extend(value.as_ref().map(Typed::canonical));
+                // Empty text stands for no value, which is what there is without a default.
+                let value = value.as_ref().map(Typed::canonical).filter(|text| !text.is_empty());
+                criterion.default.extend(value);
             }
         }
         self.check_criterion(&criterion, raw, faults);

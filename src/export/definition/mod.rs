@@ -211,8 +211,10 @@ impl Definition {
     }
 }
 
+/// Without the byte order mark that editors on Windows put first.
 fn read(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(Error::io(path.display().to_string()))
+    let text = fs::read_to_string(path).map_err(Error::io(path.display().to_string()))?;
+    Ok(text.strip_prefix('\u{feff}').map(str::to_owned).unwrap_or(text))
 }
 
 /// The files of a folder by name, without hidden ones (editors leave them).

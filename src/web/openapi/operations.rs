@@ -327,7 +327,7 @@ impl Op {
 
     /// A page of what is numbered.
     fn paged(self) -> Self {
-        let cursor = json!({ "type": "string", "pattern": "^[0-9]{1,18}$" });
+        let cursor = json!({ "type": "string", "pattern": "^[0-9]{0,18}$" });
         self.limit().query("cursor", "What `next` of the page before said.", cursor)
     }
 

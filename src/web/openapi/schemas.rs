@@ -227,7 +227,7 @@ fn criteria() -> Value {
     let plain = json!({
         "type": ["string", "number", "boolean", "null"],
         "pattern": NO_NUL,
-        "description": "Text, a number, true or false; null is as if left out.",
+        "description": "Text, a number, true or false; null is as empty text, and takes no default.",
     });
     json!({
         "description": "What to put in the file, as the file type's `criteria` say.",
@@ -425,7 +425,14 @@ fn new_file_request(facts: &Facts) -> Value {
                     "anyOf": [reference("Requester"), { "type": "null" }],
                 }),
             ),
-            ("filename", limited(200, "Overrides the file type's name for the file.")),
+            (
+                "filename",
+                limited(
+                    200,
+                    "Overrides the file type's name for the file. It gets the extension of the \
+                     format, and at most 200 bytes stay.",
+                ),
+            ),
             ("description", limited(2000, "For people; the file type's own when empty.")),
             (
                 "language",

@@ -64,22 +64,21 @@ fn properties(schema: &Json) -> impl Iterator<Item = (&String, &Json)> {
     schema["properties"].as_object().into_iter().flatten()
 }
 
-/// The fields of the form; `given` are the criteria to show, the defaults when there are none.
+/// The fields of the form, filled in with `given`; with its default where that has nothing of one.
 pub(super) fn fields(
     schema: &Json,
-    given: Option<&[(String, String)]>,
+    given: &[(String, String)],
     zone: Tz,
     errors: &[FieldError],
 ) -> Vec<Value> {
     let required = texts(&schema["required"]);
     let field = |(name, property): (&String, &Json)| {
         let kind = kind(property);
-        let values: Vec<String> = match given {
-            Some(given) => {
-                given.iter().filter(|(n, _)| n == name).map(|(_, v)| v.clone()).collect()
-            }
-            None => texts(&property["default"]),
-        };
+        let mut values: Vec<String> =
+            given.iter().filter(|(n, _)| n == name).map(|(_, v)| v.clone()).collect();
+        if values.is_empty() {
+            values = texts(&property["default"]);
+        }
         let first = values.first().cloned().unwrap_or_default();
         let options = |names: Vec<(String, String)>| -> Vec<Value> {
             let option = |(value, label): (String, String)| {
@@ -126,7 +125,8 @@ pub(super) fn fields(
     properties(schema).map(field).collect()
 }
 
-/// The criteria of a form that was sent. Times without an offset are those of `zone`.
+/// The criteria of a form that was sent. Times without an offset are those of `zone`. A field that
+/// has a default and was emptied is empty text; of other fields nothing says the same.
 pub(super) fn read(schema: &Json, form: &[(String, String)], zone: Tz) -> Vec<(String, String)> {
     let mut criteria = Vec::new();
     for (field, value) in form {
@@ -142,6 +142,13 @@ pub(super) fn read(schema: &Json, form: &[(String, String)], zone: Tz) -> Vec<(S
         }
     }
     criteria.retain(|(_, value)| !value.is_empty());
+    for (name, _) in properties(schema).filter(|(_, property)| !property["default"].is_null()) {
+        let sent =
+            |(field, _): &(String, String)| field.strip_prefix(PREFIX) == Some(name.as_str());
+        if form.iter().any(sent) && !criteria.iter().any(|(given, _)| given == name) {
+            criteria.push((name.clone(), String::new()));
+        }
+    }
     criteria
 }
 

@@ -17,7 +17,7 @@ use crate::{
     web::{
         Problem,
         locks::session_of,
-        requests::{cursor, note, read_cursor},
+        requests::{before, cursor, note},
     },
 };
 
@@ -37,7 +37,7 @@ pub(super) async fn list(person: Person, Query(page): Query<Page>) -> Result<Res
     let toolbox = person.toolbox();
     let filter = store::Filter {
         requester: Some(person.caller.username.clone()),
-        before: page.cursor.as_deref().map(read_cursor).transpose()?,
+        before: before(page.cursor.as_deref())?,
         ..store::Filter::default()
     };
     let mut rows = store::list(&mut toolbox.db.acquire().await?, &filter, CARDS + 1).await?;

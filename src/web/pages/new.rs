@@ -45,10 +45,10 @@ pub(super) async fn choose(person: Person) -> Result<Response, Problem> {
     person.page("page/new.html", context! { types => types(&person) })
 }
 
-/// What the form shows besides its defaults.
+/// What the form shows instead of its defaults.
 #[derive(Default)]
 struct Filled<'a> {
-    criteria: Option<&'a [(String, String)]>,
+    criteria: &'a [(String, String)],
     format: &'a str,
     description: &'a str,
     deliver: &'a str,
@@ -96,8 +96,7 @@ pub(super) async fn form(
 ) -> Result<Response, Problem> {
     let query = uri.query().unwrap_or_default().as_bytes();
     let given: Vec<(String, String)> = url::form_urlencoded::parse(query).into_owned().collect();
-    let criteria = (!given.is_empty()).then_some(given.as_slice());
-    show(&person, &file_type, &Filled { criteria, ..Filled::default() })
+    show(&person, &file_type, &Filled { criteria: &given, ..Filled::default() })
 }
 
 pub(super) async fn ask(
@@ -112,7 +111,7 @@ pub(super) async fn ask(
     match record(&posted, &file_type, &given).await {
         Err(Error::Invalid(errors)) => {
             let filled = Filled {
-                criteria: Some(&given),
+                criteria: &given,
                 format: form.get("format").unwrap_or_default(),
                 description: form.get("description").unwrap_or_default(),
                 deliver: form.get("deliver").unwrap_or_default(),

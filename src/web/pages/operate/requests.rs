@@ -13,7 +13,7 @@ use crate::{
     web::{
         Problem,
         pages::{Person, file, form::Posted},
-        requests::{cursor, note, read_cursor},
+        requests::{before, cursor, note},
     },
 };
 
@@ -59,7 +59,7 @@ pub(in crate::web::pages) async fn list(
         file_type: given(&which.file_type),
         requester: given(&which.requester),
         search: given(&which.q),
-        before: which.cursor.as_deref().map(read_cursor).transpose()?,
+        before: before(which.cursor.as_deref())?,
     };
     let mut rows = store::list(&mut toolbox.db.acquire().await?, &filter, LINES + 1).await?;
     let more = rows.len() as i64 > LINES;
