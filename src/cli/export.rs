@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::{
-    output::{note, progress, progress_done},
+    output::{self, note, progress, progress_done},
     setup,
 };
 use crate::{
@@ -107,7 +107,7 @@ async fn both(
     let pass_on = async move {
         while let Some(chunk) = bytes.recv().await {
             to.write_all(&chunk).await.map_err(Error::io("writing the file"))?;
-            progress(format_args!("{} rows", rows.done()));
+            progress(output::rows(rows.done(), rows.total(), rows.is_estimated()));
         }
         to.flush().await.map_err(Error::io("writing the file"))
     };

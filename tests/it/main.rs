@@ -21,6 +21,7 @@ mod conformance;
 mod corpora;
 mod declared;
 mod downloads;
+mod estimates;
 mod faults;
 mod file_requests;
 mod flat;

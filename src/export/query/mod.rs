@@ -109,6 +109,22 @@ impl Source {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
+    /// How many rows the database expects, without running the query; `None` where it does not say:
+    /// SQLite's plans have no such number.
+    pub(super) async fn estimate(
+        &self,
+        definition: &Definition,
+        given: &[Given],
+        timeout: Duration,
+    ) -> Result<Option<u64>> {
+        match self {
+            Source::Postgres(source) => {
+                postgres::estimate(source, definition, given, timeout).await
+            }
+            Source::Sqlite(_) => Ok(None),
+        }
+    }
+
     /// Streams the rows into a file. Dropping the future ends the query, too.
     pub(super) async fn write(
         &self,

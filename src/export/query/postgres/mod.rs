@@ -62,6 +62,24 @@ pub(super) async fn count(
     Ok(count)
 }
 
+/// The rows of the plan's top node, planned for these very values.
+pub(super) async fn estimate(
+    source: &PostgresSource,
+    definition: &Definition,
+    given: &[Given],
+    timeout: Duration,
+) -> Result<Option<u64>> {
+    let mut session = Session::begin(source, timeout).await?;
+    let (inner, names) = rewritten(definition, |n| format!("${n}"));
+    let sql = format!("EXPLAIN (FORMAT JSON) SELECT * FROM (\n{inner}\n) AS q");
+    let row = bound(sql, &names, given).fetch_one(session.conn()?).await;
+    let plan: serde_json::Value =
+        row.and_then(|row| row.try_get(0)).map_err(|e| session.explain(e))?;
+    session.end().await?;
+    // A number too large for 64 bits is read as a float, and that comes down to the largest.
+    Ok(plan[0]["Plan"]["Plan Rows"].as_f64().map(|rows| rows as u64))
+}
+
 pub(super) async fn write(
     source: &PostgresSource,
     definition: &Definition,
