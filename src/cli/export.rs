@@ -10,7 +10,7 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    output::{note, progress, progress_done},
+    output::{self, note, progress, progress_done},
     setup,
     target::Target,
 };
@@ -110,7 +110,7 @@ async fn both(
                 // Nobody may be reading.
                 () = cancelled.cancelled() => return Err(Error::Cancelled),
             }
-            progress(format_args!("{} rows", rows.done()));
+            progress(output::rows(rows.done(), rows.total(), rows.is_estimated()));
         }
         to.flush().await.map_err(Error::io("writing the file"))
     };

@@ -31,6 +31,15 @@ pub(super) fn progress(line: impl Display) {
     }
 }
 
+/// How far a file is, as a line of [`progress`].
+pub(super) fn rows(done: u64, total: Option<u64>, is_estimated: bool) -> String {
+    match (total, is_estimated) {
+        (None, _) => format!("{done} rows"),
+        (Some(total), false) => format!("{done} of {total} rows"),
+        (Some(total), true) => format!("{done} of about {total} rows"),
+    }
+}
+
 /// Ends a line of [`progress`].
 pub(super) fn progress_done() {
     progress("");

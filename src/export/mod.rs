@@ -27,9 +27,10 @@ pub mod sql;
 mod table;
 mod value;
 
-use std::{convert::Infallible, time::Duration};
+use std::{convert::Infallible, future, time::Duration};
 
 use async_trait::async_trait;
+use chrono_tz::Tz;
 
 pub use definition::Definition;
 pub use definition::duration::parse_duration;
@@ -44,13 +45,11 @@ use crate::{
     auth_token::Role,
     error::{Error, Result},
     file_request::{Criteria, links::LinkPolicy},
-    registry::{Delivery, Handler, Job, Output},
+    registry::{Delivery, GUESS_AFTER, Guess, Handler, Job, Output},
 };
 
 /// How long a caller may be kept waiting for the decision between now and later.
 const EVALUATE: Duration = Duration::from_secs(5);
-/// An export that runs for so long is counted, for its progress.
-const ESTIMATE_AFTER: Duration = Duration::from_secs(1);
 
 /// A declared file type with the database that it reads: a [`Handler`].
 #[derive(Clone, Debug)]
@@ -98,18 +97,61 @@ impl DeclaredExport {
 }
 
 impl DeclaredExport {
-    /// Counts the rows beside the export, so that people see how far it is. Not at once: what takes
+    /// Says how many rows there will be, so that people see how far it is. Not at once: what takes
     /// a moment is done before anybody looks.
     async fn estimate(&self, given: &[criteria::Given], job: &Job) -> Infallible {
-        tokio::time::sleep(ESTIMATE_AFTER).await;
-        let (definition, most) = (&self.definition, self.definition.max_rows);
-        let counted =
-            self.source.count_up_to(definition, given, most, job.timezone, definition.timeout);
-        match counted.await {
-            Ok(count) => job.progress.set_total(count),
-            Err(error) => tracing::debug!(%error, "nobody knows how many rows there are"),
+        tokio::time::sleep(GUESS_AFTER).await;
+        let Definition { max_rows, timeout, count, .. } = self.definition;
+        let estimated = async {
+            if count {
+                let rows = self.source.count_up_to(
+                    &self.definition,
+                    given,
+                    max_rows,
+                    job.timezone,
+                    timeout,
+                );
+                job.progress.set_total(rows.await?);
+            } else if let Some(rows) =
+                self.source.estimate(&self.definition, given, job.timezone, EVALUATE).await?
+            {
+                job.progress.guess_total(rows, Guess::Plan);
+            }
+            Ok::<_, Error>(())
+        };
+        if let Err(error) = estimated.await {
+            tracing::debug!(%error, "nobody knows how many rows there are");
         }
-        std::future::pending().await
+        future::pending().await
+    }
+
+    /// Counts, no further than the answer needs.
+    async fn evaluate_by_count(&self, given: &[criteria::Given], zone: Tz) -> Result<Delivery> {
+        let limit = self.definition.delay_over;
+        let timeout = self.definition.timeout.min(EVALUATE);
+        let counted = self.source.count_up_to(&self.definition, given, limit, zone, timeout);
+        match counted.await {
+            Ok(count) if count <= limit => Ok(Delivery::Now),
+            Ok(_) => Ok(Delivery::Later),
+            // What takes long to count takes longer to write.
+            Err(error) if is_timeout(&error) => Ok(Delivery::Later),
+            Err(other) => Err(other),
+        }
+    }
+
+    /// Asks for the plan and runs nothing. Where there is none, and where it is wrong, the try
+    /// tells.
+    async fn evaluate_by_plan(&self, given: &[criteria::Given], zone: Tz) -> Result<Delivery> {
+        let limit = self.definition.delay_over;
+        let estimate = self.source.estimate(&self.definition, given, zone, EVALUATE);
+        match tokio::time::timeout(EVALUATE, estimate).await {
+            Ok(Ok(rows)) if rows.is_none_or(|rows| rows <= limit) => {
+                Ok(Delivery::NowIfSmall { rows: limit })
+            }
+            Ok(Err(error)) if !is_timeout(&error) => Err(error),
+            // It is large, or other exports leave no room at the moment.
+            _ => Ok(Delivery::Later),
+        }
     }
 }
 
@@ -121,6 +163,7 @@ impl Handler for DeclaredExport {
 
     async fn write(&self, job: &Job, out: Output) -> Result<()> {
         let given = self.definition.criteria.parse(&job.criteria, job.timezone)?;
+        job.progress.set_most(self.definition.max_rows);
         tokio::select! {
             biased;
             // Dropping the other branches stops the queries and the encoder.
@@ -152,16 +195,9 @@ impl Handler for DeclaredExport {
 
     async fn evaluate(&self, job: &Job) -> Result<Delivery> {
         let given = self.definition.criteria.parse(&job.criteria, job.timezone)?;
-        let limit = self.definition.delay_over;
-        let timeout = self.definition.timeout.min(EVALUATE);
-        let counted =
-            self.source.count_up_to(&self.definition, &given, limit, job.timezone, timeout);
-        match counted.await {
-            Ok(count) if count <= limit => Ok(Delivery::Now),
-            Ok(_) => Ok(Delivery::Later),
-            // What takes long to count takes longer to write.
-            Err(Error::Permanent { code, .. }) if code == "timeout" => Ok(Delivery::Later),
-            Err(other) => Err(other),
+        match self.definition.count {
+            true => self.evaluate_by_count(&given, job.timezone).await,
+            false => self.evaluate_by_plan(&given, job.timezone).await,
         }
     }
 
@@ -201,4 +237,8 @@ impl Handler for DeclaredExport {
     fn max_attempts(&self) -> i32 {
         self.definition.max_attempts
     }
+}
+
+fn is_timeout(error: &Error) -> bool {
+    matches!(error, Error::Permanent { code, .. } if *code == "timeout")
 }

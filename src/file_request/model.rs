@@ -77,6 +77,8 @@ pub struct FileRequest {
     pub progress_done: i64,
     /// Units in all, when known.
     pub progress_total: Option<i64>,
+    /// Whether that is an estimate.
+    pub progress_estimated: bool,
     /// Stable name of the last error.
     pub error_code: Option<String>,
     /// The last error, in words fit for the requester.
@@ -128,6 +130,15 @@ impl FileRequest {
         self.status == Status::Expired || self.expires_at.is_some_and(|at| at <= now)
     }
 
+    /// How far it is, in the JSON of the HTTP API.
+    pub fn progress(&self) -> Value {
+        json!({
+            "done": self.progress_done,
+            "total": self.progress_total,
+            "estimated": self.progress_estimated,
+        })
+    }
+
     /// The JSON of the HTTP API.
     pub fn to_json(&self, download_url: Option<&str>) -> Value {
         json!({
@@ -151,7 +162,7 @@ impl FileRequest {
             "finished_at": rfc3339(self.finished_at),
             "expires_at": rfc3339(self.expires_at),
             "attempts": self.attempts,
-            "progress": {"done": self.progress_done, "total": self.progress_total},
+            "progress": self.progress(),
             "error": self.error_code.as_ref().map(|code| json!({
                 "code": code,
                 "message": self.error_message,
@@ -295,6 +306,7 @@ impl NewFileRequest {
             cancel_requested: false,
             progress_done: 0,
             progress_total: None,
+            progress_estimated: false,
             error_code: None,
             error_message: None,
             requested_at: now,

@@ -9,7 +9,7 @@ use super::{FileRequest, Status};
 use crate::{
     db::{Announcement, Conn, on},
     error::Result,
-    ids::RequestId,
+    ids::{FileType, RequestId},
 };
 
 /// Inserts a row built by [`super::NewFileRequest::into_row`].
@@ -134,6 +134,9 @@ pub async fn find(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<Option<Fil
 /// A search looks at the descriptions of so many requests: as many as cost some milliseconds.
 pub const SEARCHED: i64 = 10_000;
 
+/// How many files of a type a guess about the next one looks at: about a millisecond's worth.
+pub const LOOKED_BACK: i64 = 1_000;
+
 /// What to list.
 #[derive(Clone, Debug, Default)]
 pub struct Filter {
@@ -228,7 +231,7 @@ const CLAIM: &str = "UPDATE bgfiles_file_requests SET status = 'running', \
     generation = generation + 1, attempts = attempts + 1, \
     crashes = crashes + CASE WHEN status = 'running' THEN 1 ELSE 0 END, leased_by = $1, \
     lease_until = $2, started_at = COALESCE(started_at, $3), progress_done = 0, \
-    progress_total = NULL WHERE ";
+    progress_total = NULL, progress_estimated = false WHERE ";
 
 /// Takes the lease on a request that is due or whose worker has gone silent. `None`: somebody
 /// else has it, or there is nothing to do.
@@ -344,6 +347,8 @@ pub struct Beat {
     pub done: i64,
     /// Units in all, when known.
     pub total: Option<i64>,
+    /// Whether the total is an estimate.
+    pub estimated: bool,
     /// The lease's new end.
     pub lease_until: DateTime<Utc>,
 }
@@ -360,7 +365,7 @@ pub async fn heartbeat(
     beat: Beat,
 ) -> Result<Option<bool>> {
     let sql = "UPDATE bgfiles_file_requests SET lease_until = $3, progress_done = $4, \
-        progress_total = $5 WHERE id = $1 AND generation = $2 AND status = 'running' \
+        progress_total = $5, progress_estimated = $6 WHERE id = $1 AND generation = $2 AND status = 'running' \
         RETURNING cancel_requested";
     on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
         .bind(id)
@@ -368,6 +373,7 @@ pub async fn heartbeat(
         .bind(beat.lease_until)
         .bind(beat.done)
         .bind(beat.total)
+        .bind(beat.estimated)
         .fetch_optional(c)
         .await?))
 }
@@ -419,7 +425,9 @@ pub async fn publish(
     let sql = "UPDATE bgfiles_file_requests SET status = 'finished', storage_key = $3, \
         filename = $4, content_type = $5, description = $6, size = $7, sha256 = $8, rows = $9, \
         finished_at = $10, expires_at = $11, lease_until = NULL, leased_by = NULL, \
-        progress_done = COALESCE($9, progress_done), format = $12, \
+        progress_done = COALESCE($9, progress_done), \
+        progress_total = COALESCE($9, progress_total), \
+        progress_estimated = progress_estimated AND $9 IS NULL, format = $12, \
         error_code = NULL, error_message = NULL \
         WHERE id = $1 AND generation = $2 AND status = 'running' AND NOT cancel_requested \
         RETURNING *";
@@ -467,7 +475,9 @@ pub async fn publish_all(
         storage_key = f.storage_key, filename = f.filename, content_type = f.content_type, \
         description = f.description, size = f.size, sha256 = f.sha256, rows = f.rows, \
         finished_at = f.finished_at, expires_at = f.expires_at, lease_until = NULL, \
-        leased_by = NULL, progress_done = COALESCE(f.rows, progress_done), format = f.format, \
+        leased_by = NULL, progress_done = COALESCE(f.rows, progress_done), \
+        progress_total = COALESCE(f.rows, progress_total), \
+        progress_estimated = progress_estimated AND f.rows IS NULL, format = f.format, \
         error_code = NULL, error_message = NULL \
         FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], \
         $7::bigint[], $8::text[], $9::bigint[], $10::timestamptz[], $11::timestamptz[], \
@@ -580,7 +590,8 @@ pub async fn retry(
     let sql = "UPDATE bgfiles_file_requests SET status = 'pending', attempts = 0, crashes = 0, run_at = $2, \
         cancel_requested = false, error_code = NULL, error_message = NULL, \
         started_at = NULL, finished_at = NULL, expires_at = NULL, progress_done = 0, \
-        progress_total = NULL WHERE id = $1 AND status IN ('failed', 'cancelled') RETURNING *";
+        progress_total = NULL, progress_estimated = false \
+        WHERE id = $1 AND status IN ('failed', 'cancelled') RETURNING *";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).bind(now).fetch_optional(c).await?))
 }
 
@@ -717,6 +728,44 @@ pub async fn seize(
         .bind(lease_until)
         .bind(worker)
         .bind(now)
+        .fetch_optional(c)
+        .await?))
+}
+
+/// How many rows the last file of a type had.
+#[derive(Clone, Debug, sqlx::FromRow)]
+pub struct Earlier {
+    /// Data rows.
+    pub rows: i64,
+    /// What was asked for, as stored.
+    pub criteria: String,
+    /// When it was begun.
+    pub started_at: Option<DateTime<Utc>>,
+    /// When it was done.
+    pub finished_at: Option<DateTime<Utc>>,
+}
+
+/// The last file of this type and these criteria that is still known, or else the last of this
+/// type. Looked for among the last [`LOOKED_BACK`] of the type.
+///
+/// # Errors
+/// The database's.
+pub async fn earlier(
+    conn: impl Into<Conn<'_>>,
+    file_type: &FileType,
+    criteria: &str,
+) -> Result<Option<Earlier>> {
+    let sql = "SELECT * FROM (SELECT rows, criteria, started_at, finished_at \
+        FROM bgfiles_file_requests \
+        WHERE file_type = $1 AND status = 'finished' AND rows IS NOT NULL \
+        ORDER BY finished_at DESC LIMIT $3) AS recent \
+        ORDER BY criteria = $2 DESC, finished_at DESC LIMIT 1";
+    // Planned anew each time, as in `claim_some`.
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(file_type.as_str())
+        .bind(criteria)
+        .bind(LOOKED_BACK)
+        .persistent(false)
         .fetch_optional(c)
         .await?))
 }

@@ -1,19 +1,13 @@
 //! What makes the files of one file type: dj-bgfiles's `FullPattern` as a trait.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono_tz::Tz;
 use serde_json::{Map, Value, json};
 use tokio_util::sync::CancellationToken;
 
-use super::Output;
+use super::{Output, Progress};
 use crate::{
     auth_token::Role,
     error::{Error, Result},
@@ -24,8 +18,17 @@ use crate::{
 /// When the file is made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Delivery {
-    /// In the response to the request that asks for it: it is small.
+    /// In the response to the request that asks for it: it is small, that is known.
     Now,
+    /// In the response, if it is as small as it seems: it is made and held back until it is whole.
+    /// When it turns out to have more than so many rows ([`Progress::set_rows`]), more than 16 MiB,
+    /// or to take longer than a web request should (5 s, with the decision), it is stopped, and a
+    /// worker makes it. It is left to the worker outright when the last file of the same criteria
+    /// was such a one.
+    NowIfSmall {
+        /// The most rows of a small one.
+        rows: u64,
+    },
     /// By a worker, announced by mail.
     Later,
 }
@@ -68,63 +71,6 @@ impl Job {
             cancelled: CancellationToken::new(),
             request,
         })
-    }
-}
-
-/// Counters that a handler moves and the worker writes to the row once a second.
-#[derive(Clone, Debug, Default)]
-pub struct Progress(Arc<Counters>);
-
-#[derive(Debug)]
-struct Counters {
-    done: AtomicU64,
-    total: AtomicI64,
-    rows: AtomicU64,
-    has_rows: AtomicBool,
-}
-
-impl Default for Counters {
-    fn default() -> Self {
-        Counters {
-            done: AtomicU64::new(0),
-            total: AtomicI64::new(-1),
-            rows: AtomicU64::new(0),
-            has_rows: AtomicBool::new(false),
-        }
-    }
-}
-
-impl Progress {
-    /// Units in all, once known.
-    pub fn set_total(&self, total: u64) {
-        self.0.total.store(i64::try_from(total).unwrap_or(i64::MAX), Relaxed);
-    }
-
-    /// Units done so far.
-    pub fn set_done(&self, done: u64) {
-        self.0.done.store(done, Relaxed);
-    }
-
-    /// Data rows written so far; also the units done.
-    pub fn set_rows(&self, rows: u64) {
-        self.0.rows.store(rows, Relaxed);
-        self.0.has_rows.store(true, Relaxed);
-        self.set_done(rows);
-    }
-
-    /// Units done.
-    pub fn done(&self) -> u64 {
-        self.0.done.load(Relaxed)
-    }
-
-    /// Units in all, when known.
-    pub fn total(&self) -> Option<u64> {
-        u64::try_from(self.0.total.load(Relaxed)).ok()
-    }
-
-    /// Data rows, when the handler writes rows.
-    pub fn rows(&self) -> Option<u64> {
-        self.0.has_rows.load(Relaxed).then(|| self.0.rows.load(Relaxed))
     }
 }
 
@@ -179,7 +125,8 @@ pub trait Handler: Send + Sync + 'static {
         Ok(criteria.clone())
     }
 
-    /// Decides between now and later when the caller leaves it to us (`deliver=auto`).
+    /// Decides between now and later when the caller leaves it to us (`deliver=auto`). Who can only
+    /// guess says [`Delivery::NowIfSmall`].
     ///
     /// # Errors
     /// Anything: the caller gets it.

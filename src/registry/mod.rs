@@ -5,12 +5,15 @@
 
 mod handler;
 mod output;
+mod progress;
 
 use std::{collections::BTreeMap, sync::Arc};
 
 pub use crate::file_request::notice::MailKind;
-pub use handler::{Delivery, Handler, Job, Progress};
+pub use handler::{Delivery, Handler, Job};
 pub use output::{Output, OutputWriter};
+pub(crate) use progress::GUESS_AFTER;
+pub use progress::{Guess, Progress};
 
 use crate::error::{Error, Result};
 

@@ -174,6 +174,7 @@ impl Toolbox {
                 Err(e) => Attempt::Error(e),
             },
             attempt = self.beat(row, &job) => attempt,
+            never = self.look_back(&job) => match never {},
             () = stop.cancelled() => Attempt::Stopped,
             () = tokio::time::sleep(timeout) => Attempt::Error(Error::permanent(
                 "timeout",
@@ -267,6 +268,7 @@ impl Toolbox {
         let beat = store::Beat {
             done: signed(job.progress.done()),
             total: job.progress.total().map(signed),
+            estimated: job.progress.is_estimated(),
             lease_until: self.lease_until(self.clock.now()),
         };
         let mut conn = self.db.acquire().await?;

@@ -19,11 +19,13 @@
 //! accounts   create_user · create_client · set_password · revoke_token
 //! operators  overview · history · expire · notify_again · audit
 //! inline     a file made in the response that asks for it
+//! earlier    what the last file of a type tells about the next one
 //! ```
 
 mod accounts;
 mod callers;
 mod dispatch;
+mod earlier;
 mod files;
 mod grants;
 mod inline;

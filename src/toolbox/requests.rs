@@ -1,6 +1,11 @@
 //! Recording requests and changing their course.
 
-use super::{Inline, KEEP_ENDED, Toolbox};
+use tokio::time::Instant;
+
+use super::{
+    Inline, KEEP_ENDED, Toolbox,
+    inline::{PATIENCE, Small},
+};
 use crate::{
     db::{Conn, Tx},
     error::{Error, Result},
@@ -17,7 +22,7 @@ pub enum Deliver {
     /// From a worker, announced by mail.
     #[default]
     Later,
-    /// As the handler decides.
+    /// In the response when it is small, as the handler decides.
     Auto,
     /// In the response.
     Now,
@@ -148,13 +153,13 @@ impl Toolbox {
         deliver: Deliver,
         key: Option<IdempotencyKey<'_>>,
     ) -> Result<Response> {
-        if deliver != Deliver::Later {
-            let row = self.prepare(new.clone())?;
-            let handler = self.registry.get(row.file_type.as_str())?.clone();
-            let job = Job::new(row)?;
-            if deliver == Deliver::Now || handler.evaluate(&job).await? == Delivery::Now {
-                return Ok(Response::Now(Inline::start(handler, job).await?));
-            }
+        let at_once = match deliver {
+            Deliver::Later => None,
+            Deliver::Now => Some(self.at_once(new.clone()).await?),
+            Deliver::Auto => self.at_once_if_small(new.clone(), key).await?,
+        };
+        if let Some(file) = at_once {
+            return Ok(Response::Now(file));
         }
         let row = match key {
             Some(key) => {
@@ -166,6 +171,37 @@ impl Toolbox {
             None => self.record(self.prepare(new)?).await?,
         };
         Ok(Response::Later(Box::new(row)))
+    }
+
+    async fn at_once(&self, new: NewFileRequest) -> Result<Inline> {
+        let row = self.prepare(new)?;
+        let handler = self.registry.get(row.file_type.as_str())?.clone();
+        Inline::start(handler, Job::new(row)?).await
+    }
+
+    /// `None`: a worker is to make it.
+    async fn at_once_if_small(
+        &self,
+        new: NewFileRequest,
+        key: Option<IdempotencyKey<'_>>,
+    ) -> Result<Option<Inline>> {
+        let until = Instant::now() + PATIENCE;
+        let row = self.prepare(new)?;
+        // What was recorded for this key is not made here as well.
+        if let Some(IdempotencyKey { caller, key, .. }) = key
+            && store::keyed(&mut self.db.acquire().await?, caller, key).await?.is_some()
+        {
+            return Ok(None);
+        }
+        let handler = self.registry.get(row.file_type.as_str())?.clone();
+        let job = Job::new(row)?;
+        match handler.evaluate(&job).await? {
+            Delivery::Now => Inline::start(handler, job).await.map(Some),
+            Delivery::NowIfSmall { rows } if self.was_small(&job.request, rows).await => {
+                Inline::hold(handler, job, Small { rows, until }).await
+            }
+            Delivery::NowIfSmall { .. } | Delivery::Later => Ok(None),
+        }
     }
 
     /// Cancels: a waiting request at once, a running one as soon as its worker looks.

@@ -1,6 +1,6 @@
 //! `GET /api/requests/{id}/events`: how a request gets on, as server-sent events.
 //!
-//! `status` carries the whole request, `progress` only `{done, total}`. The stream ends with the
+//! `status` carries the whole request, `progress` only `{done, total, estimated}`. The stream ends with the
 //! request.
 
 use std::{convert::Infallible, time::Duration};
@@ -11,7 +11,6 @@ use axum::{
     response::sse::{Event, KeepAlive, Sse},
 };
 use futures::Stream;
-use serde_json::json;
 use tokio_util::sync::CancellationToken;
 
 use super::{Problem, Shared, caller, requests};
@@ -104,9 +103,12 @@ impl Watch {
             let json = requests::to_json(&self.toolbox, row);
             return Some(Event::default().event("status").data(json.to_string()));
         }
-        if changed(|r| r.progress_done) || changed(|r| r.progress_total.unwrap_or(-1)) {
-            let json = json!({ "done": row.progress_done, "total": row.progress_total });
-            return Some(Event::default().event("progress").data(json.to_string()));
+        let total = |r: &FileRequest| r.progress_total.unwrap_or(-1);
+        if changed(|r| r.progress_done)
+            || changed(total)
+            || changed(|r| r.progress_estimated.into())
+        {
+            return Some(Event::default().event("progress").data(row.progress().to_string()));
         }
         None
     }

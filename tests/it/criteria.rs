@@ -181,8 +181,10 @@ both! {
         assert_eq!(patch(json!({"max_uses": null})).await.1["max_uses"], Value::Null);
         let (status, token) = shop.post("/api/request-tokens", json!({"scope": "a", "max_uses": 7.0, "expires_in": 60.0})).await;
         assert_eq!((status, &token["max_uses"]), (201, &json!(7)), "{token}");
-        let lock = json!({"ttl": 60.0});
-        assert_eq!(shop.post("/lock_tokens/shop/order/1/", lock).await.0, 201);
+        let lock = format!("/lock_tokens/bgfiles/file_request/{}/", row.id);
+        assert_eq!(shop.post(&lock, json!({"ttl": 60.5})).await.0, 400);
+        let (status, held) = shop.post(&lock, json!({"ttl": 60.0})).await;
+        assert_eq!((status, &held["ttl"]), (201, &json!(60)), "{held}");
         for (body, field) in [
             (json!({"max_age": 3600.5}), "max_age"), (json!({"max_uses": 2.5}), "max_uses"),
             (json!({"max_age": -1.0}), "max_age"), (json!({"max_age": 1e300}), "max_age"),

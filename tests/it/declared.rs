@@ -291,17 +291,6 @@ both! {
     }
 }
 
-both! {
-    async fn now_when_small_later_when_large(app) {
-        let toml = |over: u32| format!("title = \"x\"\nformats = [\"csv\"]\ndelay_over = {over}\nquery = \"SELECT 1 AS a UNION ALL SELECT 2\"\n");
-        for (over, delivery) in [(1, bgfiles::registry::Delivery::Later), (2, bgfiles::registry::Delivery::Now)] {
-            let export = define(&app, &toml(over));
-            let job = Job::new(TestApp::new_request("thing", "").into_row(start())).unwrap();
-            assert_eq!(export.evaluate(&job).await.unwrap(), delivery);
-        }
-    }
-}
-
 #[test]
 fn definitions_that_are_wrong_name_file_and_line() {
     let dir = tempfile::tempdir().unwrap();

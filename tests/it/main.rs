@@ -22,6 +22,7 @@ mod corpora;
 mod criteria;
 mod declared;
 mod downloads;
+mod estimates;
 mod faults;
 mod file_requests;
 mod flat;

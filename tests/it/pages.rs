@@ -488,6 +488,32 @@ default = ["red"]
 }
 
 both! {
+    async fn a_total_that_is_a_guess_is_called_about(app) {
+        let mut amy = Person::new(&app, "amy", Role::User).await;
+        let row = app.request("slow", "").await;
+        app.sql("UPDATE bgfiles_file_requests SET status = 'running', progress_done = 2, progress_total = 1234").await;
+        let path = format!("/files/{}", row.id);
+        for (estimated, texts) in [
+            ("UPDATE bgfiles_file_requests SET progress_estimated = false", [
+                ("en", "2 of 1,234 rows"), ("nl", "2 van 1.234 rijen"), ("de", "2 von 1.234 Zeilen"),
+                ("fr", "2 lignes sur 1"),
+            ]),
+            ("UPDATE bgfiles_file_requests SET progress_estimated = true", [
+                ("en", "2 of about 1,234 rows"), ("nl", "2 van ongeveer 1.234 rijen"),
+                ("de", "2 von etwa 1.234 Zeilen"), ("fr", "2 lignes sur environ 1"),
+            ]),
+        ] {
+            app.sql(estimated).await;
+            for (language, text) in texts {
+                amy.language = language;
+                let page = amy.get(&path).await;
+                assert!(page.shows(text), "{language}: {text}: {}", page.text);
+            }
+        }
+    }
+}
+
+both! {
     async fn files_of_ones_own(app) {
         let amy = Person::new(&app, "amy", Role::User).await;
         let page = amy.get("/files").await;

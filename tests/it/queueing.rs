@@ -212,7 +212,8 @@ live! {
             tx.commit().await.unwrap();
             published.is_some()
         };
-        let beat = store::Beat { done: 1, total: None, lease_until: app.toolbox.clock.now() };
+        let lease_until = app.toolbox.clock.now();
+        let beat = store::Beat { done: 1, total: None, estimated: false, lease_until };
         let mut tx = app.toolbox.db.begin().await.unwrap();
         assert_eq!(store::heartbeat(&mut tx, row.id, 1, beat).await.unwrap(), None);
         tx.commit().await.unwrap();

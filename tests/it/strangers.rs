@@ -201,7 +201,9 @@ async fn moments_are_exact_to_the_millisecond() {
     };
     let time = |i: i64| {
         let midnight = day(2024, 1, 1).and_time(NaiveTime::MIN);
-        Value::Time((midnight + chrono::TimeDelta::milliseconds(i * 86_399_123 % 86_400_000)).time())
+        Value::Time(
+            (midnight + chrono::TimeDelta::milliseconds(i * 86_399_123 % 86_400_000)).time(),
+        )
     };
     let columns = vec![Column::new("at"), Column::new("hour")];
     let rows = (1..400).map(|i| vec![moment(i), time(i)]).collect();

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use crate::{
-    cli::output::{note, progress, progress_done, say},
+    cli::output::{self, note, progress, progress_done, say},
     error::{Error, Result},
     storage::hex,
     toolbox::Toolbox,
@@ -86,7 +86,10 @@ impl Visit {
         loop {
             let row = self.json(self.http.get(format!("{}/{id}", self.requests))).await?;
             let status = row["status"].as_str().unwrap_or_default();
-            progress(format_args!("{status}: {} rows", row["progress"]["done"]));
+            let far = &row["progress"];
+            let (done, total) = (far["done"].as_u64().unwrap_or_default(), far["total"].as_u64());
+            let rows = output::rows(done, total, far["estimated"] == true);
+            progress(format_args!("{status}: {rows}"));
             if matches!(status, "finished" | "failed" | "cancelled") {
                 progress_done();
             }

@@ -67,6 +67,7 @@ impl Sources<'_> {
             filename,
             source: raw.source.unwrap_or_else(|| "default".into()),
             delay_over: raw.delay_over.unwrap_or(DELAY_OVER),
+            count: raw.count,
             expires_after: raw.expires_after.map(|length| length.0),
             roles: raw.roles.iter().map(|role| role.0).collect(),
             requester_only: raw.requester_only,

@@ -55,6 +55,9 @@ pub struct Definition {
     /// Up to this many rows are delivered at once when the caller leaves it to us; 10,000 unless
     /// given.
     pub delay_over: u64,
+    /// Whether rows are counted for their progress and for `delay_over`, which costs about what the
+    /// query costs, once more; estimated unless given.
+    pub count: bool,
     /// How long a finished file stays; as configured for all when `None`.
     pub expires_after: Option<Duration>,
     /// Which users may ask for it; all when empty.

@@ -17,6 +17,8 @@ pub(super) struct File {
     pub filename: Option<Spanned<String>>,
     pub source: Option<String>,
     pub delay_over: Option<u64>,
+    #[serde(default)]
+    pub count: bool,
     pub expires_after: Option<Length>,
     #[serde(default)]
     pub roles: Vec<RoleName>,

@@ -112,6 +112,23 @@ impl Source {
         Ok(u64::try_from(count).unwrap_or_default())
     }
 
+    /// How many rows the database expects, without running the query; `None` where it does not say:
+    /// SQLite's plans have no such number.
+    pub(super) async fn estimate(
+        &self,
+        definition: &Definition,
+        given: &[Given],
+        zone: Tz,
+        timeout: Duration,
+    ) -> Result<Option<u64>> {
+        match self {
+            Source::Postgres(source) => {
+                postgres::estimate(source, definition, given, zone, timeout).await
+            }
+            Source::Sqlite(_) => Ok(None),
+        }
+    }
+
     /// Streams the rows into a file. Dropping the future ends the query, too.
     pub(super) async fn write(
         &self,

@@ -185,7 +185,7 @@ fn request_example() -> Value {
         "finished_at": "2026-11-21T09:30:09Z",
         "expires_at": LATER,
         "attempts": 1,
-        "progress": { "done": 111_279, "total": 111_279 },
+        "progress": { "done": 111_279, "total": 111_279, "estimated": false },
         "error": null,
         "downloads": { "count": 0, "limit": null, "last_at": null },
         "download_url": LINK_URL,
@@ -320,7 +320,7 @@ fn requests(facts: &Facts) -> Vec<(&'static str, Value)> {
                 ),
                 json!({ "examples": [
                     "event: status\ndata: {\"id\": \"9b2f3a52-…\", \"status\": \"running\", …}\n\n\
-                     event: progress\ndata: {\"done\": 5000, \"total\": 111279}\n\n"
+                     event: progress\ndata: {\"done\": 5000, \"total\": 111279, \"estimated\": true}\n\n"
                 ] }),
             ),
         ),
@@ -339,8 +339,12 @@ fn progress() -> Value {
         vec![
             ("done", count("Units done: rows, or what the file type counts.")),
             ("total", or_null(count("Units in all; null when that is not known."))),
+            (
+                "estimated",
+                flag("Whether `total` is an estimate: from the last file, or the database's plan."),
+            ),
         ],
-        json!({ "done": 5000, "total": 111_279 }),
+        json!({ "done": 5000, "total": 111_279, "estimated": true }),
     )
 }
 
@@ -454,7 +458,8 @@ fn new_file_request(facts: &Facts) -> Value {
                 or_null(one_of(
                     &["later", "auto", "now"],
                     "`later` (the default): a worker makes it. `now`: the file is the answer. \
-                     `auto`: as the file type decides.",
+                     `auto`: the file is the answer when it is small, and made within seconds; \
+                     else a worker makes it.",
                 )),
             ),
         ],

@@ -64,6 +64,7 @@ pub(super) fn card(person: &Person, row: &FileRequest) -> Value {
         eta,
         done => row.progress_done,
         total => row.progress_total,
+        estimated => row.progress_estimated,
         cancel_requested => row.cancel_requested,
         rows => row.rows,
         size => row.size,

@@ -71,10 +71,11 @@ impl Watch {
             for row in &self.rows {
                 let id = row.id.to_string();
                 let state = format!(
-                    "{:?} {} {:?} {} {:?}",
+                    "{:?} {} {:?} {} {} {:?}",
                     row.status,
                     row.progress_done,
                     row.progress_total,
+                    row.progress_estimated,
                     row.cancel_requested,
                     row.error_code
                 );

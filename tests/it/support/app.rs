@@ -147,11 +147,16 @@ impl TestApp {
 
     /// Another web process over the same database: nothing in memory is shared.
     pub fn sibling(&self) -> TestApp {
+        self.sibling_with(handlers::registry(&self.seen))
+    }
+
+    /// One that makes other files.
+    pub fn sibling_with(&self, registry: Registry) -> TestApp {
         let tools = Tools::new(
             Db::open(&self.url).unwrap(),
             Storage::open("memory:", &[]).unwrap(),
             Mailer::open("memory:", "bgfiles <files@example.com>").unwrap(),
-            handlers::registry(&self.seen),
+            registry,
             [SECRET],
             self.toolbox.base_url.clone(),
         );

@@ -75,6 +75,28 @@ pub(super) async fn count(
     counted.await.map_err(|error| located(definition, error))
 }
 
+/// The rows of the plan's top node, planned for these very values.
+pub(super) async fn estimate(
+    source: &PostgresSource,
+    definition: &Definition,
+    given: &[Given],
+    zone: Tz,
+    timeout: Duration,
+) -> Result<Option<u64>> {
+    let (inner, names) = with_values(definition);
+    let sql = format!("EXPLAIN (FORMAT JSON) SELECT * FROM (\n{inner}\n) AS q");
+    let estimated = async {
+        let mut session = Session::begin(source, timeout, zone).await?;
+        let row = bound(sql.clone(), &names, given).fetch_one(session.conn()?).await;
+        let plan: serde_json::Value =
+            row.and_then(|row| row.try_get(0)).map_err(session.explainer(&sql))?;
+        session.end().await?;
+        // A number too large for 64 bits is read as a float, and that comes down to the largest.
+        Ok(plan[0]["Plan"]["Plan Rows"].as_f64().map(|rows| rows as u64))
+    };
+    estimated.await.map_err(|error| located(definition, error))
+}
+
 pub(super) async fn write(
     source: &PostgresSource,
     definition: &Definition,
