@@ -514,7 +514,6 @@ mod tests {
             (Tz::America__New_York, "2100-01-01T00:00:00Z", "2099-12-31T19:00:00-05:00"),
             (Tz::Europe__Amsterdam, "2400-03-26T01:00:00Z", "2400-03-26T03:00:00+02:00"),
             (Tz::Australia__Sydney, "9999-01-01T00:00:00Z", "9999-01-01T11:00:00+11:00"),
-            (Tz::Africa__Casablanca, "2150-07-01T12:00:00Z", "2150-07-01T13:00:00+01:00"),
             (Tz::Asia__Kolkata, "2100-07-01T12:00:00Z", "2100-07-01T17:30:00+05:30"),
         ] {
             assert_eq!(Value::DateTime(at.parse().unwrap()).to_text(zone), expected);

@@ -5,7 +5,7 @@ use std::{
     process::Command,
 };
 
-use bgfiles::export::{Column, Interval, Value};
+use bgfiles::export::{Column, DeclaredExport, Definition, Interval, Source, Value};
 use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 use serde_json::{Value as Json, json};
 
@@ -280,4 +280,98 @@ async fn parquet_types_are_those_that_the_database_says() {
             "share": "decimal128(38, 20)", "of_view": "decimal128(14, 3)",
         })
     );
+}
+
+/// What readers get wrong stands in one list; the manual shows it.
+#[test]
+fn the_manual_names_every_known_fault() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let known = std::fs::read_to_string(root.join("tests/strangers/known.toml")).unwrap();
+    let known: toml::Table = known.parse().unwrap();
+    let manual = std::fs::read_to_string(root.join("docs/READERS.md")).unwrap();
+    for one in known["known"].as_array().unwrap() {
+        let text = |key: &str| one[key].as_str().unwrap();
+        let (version, fault) = (text("version"), text("fault").replace('-', " "));
+        let is_row =
+            |line: &&str| line.contains(&format!("| {version} |")) && line.contains(&fault);
+        assert!(manual.lines().any(|line| is_row(&line)), "{} {version}: {fault}", text("reader"));
+    }
+}
+
+/// Every table and view of a real SQLite database, in every format, is what SQLite says it is.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn chinook_is_whole_in_every_format() {
+    let app = TestApp::new(Kind::Sqlite).await;
+    let path = app.dir.path().join("chinook.db");
+    let output = strangers("chinook").arg(&path).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let source = Source::open(&format!("sqlite:{}", path.display())).unwrap();
+    let names = "SELECT name FROM sqlite_master WHERE type IN ('table', 'view') ORDER BY name";
+    let database = rusqlite::Connection::open(&path).unwrap();
+    let mut statement = database.prepare(names).unwrap();
+    let tables = statement.query_map([], |row| row.get::<_, String>(0)).unwrap();
+    let toml = app.dir.path().join("thing.toml");
+    for table in tables.map(Result::unwrap) {
+        let formats = "[\"csv\", \"xlsx\", \"jsonl\", \"parquet\", \"csv.gz\", \"csv.zst\"]";
+        std::fs::write(&toml, format!("formats = {formats}\nquery = \"SELECT * FROM {table}\"\n"))
+            .unwrap();
+        let export = DeclaredExport::new(Definition::load(&toml).unwrap(), source.clone());
+        for format in ["csv", "xlsx", "jsonl", "parquet"] {
+            let made =
+                make(&export, format, "", "").await.unwrap_or_else(|e| panic!("{table}: {e}"));
+            std::fs::write(app.dir.path().join(format!("{table}.{format}")), made).unwrap();
+        }
+        for format in ["csv.gz", "csv.zst"] {
+            assert!(!make(&export, format, "", "").await.unwrap().is_empty());
+        }
+    }
+    let script = r"
+import csv, json, sqlite3, sys, openpyxl, pyarrow.parquet as pq
+from datetime import datetime
+from decimal import Decimal
+folder = sys.argv[1]
+database = sqlite3.connect(folder + '/chinook.db')
+def plain(v):
+    if isinstance(v, datetime): return v.strftime('%Y-%m-%d %H:%M:%S')
+    if isinstance(v, str) and len(v) == 19 and v[10] == 'T': return v.replace('T', ' ')
+    if isinstance(v, (Decimal, float)): return round(float(v), 6)
+    return v
+for (table,) in database.execute(sys.argv[2]).fetchall():
+    cursor = database.execute(f'SELECT * FROM {table}')
+    names = [d[0] for d in cursor.description]
+    truth = [[plain(v) for v in row] for row in cursor]
+    lines = [json.loads(line) for line in open(f'{folder}/{table}.jsonl')]
+    parquet = pq.read_table(f'{folder}/{table}.parquet')
+    sheet = openpyxl.load_workbook(f'{folder}/{table}.xlsx', read_only=True).active
+    with open(f'{folder}/{table}.csv', newline='') as file:
+        records = list(csv.reader(file))
+    seen = {
+        'jsonl': [[plain(line[n]) for n in names] for line in lines],
+        'parquet': [[plain(row[n]) for n in names] for row in parquet.to_pylist()],
+        'xlsx': [[plain(v) for v in row] for row in list(sheet.iter_rows(values_only=True))[1:]],
+    }
+    for name, rows in seen.items():
+        assert len(rows) == len(truth), (table, name, len(rows), len(truth))
+        for at, (a, b) in enumerate(zip(rows, truth)):
+            # An empty text is a blank cell.
+            b = [v or None if name == 'xlsx' and v == '' else v for v in b]
+            assert a == b, (table, name, at, a, b)
+    text = lambda v: '' if v is None else str(v)
+    for at, (a, b) in enumerate(zip(records[1:], truth)):
+        for cell, v in zip(a, b):
+            cell = cell.removeprefix(chr(39)) if isinstance(v, str) else cell
+            same = float(cell) == v if isinstance(v, float) and cell else plain(cell) == text(v)
+            assert same, (table, 'csv', at, cell, v)
+    assert len(records) - 1 == len(truth)
+    if table == 'invoice':
+        types = {f.name: str(f.type) for f in parquet.schema}
+        assert types['InvoiceDate'] == 'timestamp[us]' and types['Total'] == 'decimal128(10, 2)', types
+";
+    let output = Command::new(crate::support::smtp::python())
+        .args(["-c", script])
+        .arg(app.dir.path())
+        .arg(names)
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }

@@ -361,3 +361,57 @@ async fn a_damaged_zstandard_file_is_noticed() {
     made[last] ^= 1;
     assert!(zstd::decode_all(made.as_slice()).is_err());
 }
+
+/// Beyond the last year that tables of time zones know: as Python and PostgreSQL have it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn moments_far_off_are_on_the_clock_of_their_zone() {
+    let app = TestApp::new(Kind::Postgres).await;
+    let query = "SELECT extract(epoch FROM at)::bigint AS epoch, at, \
+        to_char(at, 'YYYY-MM-DD\\\"T\\\"HH24:MI:SSTZH:TZM') AS pg FROM ( \
+        SELECT generate_series(timestamptz '2098-12-01', timestamptz '2103-02-01', interval '61 hours') AS at \
+        UNION ALL SELECT generate_series(timestamptz '2399-12-01', timestamptz '2401-02-01', interval '97 hours')) AS t";
+    let export = define(&app, &format!("formats = [\"csv\"]\nquery = \"{query}\"\n"));
+    let script = r"
+import csv, sys
+from datetime import datetime, timezone
+from zoneinfo import ZoneInfo
+zone = ZoneInfo(sys.argv[2])
+for epoch, at, pg in csv.reader(open(sys.argv[1])):
+    if epoch == 'epoch': continue
+    python = datetime.fromtimestamp(int(epoch), timezone.utc).astimezone(zone).isoformat()
+    assert at.replace('Z', '+00:00') == python == pg, (sys.argv[2], epoch, at, python, pg)
+";
+    for zone in [
+        "America/New_York",
+        "America/Los_Angeles",
+        "America/Sao_Paulo",
+        "America/St_Johns",
+        "America/Santiago",
+        "America/Havana",
+        "America/Nuuk",
+        "Europe/Amsterdam",
+        "Europe/London",
+        "Europe/Dublin",
+        "Europe/Chisinau",
+        "Africa/Cairo",
+        "Africa/Casablanca",
+        "Asia/Kolkata",
+        "Asia/Jerusalem",
+        "Asia/Beirut",
+        "Australia/Sydney",
+        "Australia/Lord_Howe",
+        "Pacific/Auckland",
+        "Pacific/Chatham",
+    ] {
+        let made = make(&export, "csv", "", zone).await.unwrap();
+        let path = app.dir.path().join("far.csv");
+        std::fs::write(&path, made).unwrap();
+        let output = Command::new(crate::support::smtp::python())
+            .args(["-c", script])
+            .arg(&path)
+            .arg(zone)
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+}

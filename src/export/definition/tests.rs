@@ -137,7 +137,7 @@ fn faults_name_file_and_line() {
             "t.toml:20: invalid type: integer `1`, expected text",
         ),
         ("title.nl", "title.\"n l\"", "\"n l\" is not a language"),
-        ("type = \"integer\"", "type = \"int\"", "t.toml:35: unknown variant `int`"),
+        ("type = \"integer\"", "type = \"int\"", "t.toml:35: \"int\" is not a type"),
         ("[criteria.since]", "[criteria.origin]", "t.toml:23: duplicate key"),
     ] {
         assert!(COMPLETE.contains(find), "{find}");
