@@ -12,6 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent.parent
 BIN = ROOT / "target/release/bgfiles"
 XLSX_PEER = ROOT / "target/release/examples/xlsx_peer"
+XLSX_AT_HAND = ROOT / "target/release/examples/xlsx_at_hand"
 PEERS = ROOT / "benches/peers"
 DIR = ROOT / "target/bench"
 OUT = DIR / "out"

@@ -1,5 +1,7 @@
 """Whole exports of login_events: wall, CPU, memory and size, in turn with what others use."""
 
+import statistics
+
 from . import env, results, service, timing
 from .env import BIN, DIR, OUT, PEERS, PYTHON
 from .install import find
@@ -16,7 +18,28 @@ def run(data, sizes):
     known = service.define_all(data)
     env.empty(OUT)
     pairs = [(database, form) for database in ("PostgreSQL", "SQLite") for form in service.FORMATS]
-    return [compare(data, sizes, database, form, form in known) for database, form in pairs]
+    tables = [compare(data, sizes, database, form, form in known) for database, form in pairs]
+    return tables + [at_hand(data, sizes)]
+
+
+def at_hand(data, sizes):
+    """XLSX alone: the rows are in memory before the clock runs."""
+    out = OUT / "at-hand.xlsx"
+    sides = {
+        "bgfiles TableWriter": [env.XLSX_AT_HAND, data.peers()["DSN"], out],
+        "jetxl, Arrow": [PYTHON, PEERS / "jetxl_export.py", out],
+    }
+    seen = {name: [] for name in sides}
+    for _ in range(sizes.rounds):
+        for name, command in sides.items():
+            seen[name].append([float(v) for v in env.output(*command, environ=data.peers()).split()])
+    millions = data.rows / 1e6
+    rows = {
+        name: [statistics.median(cpu / millions for cpu, _ in runs), runs[0][1], len(runs)]
+        for name, runs in seen.items()
+    }
+    columns = ["CPU s / million rows", "file MB", "rounds"]
+    return results.table(f"XLSX of rows at hand, {data.rows:,} rows", columns, rows, "CPU of all threads, of writing alone.")
 
 
 def compare(data, sizes, database, form, known):
