@@ -64,6 +64,7 @@ impl Table {
                 made_at: job.request.started_at.unwrap_or(job.request.requested_at),
                 rows_per_sheet: XLSX_ROWS,
                 references: true,
+                dictionaries: true,
             },
             max_rows: None,
             progress: job.progress.clone(),
@@ -84,6 +85,7 @@ impl Table {
         let mut table = Table::new(out, job, columns)?;
         table.max_rows = Some(definition.max_rows);
         table.layout.references = definition.xlsx.references;
+        table.layout.dictionaries = definition.parquet.dictionaries;
         Ok(table)
     }
 

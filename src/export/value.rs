@@ -429,6 +429,15 @@ pub(crate) fn write_float(number: f64, out: &mut Vec<u8>) {
     }
 }
 
+/// What stands before the point of a decimal number, without its sign, and behind it; `None` when it
+/// is not made of digits.
+pub(crate) fn whole_and_fraction(decimal: &str) -> Option<(&str, &str)> {
+    let unsigned = decimal.strip_prefix('-').unwrap_or(decimal);
+    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
+    let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    (all_digits(whole) && all_digits(fraction)).then_some((whole, fraction))
+}
+
 fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     out.reserve(2 + 2 * bytes.len());

@@ -415,3 +415,37 @@ for epoch, at, pg in csv.reader(open(sys.argv[1])):
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn parquet_does_without_dictionaries_where_it_is_asked_to() {
+    let app = TestApp::new(Kind::Postgres).await;
+    let script = "import sys, pyarrow.parquet as pq; print(pq.ParquetFile(sys.argv[1]).metadata.row_group(0).column(0).has_dictionary_page)";
+    for (setting, expected) in [("true", "True\n"), ("false", "False\n")] {
+        let toml = format!(
+            "formats = [\"parquet\"]\nquery = \"SELECT 1.5::numeric(12, 2) AS n\"\n[parquet]\ndictionaries = {setting}\n"
+        );
+        let made = make(&define(&app, &toml), "parquet", "", "").await.unwrap();
+        let path = app.dir.path().join("n.parquet");
+        std::fs::write(&path, made).unwrap();
+        let output =
+            Command::new(crate::support::smtp::python()).args(["-c", script]).arg(&path).output();
+        assert_eq!(String::from_utf8(output.unwrap().stdout).unwrap(), expected);
+    }
+}
+
+/// Without references a sheet is smaller, as some of its readers are few.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn references_may_be_left_out() {
+    let app = TestApp::new(Kind::Postgres).await;
+    let made = async |settings: &str| {
+        let toml = format!(
+            "formats = [\"xlsx\"]\nquery = \"SELECT n, CASE WHEN n > 1 THEN 'x' END AS s, n AS m FROM generate_series(1, 3000) AS n\"\n{settings}"
+        );
+        make(&define(&app, &toml), "xlsx", "", "").await.unwrap()
+    };
+    let (small, usual) = (made("[xlsx]\nreferences = false\n").await, made("").await);
+    assert!(small.len() < usual.len() * 9 / 10, "{} {}", small.len(), usual.len());
+    let small = crate::declared::cells(&app, &small);
+    assert_eq!(small, crate::declared::cells(&app, &usual));
+    assert_eq!(small[1][1][0], "NoneType");
+}

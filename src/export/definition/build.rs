@@ -62,6 +62,7 @@ impl Sources<'_> {
             title: raw.title.clone().unwrap_or_else(|| Localized::new(file_type.as_str())),
             columns: self.columns(&raw),
             xlsx: raw.xlsx,
+            parquet: raw.parquet,
             file_type,
             formats,
             filename,

@@ -82,6 +82,8 @@ pub struct Definition {
     pub columns: BTreeMap<String, ColumnSettings>,
     /// How XLSX is written.
     pub xlsx: XlsxSettings,
+    /// How Parquet is written.
+    pub parquet: ParquetSettings,
 }
 
 /// How XLSX is written.
@@ -96,6 +98,21 @@ pub struct XlsxSettings {
 impl Default for XlsxSettings {
     fn default() -> Self {
         XlsxSettings { references: true }
+    }
+}
+
+/// How Parquet is written.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ParquetSettings {
+    /// Whether values that come again are kept once; yes unless given. Some readers take no decimals
+    /// that are.
+    pub dictionaries: bool,
+}
+
+impl Default for ParquetSettings {
+    fn default() -> Self {
+        ParquetSettings { dictionaries: true }
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
-use super::{ColumnType, XlsxSettings, duration::Length};
+use super::{ColumnType, ParquetSettings, XlsxSettings, duration::Length};
 use crate::auth_token::Role;
 use crate::export::{criteria::Type, format::Format, localized::Localized};
 
@@ -37,6 +37,8 @@ pub(super) struct File {
     pub columns: BTreeMap<Spanned<String>, Column>,
     #[serde(default)]
     pub xlsx: XlsxSettings,
+    #[serde(default)]
+    pub parquet: ParquetSettings,
 }
 
 #[derive(Deserialize)]

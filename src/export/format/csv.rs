@@ -151,7 +151,7 @@ mod tests {
                 .terminator(csv::Terminator::CRLF)
                 .from_writer(Vec::new());
             theirs.write_record(columns.iter().map(|c| &c.label)).unwrap();
-            let layout = Layout { columns, zone: Tz::UTC, made_at: Default::default(), rows_per_sheet: 2, references: true };
+            let layout = Layout { columns, zone: Tz::UTC, made_at: Default::default(), rows_per_sheet: 2, references: true, dictionaries: true };
             let kept = Kept::default();
             let written = kept.0.clone();
             let mut ours = Box::new(Csv::new(layout, kept).unwrap());

@@ -20,7 +20,7 @@ use chrono_tz::Tz;
 use super::{BLOCK, Encoder, Layout, Sink, io_error, misfit};
 use crate::{
     error::{Error, Result},
-    export::value::{Cell, Column, Kind},
+    export::value::{Cell, Column, Kind, whole_and_fraction},
 };
 
 pub(super) struct Jsonl {
@@ -132,10 +132,7 @@ impl Jsonl {
 
 /// Whether JSON has this number: `-12.50`, but neither `.5` nor `007`.
 fn is_number(digits: &str) -> bool {
-    let unsigned = digits.strip_prefix('-').unwrap_or(digits);
-    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
-    let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    all_digits(whole) && all_digits(fraction) && (whole == "0" || !whole.starts_with('0'))
+    whole_and_fraction(digits).is_some_and(|(whole, _)| whole == "0" || !whole.starts_with('0'))
 }
 
 impl Encoder for Jsonl {

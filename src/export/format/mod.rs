@@ -96,6 +96,8 @@ pub(crate) struct Layout {
     pub rows_per_sheet: u32,
     /// Whether rows and cells of XLSX say where they are.
     pub references: bool,
+    /// Whether Parquet keeps values that come again once.
+    pub dictionaries: bool,
 }
 
 /// Turns rows into the bytes of a format.

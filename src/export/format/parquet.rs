@@ -72,7 +72,7 @@ impl Parquet {
             .set_compression(Compression::SNAPPY)
             .set_dictionary_page_size_limit(DICTIONARY);
         for (column, cells) in columns.iter().zip(&cells) {
-            if !cells.repeat() {
+            if !layout.dictionaries || !cells.repeat() {
                 let path = ColumnPath::new(vec![column.name.clone()]);
                 properties = properties.set_column_dictionary_enabled(path, false);
             }

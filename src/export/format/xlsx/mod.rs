@@ -27,7 +27,10 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    export::value::{Cell, Column, Interval, Kind, local, write_float, write_int, write_padded},
+    export::value::{
+        Cell, Column, Interval, Kind, local, whole_and_fraction, write_float, write_int,
+        write_padded,
+    },
 };
 
 /// What a cell of text may hold (Excel's limits), in UTF-16 units.
@@ -466,10 +469,8 @@ fn column_name(at: usize) -> String {
 
 /// Whether it is a number of which Excel keeps what stands before the point.
 fn has_short_whole(digits: &str) -> bool {
-    let unsigned = digits.strip_prefix('-').unwrap_or(digits);
-    let (whole, fraction) = unsigned.split_once('.').unwrap_or((unsigned, "0"));
-    let all_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    all_digits(whole) && all_digits(fraction) && whole.trim_start_matches('0').len() <= MOST_DIGITS
+    whole_and_fraction(digits)
+        .is_some_and(|(whole, _)| whole.trim_start_matches('0').len() <= MOST_DIGITS)
 }
 
 /// Since midnight. A leap second is past its day's last.
