@@ -238,7 +238,7 @@ live! {
             loop {
                 let (_, row) = shop.get(&path).await;
                 if row["status"] == "finished" {
-                    assert_eq!((&row["rows"], &row["filename"]), (&json!(50_000), &json!("mine")));
+                    assert_eq!((&row["rows"], &row["filename"]), (&json!(50_000), &json!(format!("mine.{format}").as_str())));
                     break;
                 }
                 tokio::time::sleep(Duration::from_millis(50)).await;

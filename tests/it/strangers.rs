@@ -360,7 +360,7 @@ for (table,) in database.execute(sys.argv[2]).fetchall():
     for at, (a, b) in enumerate(zip(records[1:], truth)):
         for cell, v in zip(a, b):
             cell = cell.removeprefix(chr(39)) if isinstance(v, str) else cell
-            same = float(cell) == v if isinstance(v, float) and cell else plain(cell) == text(v)
+            same = abs(float(cell) - v) < 1e-6 if isinstance(v, float) and cell else plain(cell) == text(v)
             assert same, (table, 'csv', at, cell, v)
     assert len(records) - 1 == len(truth)
     if table == 'invoice':

@@ -394,7 +394,7 @@ for epoch, at, pg in csv.reader(open(sys.argv[1])):
         "Europe/Dublin",
         "Europe/Chisinau",
         "Africa/Cairo",
-        "Africa/Casablanca",
+        "Africa/Johannesburg",
         "Asia/Kolkata",
         "Asia/Jerusalem",
         "Asia/Beirut",

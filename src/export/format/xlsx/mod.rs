@@ -64,7 +64,7 @@ pub(super) struct Xlsx {
     /// What its cells begin with, by column.
     openings: Vec<Openings>,
     /// The number of this row, where cells say it.
-    row: Vec<u8>,
+    row: Piece,
     /// How many characters each column shows.
     widths: Vec<usize>,
     /// Rows that were not passed on yet: of the first sheet, all until their widths were looked at.
@@ -109,7 +109,7 @@ impl Xlsx {
             openings: looks
                 .map(|(at, looks)| Openings::new(at, looks, layout.references))
                 .collect(),
-            row: Vec::new(),
+            row: Piece::new(&[]),
             package,
             layout,
             widths,
@@ -131,9 +131,9 @@ impl Xlsx {
         self.open_row();
         let opening = Opening::new(self.package.header, STRING, self.layout.references);
         for (column, openings) in self.layout.columns.iter().zip(&self.openings) {
-            self.xml.extend_from_slice(&openings.cell);
-            self.xml.extend_from_slice(&self.row);
-            self.xml.extend_from_slice(&opening.0);
+            openings.cell.write(&mut self.xml);
+            self.row.write(&mut self.xml);
+            opening.0.write(&mut self.xml);
             escape(&column.label, &mut self.xml);
             self.xml.extend_from_slice(STRING_END);
         }
@@ -145,10 +145,9 @@ impl Xlsx {
         if !self.layout.references {
             return self.xml.extend_from_slice(b"<row>");
         }
-        self.row.clear();
-        write_int((self.rows_of_sheet + 1).into(), &mut self.row);
+        self.row.set(itoa::Buffer::new().format(self.rows_of_sheet + 1).as_bytes());
         self.xml.extend_from_slice(b"<row r=\"");
-        self.xml.extend_from_slice(&self.row);
+        self.row.write(&mut self.xml);
         self.xml.extend_from_slice(b"\">");
     }
 
@@ -207,9 +206,9 @@ impl Xlsx {
         }
         self.empty = 0;
         let openings = &self.openings[at];
-        self.xml.extend_from_slice(&openings.cell);
-        self.xml.extend_from_slice(&self.row);
-        self.xml.extend_from_slice(&kind(openings).0);
+        openings.cell.write(&mut self.xml);
+        self.row.write(&mut self.xml);
+        kind(openings).0.write(&mut self.xml);
     }
 
     /// A cell without content: it is left out, as long as the next one says where it is.
@@ -407,7 +406,7 @@ const BLANK: [char; 3] = [' ', '\t', '\n'];
 
 /// What the cells of a column begin with: `<c r="B`, then the row's number, then an [`Opening`].
 struct Openings {
-    cell: Vec<u8>,
+    cell: Piece,
     number: Opening,
     boolean: Opening,
     date: Opening,
@@ -419,7 +418,38 @@ struct Openings {
 }
 
 /// From the end of a cell's reference to its content: `" s="3"><v>`.
-struct Opening(Vec<u8>);
+struct Opening(Piece);
+
+/// A few bytes that are written again and again: as many as there is room for are copied, whose number
+/// the compiler knows, and those too many are taken back.
+struct Piece {
+    bytes: [u8; Piece::ROOM],
+    length: usize,
+}
+
+impl Piece {
+    const ROOM: usize = 48;
+
+    /// Of at most [`Piece::ROOM`] bytes, which the longest opening does not reach.
+    fn new(bytes: &[u8]) -> Self {
+        let mut piece = Piece { bytes: [0; Piece::ROOM], length: 0 };
+        piece.set(bytes);
+        piece
+    }
+
+    fn set(&mut self, bytes: &[u8]) {
+        debug_assert!(bytes.len() <= Piece::ROOM, "{} bytes", bytes.len());
+        self.length = bytes.len().min(Piece::ROOM);
+        self.bytes[..self.length].copy_from_slice(&bytes[..self.length]);
+    }
+
+    #[inline]
+    fn write(&self, xml: &mut Vec<u8>) {
+        let end = xml.len() + self.length;
+        xml.extend_from_slice(&self.bytes);
+        xml.truncate(end);
+    }
+}
 
 impl Openings {
     /// Of the column `at`, counted from 0.
@@ -427,7 +457,7 @@ impl Openings {
         let cell = if references { format!("<c r=\"{}", column_name(at)) } else { "<c".into() };
         let opening = |look, kind| Opening::new(look, kind, references);
         Openings {
-            cell: cell.into_bytes(),
+            cell: Piece::new(cell.as_bytes()),
             number: opening(looks.number, NUMBER),
             boolean: opening(0, BOOLEAN),
             date: opening(looks.date, NUMBER),
@@ -452,7 +482,7 @@ impl Opening {
             xml.push(b'"');
         }
         xml.extend_from_slice(kind);
-        Opening(xml)
+        Opening(Piece::new(&xml))
     }
 }
 
@@ -500,6 +530,9 @@ fn mend_lines(text: &str) -> std::borrow::Cow<'_, str> {
 /// 22.9.2.19). What looks like that but is not gets its `_` escaped.
 fn escape(text: &str, xml: &mut Vec<u8>) {
     let bytes = text.as_bytes();
+    if !may_need_escapes(bytes) {
+        return xml.extend_from_slice(bytes);
+    }
     let mut from = 0;
     for (at, byte) in bytes.iter().enumerate() {
         if !IS_SPECIAL[usize::from(*byte)] {
@@ -527,6 +560,15 @@ fn escape(text: &str, xml: &mut Vec<u8>) {
         from = at + length;
     }
     xml.extend_from_slice(&bytes[from..]);
+}
+
+/// Without branches, so that it looks at many bytes at once. A lone `_` is ordinary (`x86_64`).
+fn may_need_escapes(bytes: &[u8]) -> bool {
+    let markup = bytes.iter().fold(false, |found, &byte| {
+        found | (byte < 0x20) | (byte == b'&') | (byte == b'<') | (byte == b'>') | (byte == 0xEF)
+    });
+    let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
+    markup | pairs.fold(false, |found, (&a, &b)| found | ((a == b'_') & (b == b'x')))
 }
 
 /// Whether an `_` followed by this would be read as an escape.
