@@ -73,7 +73,8 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         std::io::Result::Ok(())
     };
     let (written, stored) = tokio::join!(write, store);
-    (written?, stored?);
+    written?;
+    stored?;
     let used = cpu_seconds()? - before;
     writeln!(std::io::stdout(), "{used} {}", fs::metadata(out)?.len() as f64 / 1e6)?;
     Ok(())
