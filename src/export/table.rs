@@ -344,7 +344,7 @@ impl TableWriter {
     }
 
     /// Whether rows and cells of XLSX say where they are; they do unless told otherwise. A file
-    /// without is a quarter smaller, and a third of the programs that read XLSX cannot read it. To be
+    /// without is smaller by a quarter or more, and a third of the programs that read XLSX cannot read it. To be
     /// called before the first row.
     pub fn with_references(mut self, references: bool) -> Self {
         if let State::New(table) = &mut self.state {

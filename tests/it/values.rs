@@ -433,7 +433,7 @@ async fn parquet_does_without_dictionaries_where_it_is_asked_to() {
     }
 }
 
-/// Without references a sheet is smaller, as some of its readers are few.
+/// Without references a sheet is smaller; who can read it reads the same.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn references_may_be_left_out() {
     let app = TestApp::new(Kind::Postgres).await;

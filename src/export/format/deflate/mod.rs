@@ -1,9 +1,9 @@
 //! A DEFLATE encoder (RFC 1951) made for the XML of sheets: little work for much repetition. Other
 //! bytes are encoded correctly, and not badly.
 //!
-//! References (`r="C123457"`) are a third of a sheet. Of zlib-rs, level 1 makes files with them 1.6 times
-//! as large as level 6, and the first level that is near it takes four times as long. This takes as
-//! long as level 1 and is within a tenth of level 6 (`benches/encoders.rs`).
+//! References (`r="C123457"`) are a third of a sheet. Level 1 of zlib makes files with them 1.6 times as
+//! large as level 6, which takes nearly twice as long. This is within a tenth of level 6
+//! (`scripts/bench exports`: `rust_xlsxwriter` at both levels).
 
 mod huffman;
 mod matches;
