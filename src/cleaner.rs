@@ -8,6 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::{FutureExt, StreamExt, future::BoxFuture};
 use serde::Deserialize;
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth_token::{self, limit_store},
@@ -27,7 +28,7 @@ const OBJECTS: usize = 500;
 
 /// When one run of the cleaner ends. (dj-bgfiles passed `sleep` and `timeout` swapped, for want of
 /// names.)
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Limits {
     /// Pause between two removals.
     pub sleep: Duration,
@@ -35,6 +36,8 @@ pub struct Limits {
     pub timeout: Option<Duration>,
     /// End after this many removals.
     pub items: Option<u64>,
+    /// End when this fires: after the removal under way.
+    pub stop: CancellationToken,
 }
 
 /// How a sweep ended.
@@ -46,6 +49,8 @@ pub enum Ended {
     MaxItems,
     /// The time was up.
     Timeout,
+    /// Somebody wants the process to end.
+    Stopped,
 }
 
 impl Ended {
@@ -55,6 +60,7 @@ impl Ended {
             Ended::Processed => "processed",
             Ended::MaxItems => "max_items",
             Ended::Timeout => "timeout",
+            Ended::Stopped => "stopped",
         }
     }
 }
@@ -216,8 +222,11 @@ pub async fn clean(toolbox: &Toolbox, sweeps: &Sweeps, limits: Limits) -> Result
         if !keep.enabled {
             continue;
         }
+        if limits.stop.is_cancelled() {
+            break;
+        }
         let (ran_at, began) = (toolbox.clock.now(), Instant::now());
-        let done = (sweep.run)(toolbox, keep, limits).await;
+        let done = (sweep.run)(toolbox, keep, limits.clone()).await;
         let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let run = SweepRun {
             name: sweep.name.to_owned(),
@@ -265,6 +274,9 @@ impl Run {
     /// Whether to stop now. The number of items wins over the time, and at least one removal is
     /// made.
     fn ended(&self) -> Option<Ended> {
+        if self.limits.stop.is_cancelled() {
+            return Some(Ended::Stopped);
+        }
         if self.limits.items.is_some_and(|items| self.removed + self.failed >= items) {
             return Some(Ended::MaxItems);
         }
@@ -274,7 +286,8 @@ impl Run {
 
     async fn pause(&self) {
         if !self.limits.sleep.is_zero() {
-            tokio::time::sleep(self.limits.sleep).await;
+            let stopped = self.limits.stop.cancelled();
+            let _ = tokio::time::timeout(self.limits.sleep, stopped).await;
         }
     }
 

@@ -24,6 +24,9 @@ use crate::{
     visitor::TrustedProxies,
 };
 
+/// Fewest connections to PostgreSQL that a process can work with: two at once, one for the queue, one
+/// to listen and one to announce.
+const FEWEST_CONNECTIONS: u32 = 5;
 /// Shortest secret key accepted, in bytes.
 pub const MIN_SECRET: usize = 32;
 
@@ -58,6 +61,12 @@ const fn secret(key: &'static str, env: &'static str, help: &'static str) -> Set
 /// Every setting.
 pub const SETTINGS: &[Setting] = &[
     setting("database_url", "DATABASE_URL", "sqlite:bgfiles.db", "`sqlite:PATH` or `postgres://…`"),
+    setting(
+        "database_connections",
+        "BGFILES_DATABASE_CONNECTIONS",
+        "28",
+        "most connections that a process opens to `database_url` on PostgreSQL, 5 or more; exports have further ones",
+    ),
     secret(
         "secret_key",
         "BGFILES_SECRET_KEY",
@@ -313,6 +322,9 @@ pub const SETTINGS: &[Setting] = &[
 pub struct Config {
     /// `sqlite:…` or `postgres:…`.
     pub database_url: String,
+    /// Most connections of a process to it, on PostgreSQL.
+    #[serde(deserialize_with = "parsed")]
+    pub database_connections: u32,
     /// Signing secrets; the first signs.
     #[serde(deserialize_with = "list")]
     pub secret_key: Vec<Secret>,
@@ -601,6 +613,10 @@ impl Config {
         config.storage = absolute(&config.storage)?;
         config.mail = Secret(absolute(&config.mail.0)?);
         config.check_auth()?;
+        if config.database_connections < FEWEST_CONNECTIONS {
+            let message = "database_connections (BGFILES_DATABASE_CONNECTIONS): must be 5 or more";
+            return Err(Error::Config(message.into()));
+        }
         if config.lease < Duration::from_secs(1) {
             return Err(Error::Config("lease (BGFILES_LEASE): must be a second or more".into()));
         }

@@ -5,7 +5,7 @@ mod database;
 use std::borrow::Cow;
 
 pub use database::QueryFault;
-pub(crate) use database::{Said, Sent};
+pub(crate) use database::{Said, Sent, sentence};
 
 use crate::ids::{FileType, RequestId};
 
@@ -66,6 +66,10 @@ pub enum Error {
     /// The file's own time is over.
     #[error("the file has expired")]
     FileExpired,
+    /// A finished file that cannot be served and will not come back: its object is gone or another
+    /// one than was written down, or its row does not say which one it is.
+    #[error("the file cannot be served: {0}")]
+    FileLost(&'static str),
     /// The file is not there (yet).
     #[error("the file is not ready: the request is {0}")]
     NotReady(&'static str),
@@ -133,8 +137,11 @@ pub enum Error {
     #[error("{0}")]
     Schema(String),
     /// The database.
-    #[error("database: {}", database::words(.0))]
+    #[error("{}", database::sentence(.0))]
     Database(#[from] sqlx::Error),
+    /// The database lets nobody in; why, in a sentence.
+    #[error("{0}")]
+    Unreachable(String),
     /// A SQLite database that an export reads.
     #[error("database: {}", database::words_of_sqlite(.0))]
     Sqlite(#[from] rusqlite::Error),
@@ -221,6 +228,7 @@ impl Error {
             Error::FileChanged => "file_changed",
             Error::TokenRefused { code, .. } => code,
             Error::FileExpired => "file_expired",
+            Error::FileLost(_) => "file_lost",
             Error::NotReady(_) => "file_not_ready",
             Error::NotRequester => "not_requester",
             Error::Unauthenticated(_) => "unauthenticated",
@@ -237,9 +245,11 @@ impl Error {
             Error::Config(_) => "configuration",
             Error::Schema(_) => "schema",
             Error::Query(fault) if !fault.may_pass => "query_failed",
-            Error::Database(_) | Error::Sqlite(_) | Error::Query(_) | Error::Migrate(_) => {
-                "database"
-            }
+            Error::Database(_)
+            | Error::Unreachable(_)
+            | Error::Sqlite(_)
+            | Error::Query(_)
+            | Error::Migrate(_) => "database",
             Error::Storage(_) => "storage",
             Error::Mail { .. } => "mail",
             Error::Template(_) => "template",
@@ -251,7 +261,10 @@ impl Error {
     /// Whether the worker should try the same work again later.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Error::Temporary { .. } | Error::Io { .. } | Error::Internal(_) => true,
+            Error::Temporary { .. }
+            | Error::Unreachable(_)
+            | Error::Io { .. }
+            | Error::Internal(_) => true,
             Error::Database(e) => database::may_pass(e),
             Error::Sqlite(e) => database::may_pass_sqlite(e),
             Error::Query(fault) => fault.may_pass,
@@ -279,10 +292,35 @@ impl Error {
         error.code().is_some_and(|code| code == "22021" || code == "22P05")
     }
 
+    /// Whether the database is not to be had at the moment, whatever is asked of it.
+    pub(crate) fn is_of_connection(&self) -> bool {
+        match self {
+            Error::Unreachable(_) => true,
+            Error::Database(error) => database::is_of_connection(error),
+            _ => false,
+        }
+    }
+
+    /// What a database said that refuses this process, and not what is asked of it: who it is, which
+    /// database, that it begins transactions.
+    pub(crate) fn refusal(&self) -> Option<String> {
+        match self {
+            Error::Database(error)
+            | Error::Migrate(sqlx::migrate::MigrateError::Execute(error)) => {
+                database::refusal(error)
+            }
+            _ => None,
+        }
+    }
+
     /// Whether what failed is below the request: the database, the store, a disk.
     pub fn is_infrastructure(&self) -> bool {
         match self {
-            Error::Database(_) | Error::Sqlite(_) | Error::Storage(_) | Error::Io { .. } => true,
+            Error::Database(_)
+            | Error::Unreachable(_)
+            | Error::Sqlite(_)
+            | Error::Storage(_)
+            | Error::Io { .. } => true,
             Error::Query(fault) => fault.may_pass,
             _ => false,
         }
@@ -324,6 +362,7 @@ impl Error {
                     .into()
             }
             Error::Database(_)
+            | Error::Unreachable(_)
             | Error::Sqlite(_)
             | Error::Query(_)
             | Error::Migrate(_)

@@ -41,6 +41,7 @@ pub mod request_token;
 pub mod signer;
 pub mod storage;
 pub mod templates;
+mod tls;
 pub mod toolbox;
 pub mod visitor;
 pub mod web;

@@ -22,19 +22,22 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use sqlx::{
-    PgPool,
-    postgres::{PgListener, PgPoolOptions},
+    PgPool, SqlitePool,
+    postgres::PgListener,
     sqlite::{SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::{
-    sync::mpsc,
+    sync::{
+        broadcast::{self, error::RecvError},
+        mpsc,
+    },
     time::{Instant, Sleep},
 };
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use crate::{
-    db::{Announcement, Conn, Db, is_at_rest, is_usable, on},
+    db::{Conn, Db, on, pool},
     error::{Error, Result},
     ids::RequestId,
 };
@@ -52,7 +55,8 @@ const BATCH: usize = 128;
 /// … so long after they were announced, which woke already: one by one they would be a third of what
 /// a small export costs the database.
 const PAUSE: Duration = Duration::from_millis(100);
-/// Where we announce what has no job; whoever else listens to apalis's channel expects jobs there.
+/// Where a trigger announces requests, whoever inserts them (see the migration); whoever else listens
+/// to apalis's channel expects jobs there.
 const CHANNEL: &str = "bgfiles";
 /// The books of apalis's migrations on SQLite; sqlx's default name may be the host application's.
 const BOOKS: &str = "_apalis_migrations";
@@ -135,24 +139,23 @@ pub async fn push_all(conn: Conn<'_>, wakes: &[Wake], now: DateTime<Utc>) -> Res
     }
 }
 
-/// Wakes workers often, for little: a job is written, fetched and acknowledged, so one is pushed only
-/// now and then, and whatever comes in between is announced.
+/// Says when it is time for a job: it is written, fetched and acknowledged, so one is pushed only now
+/// and then. A trigger announces whatever is inserted in between.
 ///
 /// An announcement that is lost (nobody was connected) costs two seconds: then workers look anyway.
 #[derive(Debug, Default)]
 pub struct Bell(Mutex<Option<Instant>>);
 
 impl Bell {
-    /// What is to be announced with the rows of this kind, or `None` when it is time for a job
-    /// again, by [`push`]. SQLite announces nothing.
-    pub fn ring(&self, db: &Db, kind: Kind) -> Option<Announcement> {
+    /// Whether a job is to be pushed, by [`push`], with the rows that are inserted now. SQLite
+    /// announces nothing, so there it always is.
+    pub fn ring(&self, db: &Db) -> bool {
         let mut last = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let is_time = last.is_none_or(|last| last.elapsed() >= PAUSE);
-        if is_time || matches!(db, Db::Sqlite(_)) {
+        if is_time {
             *last = Some(Instant::now());
-            return None;
         }
-        Some(Announcement { channel: CHANNEL, payload: kind.name() })
+        is_time || matches!(db, Db::Sqlite(_))
     }
 }
 
@@ -176,20 +179,7 @@ fn unwrap_sqlite(error: apalis_sqlite::Error) -> sqlx::Error {
 /// When a migration fails.
 pub async fn migrate(db: &Db) -> Result<()> {
     match db {
-        Db::Postgres(pool) => {
-            // Its books are in a schema of apalis's own: a host application may use apalis too.
-            let mut migrator = PostgresStorage::<()>::migrations();
-            migrator.set_ignore_missing(true).run(pool).await?;
-            // Jobs to purge; one at a time, as two that make it at once get in each other's way.
-            let mut tx = pool.begin().await?;
-            let sql = "SELECT pg_advisory_xact_lock(hashtext('bgfiles_jobs_done'))";
-            sqlx::query(sql).execute(&mut *tx).await?;
-            let sql = "CREATE INDEX IF NOT EXISTS bgfiles_jobs_done ON apalis.jobs (done_at) \
-                WHERE job_type IN ('bgfiles::requests', 'bgfiles::notices') \
-                AND status IN ('Done', 'Failed', 'Killed')";
-            sqlx::query(sql).execute(&mut *tx).await?;
-            tx.commit().await?;
-        }
+        Db::Postgres(_) => migrate_postgres(db).await?,
         // Not apalis's `setup`, which also turns `synchronous` off for the connection.
         Db::Sqlite(pool) => {
             let mut migrator = SqliteStorage::<()>::migrations();
@@ -213,6 +203,25 @@ pub async fn migrate(db: &Db) -> Result<()> {
         }
     }
     Ok(())
+}
+
+async fn migrate_postgres(db: &Db) -> Result<()> {
+    // Its books are in a schema of apalis's own: a host application may use apalis too.
+    let mut migrator = PostgresStorage::<()>::migrations();
+    if let Conn::Postgres(c) = Conn::from(&mut db.acquire().await?) {
+        migrator.set_ignore_missing(true).run(c).await?;
+    }
+    // Jobs to purge; one at a time, as two that make it at once get in each other's way.
+    let mut tx = db.begin().await?;
+    if let Conn::Postgres(c) = tx.conn() {
+        let sql = "SELECT pg_advisory_xact_lock(hashtext('bgfiles_jobs_done'))";
+        sqlx::query(sql).execute(&mut *c).await?;
+        let sql = "CREATE INDEX IF NOT EXISTS bgfiles_jobs_done ON apalis.jobs (done_at) \
+            WHERE job_type IN ('bgfiles::requests', 'bgfiles::notices') \
+            AND status IN ('Done', 'Failed', 'Killed')";
+        sqlx::query(sql).execute(c).await?;
+    }
+    tx.commit().await
 }
 
 /// What is done with each job.
@@ -248,7 +257,7 @@ pub struct Slots {
 /// # Errors
 /// What made the backend give up.
 pub async fn work(
-    db: &Db,
+    line: &Line,
     kind: Kind,
     slots: Slots,
     heard: impl Fn() + Send + Sync + 'static,
@@ -271,36 +280,29 @@ pub async fn work(
                 .await
         };
     }
-    let (batch, pause) = match kind {
-        // Jobs that end at once, and who hears of them need not wait until they are fetched.
-        Kind::Requests => (BATCH, PAUSE),
-        // A batch above the free slots would stop heartbeats while long jobs run.
-        Kind::Notices => (1, Duration::ZERO),
-    };
-    let ended = match db {
-        Db::Postgres(pool) => {
+    let ended = match &line.ends {
+        Ends::Postgres { pool, inserts } => {
             let config = apalis_postgres::Config::default()
                 .queue(kind.name())
-                .batch_size(batch)
+                .batch_size(BATCH)
                 .heartbeat_interval(HEARTBEAT)
                 .missed_heartbeats(MISSED)
                 // One write less a job; who works on what stands in our row.
                 .lock_tasks(false);
-            let backend =
-                PostgresStorage::<serde_json::Value>::new(&own_pool(pool)).with_config(config);
-            let inserts = listen(pool.clone(), kind, heard);
-            work!(backend.poll_with_strategy(Ticks::new(TICK_POSTGRES, Some((inserts, pause)))))
+            let backend = PostgresStorage::<serde_json::Value>::new(pool).with_config(config);
+            let inserts = overhear(inserts.subscribe(), kind, heard);
+            work!(backend.poll_with_strategy(Ticks::new(TICK_POSTGRES, Some((inserts, PAUSE)))))
         }
-        Db::Sqlite(pool) => {
+        Ends::Sqlite(pool) => {
             // As in `own_pool`.
             let options = (*pool.connect_options()).clone().synchronous(SqliteSynchronous::Normal);
             let pool = SqlitePoolOptions::new()
                 .max_connections(OWN)
-                .before_acquire(|conn, meta| Box::pin(is_at_rest(conn, meta)))
+                .before_acquire(|conn, meta| Box::pin(pool::is_at_rest_here(conn, meta)))
                 .connect_lazy_with(options);
             let config = apalis_sqlite::Config::default()
                 .queue(kind.name())
-                .batch_size(batch)
+                .batch_size(BATCH)
                 .heartbeat_interval(HEARTBEAT)
                 .missed_heartbeats(MISSED)
                 // One write less a job; who works on what stands in our row.
@@ -313,17 +315,49 @@ pub async fn work(
     ended.map_err(|e| Error::Internal(format!("queue {}: {e}", kind.name())))
 }
 
-/// Connections for the queue alone: a heartbeat that waits for a busy pool looks like death.
+/// What both queues of a process have together: connections for the queue alone (a heartbeat that
+/// waits for a busy pool looks like death), and one on which PostgreSQL announces.
+pub struct Line {
+    ends: Ends,
+    /// Ends the listening.
+    _listening: Option<DropGuard>,
+}
+
+enum Ends {
+    Postgres { pool: PgPool, inserts: broadcast::Sender<Heard> },
+    Sqlite(SqlitePool),
+}
+
+/// Something is to be done in that queue; and whether a job says so.
+#[derive(Clone, Copy)]
+struct Heard {
+    kind: Kind,
+    is_job: bool,
+}
+
+impl Line {
+    /// Over a database. Connects on first use, and listens from now on.
+    pub fn open(db: &Db) -> Line {
+        match db {
+            Db::Postgres(pool) => {
+                let (inserts, stop) = (broadcast::Sender::new(16), CancellationToken::new());
+                tokio::spawn(listen(pool.clone(), inserts.clone(), stop.clone()));
+                let ends = Ends::Postgres { pool: own_pool(pool), inserts };
+                Line { ends, _listening: Some(stop.drop_guard()) }
+            }
+            Db::Sqlite(pool) => Line { ends: Ends::Sqlite(pool.clone()), _listening: None },
+        }
+    }
+}
+
+/// Connections of SQLite's queue, of each kind.
 const OWN: u32 = 3;
 
 /// What is written there need not survive a power cut: a job that is fetched or acknowledged twice
 /// finds nothing to claim. So nobody waits for a disk.
 fn own_pool(pool: &PgPool) -> PgPool {
     let options = (*pool.connect_options()).clone();
-    PgPoolOptions::new()
-        .max_connections(OWN)
-        .test_before_acquire(false)
-        .before_acquire(|conn, meta| Box::pin(is_usable(conn, meta)))
+    pool::options(pool::share_of_queue(pool.options().get_max_connections()))
         .after_connect(|conn, _| {
             Box::pin(async {
                 sqlx::query("SET synchronous_commit = off").execute(conn).await.map(drop)
@@ -367,49 +401,86 @@ impl PollStrategy for Ticks {
     }
 }
 
-/// PostgreSQL's announcements of new jobs in this queue, for as long as the receiver lives.
-fn listen(
-    pool: PgPool,
-    kind: Kind,
-    heard: impl Fn() + Send + Sync + 'static,
-) -> mpsc::Receiver<()> {
+/// How long the listener hears nothing before it asks whether its connection works.
+const QUIET: Duration = Duration::from_secs(15);
+/// How long that may take.
+const WORD: Duration = Duration::from_secs(5);
+
+/// Passes PostgreSQL's announcements on until it is stopped.
+async fn listen(pool: PgPool, inserts: broadcast::Sender<Heard>, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let heard = tokio::select! {
+            heard = hear(&pool, &inserts) => heard,
+            () = stop.cancelled() => return,
+        };
+        if let Err(error) = heard {
+            tracing::debug!(%error, "listening for new jobs; the tick goes on meanwhile");
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+}
+
+async fn hear(pool: &PgPool, inserts: &broadcast::Sender<Heard>) -> Result<(), sqlx::Error> {
     #[derive(Deserialize)]
     struct Insert {
         job_type: String,
     }
-    let (to, from) = mpsc::channel(1);
+    // Not of the pool for work, whose places come back.
+    let own = pool::options(1).connect_lazy_with((*pool.connect_options()).clone());
+    let mut listener = PgListener::connect_with(&own).await?;
+    listener.eager_reconnect(false);
+    listener.listen_all(["apalis::job::insert", CHANNEL]).await?;
+    loop {
+        let Ok(heard) = tokio::time::timeout(QUIET, listener.try_recv()).await else {
+            // A connection that is silently gone announces nothing, and says nothing of it.
+            let word = sqlx::query("SELECT 1").execute(&mut listener);
+            let word = tokio::time::timeout(WORD, word).await;
+            word.map_err(|_| sqlx::Error::PoolTimedOut)??;
+            continue;
+        };
+        let Some(notification) = heard? else { return Ok(()) };
+        let is_job = notification.channel() != CHANNEL;
+        let insert = is_job.then(|| serde_json::from_str::<Insert>(notification.payload()));
+        let name = match &insert {
+            Some(Ok(insert)) => insert.job_type.as_str(),
+            Some(Err(_)) => continue,
+            None => notification.payload(),
+        };
+        let kind = [Kind::Requests, Kind::Notices].into_iter().find(|kind| kind.name() == name);
+        // Nobody may be working at the moment.
+        let _ = kind.map(|kind| inserts.send(Heard { kind, is_job }));
+    }
+}
+
+/// What is announced for this queue, for as long as the receiver lives.
+fn overhear(
+    mut from: broadcast::Receiver<Heard>,
+    kind: Kind,
+    heard: impl Fn() + Send + Sync + 'static,
+) -> mpsc::Receiver<()> {
+    let (to, inserts) = mpsc::channel(1);
     tokio::spawn(async move {
-        while !to.is_closed() {
-            let heard: Result<(), sqlx::Error> = async {
-                let mut listener = PgListener::connect_with(&pool).await?;
-                listener.listen_all(["apalis::job::insert", CHANNEL]).await?;
-                loop {
-                    let notification = tokio::select! {
-                        notification = listener.recv() => notification?,
-                        () = to.closed() => return Ok(()),
-                    };
-                    if notification.channel() == CHANNEL {
-                        if notification.payload() == kind.name() {
-                            heard();
-                        }
-                        continue;
-                    }
-                    let insert = serde_json::from_str::<Insert>(notification.payload());
-                    if insert.is_ok_and(|insert| insert.job_type == kind.name()) {
-                        heard();
-                        // A full channel says already what this would say.
-                        let _ = to.try_send(());
-                    }
+        loop {
+            let one = tokio::select! {
+                one = from.recv() => one,
+                () = to.closed() => return,
+            };
+            let one = match one {
+                Ok(one) => one,
+                // More than were kept: one of them was for this queue, perhaps.
+                Err(RecvError::Lagged(_)) => Heard { kind, is_job: true },
+                Err(RecvError::Closed) => return,
+            };
+            if one.kind == kind {
+                heard();
+                if one.is_job {
+                    // A full channel says already what this would say.
+                    let _ = to.try_send(());
                 }
-            }
-            .await;
-            if let Err(error) = heard {
-                tracing::debug!(%error, "listening for new jobs; the tick goes on meanwhile");
-                tokio::time::sleep(Duration::from_secs(1)).await;
             }
         }
     });
-    from
+    inserts
 }
 
 /// Removes jobs that ended before `before`, jobs that nobody fetched in some 23 hours before that (where

@@ -5,6 +5,7 @@
 
 mod folder;
 mod put;
+mod silence;
 mod small;
 mod unfinished;
 
@@ -15,8 +16,13 @@ use chrono::{DateTime, Utc};
 use futures::{StreamExt, TryStreamExt, stream::BoxStream};
 use object_store::{
     Attribute, Attributes, GetOptions, GetRange, MultipartUpload, ObjectStore, ObjectStoreExt,
-    PutMultipartOptions, PutOptions, PutPayload, PutPayloadMut, client::HttpConnector,
-    local::LocalFileSystem, memory::InMemory, multipart::MultipartStore, path::Path,
+    PutMultipartOptions, PutOptions, PutPayload, PutPayloadMut, RetryConfig,
+    client::HttpConnector,
+    list::{PaginatedListOptions, PaginatedListStore},
+    local::LocalFileSystem,
+    memory::InMemory,
+    multipart::MultipartStore,
+    path::Path,
     signer::Signer,
 };
 use sha2::{Digest, Sha256};
@@ -35,6 +41,14 @@ use crate::{
 const PART: usize = 8 * 1024 * 1024;
 /// Pieces smaller than this are put together: each costs memory of its own.
 const PIECE: usize = 16 * 1024;
+
+/// How long a store over the network may be silent within a call. Calls that fail are not begun
+/// again after that time, either.
+const SILENCE: Duration = Duration::from_secs(30);
+/// How long it has to show that it is there.
+const PROBE: Duration = Duration::from_secs(5);
+/// How long giving up an upload may take: whoever gives up has mostly waited already.
+const GIVE_UP: Duration = Duration::from_secs(5);
 
 /// Files up to this size are kept in memory for a while once they were asked for.
 const SMALL: u64 = 64 * 1024;
@@ -122,6 +136,19 @@ impl Storage {
     /// # Errors
     /// [`Error::Config`] when the URL or an option is not understood or the folder cannot be made.
     pub fn open(url: &str, options: &[(String, String)]) -> Result<Storage> {
+        Storage::open_with_patience(url, options, SILENCE)
+    }
+
+    /// As [`Storage::open`], with a store over the network that may be silent for so long within a
+    /// call; 30 seconds otherwise.
+    ///
+    /// # Errors
+    /// As [`Storage::open`].
+    pub fn open_with_patience(
+        url: &str,
+        options: &[(String, String)],
+        silence: Duration,
+    ) -> Result<Storage> {
         let wrong = |e: &dyn fmt::Display| Error::Config(format!("BGFILES_STORAGE: {e}"));
         let open = |store, remote, prefix, folder| Storage {
             store,
@@ -154,7 +181,7 @@ impl Storage {
         }
         let (scheme, prefix) =
             object_store::ObjectStoreScheme::parse(&parsed).map_err(|e| wrong(&e))?;
-        let (store, uploads) = remote(&scheme, url, options).map_err(|e| wrong(&e))?;
+        let (store, uploads) = remote(&scheme, url, options, silence).map_err(|e| wrong(&e))?;
         Ok(open(store, Some(Arc::new(uploads)), prefix, None))
     }
 
@@ -238,7 +265,7 @@ impl Storage {
         attributes
     }
 
-    /// The bytes `from..to` of an object, streamed.
+    /// The bytes `from..to` of an object, streamed. The first of them are there.
     ///
     /// # Errors
     /// [`Error::NotFound`] when there is no such object; the store's.
@@ -248,15 +275,67 @@ impl Storage {
         from: u64,
         to: u64,
     ) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.fetch(key, from, to, None).await
+    }
+
+    /// As [`Storage::read`], of an object that must be of `size` bytes.
+    ///
+    /// # Errors
+    /// [`Error::FileLost`] when it is of another size; as [`Storage::read`].
+    pub async fn read_of(
+        &self,
+        key: StorageKey,
+        size: u64,
+        from: u64,
+        to: u64,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
+        self.fetch(key, from, to, Some(size)).await
+    }
+
+    async fn fetch(
+        &self,
+        key: StorageKey,
+        from: u64,
+        to: u64,
+        of: Option<u64>,
+    ) -> Result<BoxStream<'static, Result<Bytes>>> {
         if from == to {
+            if let Some(size) = of {
+                self.confirm(key, size).await?;
+            }
             return Ok(futures::stream::empty().boxed());
         }
         if let Some(folder) = &self.folder {
-            return folder::read(&folder.join(key.to_string()), from, to).await;
+            return folder::read(&folder.join(key.to_string()), from, to, of).await;
         }
         let options = GetOptions { range: Some(GetRange::Bounded(from..to)), ..Default::default() };
-        let got = self.store.get_opts(&self.path(key), options).await.map_err(missing)?;
-        Ok(got.into_stream().map(|chunk| chunk.map_err(Error::from)).boxed())
+        let got = match self.store.get_opts(&self.path(key), options).await.map_err(missing) {
+            Ok(got) => got,
+            Err(Error::Storage(error)) => {
+                // A range beyond the end is refused in as many ways as there are stores.
+                if let (Some(size), true) = (of, from > 0) {
+                    self.confirm(key, size).await?;
+                }
+                return Err(error.into());
+            }
+            Err(error) => return Err(error),
+        };
+        if of.is_some_and(|size| got.meta.size != size) {
+            return Err(wrong_size());
+        }
+        let mut pieces = got.into_stream().map(|chunk| chunk.map_err(Error::from)).boxed();
+        // A store that goes silent after its headers is met before our own go out.
+        let first = pieces.try_next().await?;
+        Ok(futures::stream::iter(first.map(Ok)).chain(pieces).boxed())
+    }
+
+    /// Makes sure that an object is there, and of this size.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::FileLost`]; the store's.
+    pub async fn confirm(&self, key: StorageKey, size: u64) -> Result<()> {
+        let found = self.store.head(&self.path(key)).await.map_err(missing)?;
+        if found.size == size { Ok(()) } else { Err(wrong_size()) }
     }
 
     /// The bytes of a small object of `size` bytes, if they are in memory.
@@ -268,10 +347,10 @@ impl Storage {
     }
 
     /// All of a small object of `size` bytes, which then stays in memory for a while. `None` when it
-    /// is empty, not small, or not of that size.
+    /// is empty or not small.
     ///
     /// # Errors
-    /// As [`Storage::read`].
+    /// As [`Storage::read_of`].
     pub async fn read_small(&self, key: StorageKey, size: u64) -> Result<Option<Bytes>> {
         if size == 0 || size > SMALL {
             return Ok(None);
@@ -285,14 +364,13 @@ impl Storage {
                 folder::whole(&folder.join(key.to_string()), length).await?
             }
             None => {
-                let pieces = self.read(key, 0, size).await?;
+                let pieces = self.read_of(key, size, 0, size).await?;
                 let pieces: BytesMut = pieces.try_collect().await?;
                 pieces.freeze()
             }
         };
-        // What is not of the size that its row says is streamed, and seen to be short.
         if bytes.len() as u64 != size {
-            return Ok(None);
+            return Err(wrong_size());
         }
         self.small.insert(key, bytes.clone());
         Ok(Some(bytes))
@@ -305,8 +383,8 @@ impl Storage {
     pub async fn delete(&self, key: StorageKey) -> Result<()> {
         self.small.forget(key);
         match self.store.delete(&self.path(key)).await {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(e.into()),
+            Err(e) if !is_missing(&e) => Err(e.into()),
+            _ => Ok(()),
         }
     }
 
@@ -364,7 +442,7 @@ impl Storage {
             (Place::Upload(_), None) => Ok(()),
         };
         match given_up {
-            Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(e) if is_missing(&e) => Ok(()),
             other => Ok(other?),
         }
     }
@@ -390,16 +468,35 @@ impl Storage {
         Ok(Some(remote.signer.signed_url(http::Method::GET, &self.path(key), valid).await?))
     }
 
-    /// Whether the store answers.
+    /// Whether the store answers within five seconds, and the folder, bucket or container is there.
     ///
     /// # Errors
-    /// When it does not.
+    /// When it does not, or is not.
     pub async fn ping(&self) -> Result<()> {
-        let probe: Path = self.prefix.parts().chain(Path::from(".ping").parts()).collect();
-        match self.store.head(&probe).await {
-            Ok(_) | Err(object_store::Error::NotFound { .. }) => Ok(()),
-            Err(e) => Err(e.into()),
+        match tokio::time::timeout(PROBE, self.probe()).await {
+            Ok(answer) => answer,
+            Err(_) => Err(unwell(format!("it does not answer within {} s", PROBE.as_secs()))),
         }
+    }
+
+    /// Lists one key: a missing bucket says so to that, and to HEAD of an object says the same as a
+    /// missing object.
+    async fn probe(&self) -> Result<()> {
+        if let Some(remote) = &self.remote {
+            let one = PaginatedListOptions { max_keys: Some(1), ..Default::default() };
+            let prefix = Some(self.prefix.as_ref()).filter(|prefix| !prefix.is_empty());
+            return match remote.lists.list_paginated(prefix, one).await {
+                Err(error) if lacks_bucket(&error) => {
+                    Err(unwell(format!("the bucket or container does not exist: {error}")))
+                }
+                listed => Ok(listed.map(drop)?),
+            };
+        }
+        if let Some(folder) = &self.folder {
+            let meta = tokio::fs::metadata(folder).await;
+            meta.map_err(Error::io(folder.display().to_string()))?;
+        }
+        Ok(())
     }
 }
 
@@ -458,9 +555,12 @@ impl Parts {
             part.abort();
             let _ = part.await;
         }
-        if let Err(error) = self.upload.abort().await {
-            tracing::warn!(%error, "could not give up an upload; it is left for the sweep");
-        }
+        let error = match tokio::time::timeout(GIVE_UP, self.upload.abort()).await {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "the store does not answer".to_owned(),
+        };
+        tracing::warn!(error, "could not give up an upload; it is left for the sweep");
     }
 }
 
@@ -470,8 +570,11 @@ fn remote(
     scheme: &object_store::ObjectStoreScheme,
     url: &str,
     options: &[(String, String)],
+    patience: Duration,
 ) -> object_store::Result<Remote> {
-    use object_store::{ObjectStoreScheme as Scheme, aws, azure, client::ReqwestConnector, gcp};
+    use object_store::{ObjectStoreScheme as Scheme, aws, azure, gcp};
+    let connector = silence::Limited(patience);
+    let retry = RetryConfig { retry_timeout: patience, ..Default::default() };
     // The timeout spans a whole body; a slow reader of a large file is no fault of the store's.
     let client = object_store::ClientOptions::new()
         .with_timeout(Duration::from_secs(24 * 60 * 60))
@@ -479,8 +582,12 @@ fn remote(
         .with_allow_http(true);
     macro_rules! build {
         ($builder:expr, $key:ty) => {{
-            let http = ReqwestConnector::default().connect(&client)?;
-            let builder = $builder.with_url(url).with_client_options(client);
+            let http = connector.connect(&client)?;
+            let builder = $builder
+                .with_url(url)
+                .with_client_options(client)
+                .with_http_connector(connector)
+                .with_retry(retry);
             let known = |(name, value): &(String, String)| {
                 Some((<$key>::from_str(&name.to_ascii_lowercase()).ok()?, value.clone()))
             };
@@ -491,7 +598,8 @@ fn remote(
             let store = Arc::new(builder.build()?);
             let (signer, parts): (Arc<dyn Signer>, Arc<dyn MultipartStore>) =
                 (store.clone(), store.clone());
-            Ok((store, Uploads { signer, parts, http }))
+            let lists: Arc<dyn PaginatedListStore> = store.clone();
+            Ok((store, Uploads { signer, parts, lists, http }))
         }};
     }
     match scheme {
@@ -509,10 +617,26 @@ fn remote(
 }
 
 fn missing(error: object_store::Error) -> Error {
-    match error {
-        object_store::Error::NotFound { .. } => Error::NotFound("file"),
-        other => other.into(),
-    }
+    if is_missing(&error) { Error::NotFound("file") } else { error.into() }
+}
+
+/// Whether an object is not there. A bucket that is not there says nothing of its objects.
+fn is_missing(error: &object_store::Error) -> bool {
+    matches!(error, object_store::Error::NotFound { .. }) && !lacks_bucket(error)
+}
+
+/// Whether the bucket or container is not there: S3, Azure and GCS say that in the text only.
+fn lacks_bucket(error: &object_store::Error) -> bool {
+    let text = error.to_string();
+    ["NoSuchBucket", "ContainerNotFound", "bucket does not exist"].iter().any(|w| text.contains(w))
+}
+
+fn wrong_size() -> Error {
+    Error::FileLost("it is not of the size that was written down when it was made")
+}
+
+fn unwell(text: String) -> Error {
+    object_store::Error::Generic { store: "store", source: text.into() }.into()
 }
 
 /// Lower-case hex.
@@ -528,6 +652,18 @@ pub fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_in_no_bucket_is_not_gone() {
+        let error = |text: &str| object_store::Error::NotFound {
+            path: "requests".into(),
+            source: format!("404 Not Found: <Error><Code>{text}</Code></Error>").into(),
+        };
+        assert!(is_missing(&error("NoSuchKey")) && is_missing(&error("BlobNotFound")));
+        for text in ["NoSuchBucket", "ContainerNotFound", "The specified bucket does not exist."] {
+            assert!(!is_missing(&error(text)), "{text}");
+        }
+    }
 
     #[test]
     fn parts_are_of_one_size_whatever_comes() {

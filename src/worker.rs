@@ -1,5 +1,5 @@
-//! The worker process: looks for what is due when the queue wakes it, mails what was made here,
-//! wakes what was forgotten, and ends well.
+//! The worker process: looks for files and mails that are due, when the queue wakes it and now and
+//! then, mails what was made here, and ends well.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,10 +14,10 @@ use uuid::Uuid;
 
 use crate::{
     error::Result,
-    file_request::{notice, store::Which},
+    file_request::store::Which,
     operations::{self, WorkerState},
-    queue::{self, Kind, Wake},
-    toolbox::Toolbox,
+    queue::{self, Kind},
+    toolbox::{Toolbox, Unknown},
 };
 
 /// How often a worker looks for rows that nobody told it of.
@@ -28,15 +28,17 @@ const RECENT: TimeDelta = TimeDelta::seconds(1);
 const GATHER: Duration = Duration::from_millis(3);
 /// The pause after a look that failed.
 const PAUSE: Duration = Duration::from_millis(500);
-/// A waiting notice is woken again after this long; a repeat costs a look at the row.
-const REWAKE: TimeDelta = TimeDelta::seconds(60);
 /// How often a process says that it lives.
 const SHOW_UP: Duration = Duration::from_secs(5);
 /// Processes that were last seen so long ago are forgotten.
 const FORGET: TimeDelta = TimeDelta::days(1);
-/// Rows woken at once.
-const SWEEP_BATCH: i64 = 200;
-/// Mails sent at the same time.
+/// How often a process looks for requests of types that nobody knows.
+const GIVE_UP: Duration = Duration::from_secs(30);
+/// What may be under way at the same time, for each slot: one file that is made, and one that is
+/// ready and waits for its commit. So many small ones are committed together, and what a process
+/// that dies takes with it is bounded.
+const UNDER_WAY: usize = 2;
+/// Mails of what is made here that are sent at the same time; and as many of others.
 const NOTICE_SLOTS: usize = 16;
 /// What mails may take at the end of the process; what is left is another's.
 const LAST_MAILS: Duration = Duration::from_secs(10);
@@ -59,10 +61,16 @@ pub struct WorkerOptions {
 struct Worker {
     toolbox: Toolbox,
     name: Arc<str>,
+    /// The types that it knows.
+    file_types: Arc<[String]>,
     /// One for each file that may be made at the same time.
     slots: Arc<Semaphore>,
-    /// Something may be due.
+    /// One for each request whose lease may be held at the same time.
+    under_way: Arc<Semaphore>,
+    /// A request may be due.
     woken: Arc<Notify>,
+    /// A mail may be due.
+    mail_woken: Arc<Notify>,
     running: TaskTracker,
     /// Fires when nothing new is to be begun.
     closing: CancellationToken,
@@ -73,33 +81,21 @@ struct Worker {
 /// Runs until `shutdown` fires, then lets running work end within the drain limit and gives the
 /// rest back. Trouble with the database never ends it.
 pub async fn run(toolbox: Toolbox, options: WorkerOptions, shutdown: CancellationToken) {
-    let worker = Worker {
-        toolbox,
-        name: unique_name().into(),
-        slots: Arc::new(Semaphore::new(options.slots)),
-        woken: Arc::default(),
-        running: TaskTracker::new(),
-        closing: shutdown.clone(),
-        release: CancellationToken::new(),
-    };
+    let worker = Worker::new(toolbox, &options, &shutdown);
     tracing::info!(worker = %worker.name, slots = options.slots, "working");
     // The queues end last: see `queue::work`.
     let (queues, ended) = (TaskTracker::new(), CancellationToken::new());
+    let line = Arc::new(queue::Line::open(&worker.toolbox.db));
     for kind in [Kind::Requests, Kind::Notices] {
-        queues.spawn(supervise(worker.clone(), kind, ended.clone()));
+        queues.spawn(supervise(worker.clone(), line.clone(), kind, ended.clone()));
     }
     worker.running.spawn(look(worker.clone()));
+    worker.running.spawn(look_for_mails(worker.clone()));
     let last_call = CancellationToken::new();
     let mails = tokio::spawn(mail(worker.clone(), last_call.clone()));
-    queues.spawn(sweep(worker.toolbox.clone(), shutdown.clone()));
-    let state = WorkerState {
-        name: worker.name.to_string(),
-        host: host(),
-        slots: i32::try_from(options.slots).unwrap_or(i32::MAX),
-        started_at: worker.toolbox.clock.now(),
-        seen_at: worker.toolbox.clock.now(),
-        ended_at: None,
-    };
+    queues.spawn(watch_clock(worker.toolbox.clone(), shutdown.clone()));
+    queues.spawn(give_up(worker.clone()));
+    let state = state(&worker.toolbox, worker.name.to_string(), options.slots);
     queues.spawn(show_up(worker.toolbox.clone(), state, ended.clone()));
     shutdown.cancelled().await;
     worker.running.close();
@@ -142,20 +138,34 @@ async fn mail(worker: Worker, last_call: CancellationToken) {
         worker.running.spawn(async move {
             let _hand = hand;
             if let Err(error) = toolbox.carry(&errand).await {
-                tracing::warn!(%error, "what became of a notice was not written; it is woken again");
+                tracing::warn!(%error, "what became of a notice was not written; it is mailed again when its lease has ended");
             }
         });
     }
 }
 
 /// The machine's name.
-fn host() -> String {
+pub(crate) fn host() -> String {
     let read = std::fs::read_to_string("/proc/sys/kernel/hostname");
     read.map(|name| name.trim().to_owned()).unwrap_or_default()
 }
 
+/// What a process says of itself.
+pub(crate) fn state(toolbox: &Toolbox, name: String, slots: usize) -> WorkerState {
+    let now = toolbox.clock.now();
+    WorkerState {
+        name,
+        host: host(),
+        slots: i32::try_from(slots).unwrap_or(i32::MAX),
+        started_at: now,
+        seen_at: now,
+        ended_at: None,
+        file_types: toolbox.known_types().join(","),
+    }
+}
+
 /// Says again and again that this process lives, and at last that it ended well.
-async fn show_up(toolbox: Toolbox, mut state: WorkerState, ended: CancellationToken) {
+pub(crate) async fn show_up(toolbox: Toolbox, mut state: WorkerState, ended: CancellationToken) {
     let say = async |state: &WorkerState| {
         let mut tx = toolbox.db.begin().await?;
         operations::store::beat(&mut tx, state).await?;
@@ -185,20 +195,25 @@ fn unique_name() -> String {
 }
 
 /// Runs a queue's worker for ever, each time under another name.
-async fn supervise(worker: Worker, kind: Kind, shutdown: CancellationToken) {
+async fn supervise(
+    worker: Worker,
+    line: Arc<queue::Line>,
+    kind: Kind,
+    shutdown: CancellationToken,
+) {
     let mut pause = Duration::from_millis(500);
     while !shutdown.is_cancelled() {
         let began = tokio::time::Instant::now();
         let jobs = worker.clone();
         let slots = queue::Slots { worker: unique_name(), slots: NOTICE_SLOTS };
-        let job = move |id| jobs.clone().job(kind, id).boxed();
-        let woken = worker.woken.clone();
-        let heard = move || {
-            if kind == Kind::Requests {
-                woken.notify_one();
-            }
+        // A job only wakes: what is due stands in our rows.
+        let job = move |_| {
+            jobs.woken(kind).notify_one();
+            std::future::ready(()).boxed()
         };
-        let work = queue::work(&worker.toolbox.db, kind, slots, heard, job, shutdown.clone());
+        let woken = worker.clone();
+        let heard = move || woken.woken(kind).notify_one();
+        let work = queue::work(&line, kind, slots, heard, job, shutdown.clone());
         // A panic inside the queue's library is one more reason to start again.
         let ended = std::panic::AssertUnwindSafe(work).catch_unwind().await;
         if shutdown.is_cancelled() {
@@ -238,15 +253,15 @@ async fn look(worker: Worker) {
             // More slots come free together than one by one: files are published together.
             tokio::time::sleep(GATHER).await;
         }
-        let slots = tokio::select! {
-            slots = worker.free_slots() => slots,
+        let places = tokio::select! {
+            places = worker.free_places() => places,
             () = worker.closing.cancelled() => return,
         };
         let looked = async {
             if !is_tick {
-                return worker.claim(slots, Which::DueSince(since)).await;
+                return worker.claim(places, Which::DueSince(since)).await;
             }
-            let mut left = worker.claim(slots, Which::Silent).await?.0;
+            let mut left = worker.claim(places, Which::Silent).await?.0;
             // One after the other: what it ends is then known.
             let alone = left.pop().into_iter().collect();
             left.extend(worker.claim(alone, Which::Suspect).await?.0);
@@ -267,77 +282,166 @@ async fn look(worker: Worker) {
     }
 }
 
-/// Each lets one file be made.
-type Slots = Vec<OwnedSemaphorePermit>;
+/// Claims notices that are due and that nobody is at: those that go through the queue, those to be
+/// tried again, those of silent workers, and those whose wake-up was lost.
+async fn look_for_mails(worker: Worker) {
+    let mut ticks = tokio::time::interval(SWEEP);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let hands = Arc::new(Semaphore::new(NOTICE_SLOTS));
+    let mut is_empty = true;
+    loop {
+        tokio::select! {
+            biased;
+            () = worker.closing.cancelled() => return,
+            _ = ticks.tick(), if is_empty => {}
+            () = worker.mail_woken.notified(), if is_empty => {}
+            () = std::future::ready(()), if !is_empty => {}
+        }
+        let free = tokio::select! {
+            free = all_free(&hands) => free,
+            () = worker.closing.cancelled() => return,
+        };
+        match worker.claim_mails(free).await {
+            Ok(is_last) => is_empty = is_last,
+            Err(error) => {
+                tracing::warn!(%error, "a worker could not look for mails; it tries again");
+                tokio::time::sleep(PAUSE).await;
+                ticks.reset_immediately();
+                is_empty = true;
+            }
+        }
+    }
+}
+
+/// All permits that are free, when at least one is.
+async fn all_free(semaphore: &Arc<Semaphore>) -> Vec<OwnedSemaphorePermit> {
+    let mut free: Vec<_> = semaphore.clone().acquire_owned().await.into_iter().collect();
+    while let Ok(one) = semaphore.clone().try_acquire_owned() {
+        free.push(one);
+    }
+    free
+}
+
+/// Lets one request be claimed.
+struct Place {
+    /// Until its file is stored.
+    slot: OwnedSemaphorePermit,
+    /// Until its end is written.
+    under_way: OwnedSemaphorePermit,
+}
 
 impl Worker {
-    /// Claims as many requests as there are slots. Answers the slots that are left, and since when
-    /// the oldest of them was due.
-    async fn claim(&self, mut slots: Slots, which: Which) -> Result<(Slots, DateTime<Utc>)> {
-        let mut oldest = self.toolbox.clock.now();
-        if slots.is_empty() {
-            return Ok((slots, oldest));
+    fn new(toolbox: Toolbox, options: &WorkerOptions, shutdown: &CancellationToken) -> Self {
+        Worker {
+            name: unique_name().into(),
+            file_types: toolbox.known_types().into(),
+            toolbox,
+            slots: Arc::new(Semaphore::new(options.slots)),
+            under_way: Arc::new(Semaphore::new(options.slots * UNDER_WAY)),
+            woken: Arc::default(),
+            mail_woken: Arc::default(),
+            running: TaskTracker::new(),
+            closing: shutdown.clone(),
+            release: CancellationToken::new(),
         }
-        for row in self.toolbox.claim_some(which, slots.len(), &self.name).await? {
+    }
+
+    fn woken(&self, kind: Kind) -> &Notify {
+        match kind {
+            Kind::Requests => &self.woken,
+            Kind::Notices => &self.mail_woken,
+        }
+    }
+
+    /// Claims as many requests as there are places. Answers the places that are left, and since when
+    /// the oldest of the requests was due.
+    async fn claim(
+        &self,
+        mut places: Vec<Place>,
+        which: Which,
+    ) -> Result<(Vec<Place>, DateTime<Utc>)> {
+        let mut oldest = self.toolbox.clock.now();
+        if places.is_empty() {
+            return Ok((places, oldest));
+        }
+        let (most, types) = (places.len(), &self.file_types);
+        for row in self.toolbox.claim_some(which, most, &self.name, types).await? {
             oldest = oldest.min(row.run_at);
-            let (worker, slot) = (self.clone(), slots.pop());
+            let (slot, under_way) = places.pop().map(|place| (place.slot, place.under_way)).unzip();
+            let worker = self.clone();
             self.running.spawn(async move {
-                let id = row.id;
+                let (id, _until_the_end) = (row.id, under_way);
                 if let Err(error) = worker.toolbox.work(row, &worker.release, slot).await {
                     tracing::warn!(request = %id, %error, "how a request ended was not written; it begins anew when its lease has ended");
                 }
             });
         }
-        Ok((slots, oldest))
+        Ok((places, oldest))
     }
 
     /// All that are free, when at least one is.
-    async fn free_slots(&self) -> Slots {
-        let mut free: Vec<_> = self.slots.clone().acquire_owned().await.into_iter().collect();
-        while let Ok(slot) = self.slots.clone().try_acquire_owned() {
-            free.push(slot);
+    async fn free_places(&self) -> Vec<Place> {
+        let first = (
+            self.under_way.clone().acquire_owned().await,
+            self.slots.clone().acquire_owned().await,
+        );
+        let mut free = Vec::new();
+        let mut next = (first.0.ok(), first.1.ok());
+        while let (Some(under_way), Some(slot)) = next {
+            free.push(Place { slot, under_way });
+            next = (
+                self.under_way.clone().try_acquire_owned().ok(),
+                self.slots.clone().try_acquire_owned().ok(),
+            );
         }
         free
     }
 
-    /// One job of the queue. It never fails there: what happened stands in our rows.
-    async fn job(self, kind: Kind, id: Uuid) {
-        match kind {
-            Kind::Requests => self.woken.notify_one(),
-            Kind::Notices if self.closing.is_cancelled() => {
-                if let Err(error) = self.leave_to_others(id).await {
-                    tracing::debug!(%error, "left to others, who find it by themselves in a while");
+    /// Claims as many notices as there are hands, and mails them. Answers whether those were all.
+    async fn claim_mails(&self, mut hands: Vec<OwnedSemaphorePermit>) -> Result<bool> {
+        let (claimed, at) = self.toolbox.claim_notices(hands.len()).await?;
+        for notice in claimed {
+            let (toolbox, hand) = (self.toolbox.clone(), hands.pop());
+            self.running.spawn(async move {
+                let _hand = hand;
+                let id = notice.id;
+                if let Err(error) = toolbox.deliver_claimed(notice, at).await {
+                    tracing::warn!(%id, %error, "what became of a notice was not written; it is mailed again when its lease has ended");
                 }
-            }
-            // The task goes on when its queue worker gives up; the tracker still knows it.
-            Kind::Notices => match self.running.spawn(self.clone().notice(id)).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => {
-                    tracing::warn!(%id, %error, "a notice could not be looked at; it is woken again");
-                }
-                Err(error) => tracing::error!(%id, %error, "mailing a notice panicked"),
-            },
+            });
         }
-    }
-
-    async fn notice(self, id: Uuid) -> Result<()> {
-        self.toolbox.deliver_notice(id).await.map(drop)
-    }
-
-    /// A wake-up that came while ending: another process's sweeper is to see it soon.
-    async fn leave_to_others(&self, id: Uuid) -> Result<()> {
-        let mut tx = self.toolbox.db.begin().await?;
-        notice::store::forget_wake(&mut tx, id).await?;
-        tx.commit().await
+        Ok(!hands.is_empty())
     }
 }
 
-/// Wakes notices that are due and that nobody was told of: those to be tried again, those of silent
-/// workers, and those whose wake-up was lost.
-async fn sweep(toolbox: Toolbox, shutdown: CancellationToken) {
+/// Lets requests fail whose type nobody has known for a while.
+async fn give_up(worker: Worker) {
+    loop {
+        match worker.toolbox.give_up_unknown(&worker.name).await {
+            Ok(Unknown { left, .. }) => {
+                for one in left {
+                    tracing::warn!(file_type = one.file_type, since = %one.since, "requests wait for a worker that knows their type");
+                }
+            }
+            Err(error) => tracing::warn!(%error, "a worker could not look for unknown types"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(GIVE_UP) => {}
+            () = worker.closing.cancelled() => return,
+        }
+    }
+}
+
+/// Says so when the database's clock and ours differ.
+async fn watch_clock(toolbox: Toolbox, shutdown: CancellationToken) {
+    let ahead = async || {
+        let mut tx = toolbox.db.read().await?;
+        queue::clock_ahead(tx.conn(), toolbox.clock.now()).await
+    };
     let mut skewed = false;
     loop {
-        match sweep_once(&toolbox).await {
+        let looked: Result<TimeDelta> = ahead().await;
+        match looked {
             Ok(ahead) => {
                 let now = ahead.abs() > SKEW;
                 if now && !skewed {
@@ -348,34 +452,11 @@ async fn sweep(toolbox: Toolbox, shutdown: CancellationToken) {
                 }
                 skewed = now;
             }
-            Err(error) => tracing::warn!(%error, "the sweeper failed; it tries again"),
+            Err(error) => tracing::warn!(%error, "the database's clock was not read"),
         }
         tokio::select! {
             () = tokio::time::sleep(SWEEP) => {}
             () = shutdown.cancelled() => return,
         }
     }
-}
-
-async fn sweep_once(toolbox: &Toolbox) -> Result<TimeDelta> {
-    wake_forgotten(toolbox).await?;
-    let mut tx = toolbox.db.read().await?;
-    queue::clock_ahead(tx.conn(), toolbox.clock.now()).await
-}
-
-/// One pass of the sweeper. Answers how many notices it woke.
-///
-/// # Errors
-/// The database's.
-pub async fn wake_forgotten(toolbox: &Toolbox) -> Result<usize> {
-    let now = toolbox.clock.now();
-    let mut tx = toolbox.db.begin().await?;
-    let woken = notice::store::take_unwoken(&mut tx, now, now - REWAKE, SWEEP_BATCH).await?;
-    let wakes: Vec<Wake> = woken.iter().map(|id| Wake::notice(*id)).collect();
-    queue::push_all(tx.conn(), &wakes, now).await?;
-    tx.commit().await?;
-    if !wakes.is_empty() {
-        tracing::debug!(notices = wakes.len(), "woken");
-    }
-    Ok(wakes.len())
 }

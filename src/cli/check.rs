@@ -1,6 +1,6 @@
 //! `bgfiles check`
 
-use std::process::ExitCode;
+use std::{collections::BTreeMap, process::ExitCode};
 
 use serde_json::json;
 
@@ -34,6 +34,40 @@ pub(super) struct Check {
 struct Report {
     types: Vec<serde_json::Value>,
     problems: Vec<String>,
+    connections: Connections,
+}
+
+/// Connections to PostgreSQL that a process may open at most.
+#[derive(Default)]
+struct Connections {
+    /// To our own database.
+    own: u32,
+    /// To each source that declared types name.
+    sources: BTreeMap<String, u32>,
+}
+
+impl Connections {
+    fn all(&self) -> u32 {
+        self.own + self.sources.values().sum::<u32>()
+    }
+
+    fn json(&self) -> serde_json::Value {
+        json!({"database": self.own, "sources": self.sources, "most": self.all()})
+    }
+
+    /// One line, where there may be any.
+    fn say(&self) {
+        if self.all() == 0 {
+            return;
+        }
+        let sources = self.sources.iter().map(|(name, most)| format!(", source {name} {most}"));
+        let each = sources.collect::<String>();
+        say(format_args!(
+            "A process opens up to {} connections: database {}{each}",
+            self.all(),
+            self.own
+        ));
+    }
 }
 
 impl Check {
@@ -54,6 +88,7 @@ impl Check {
             say(json!({
                 "settings": settings,
                 "file_types": report.types,
+                "connections": report.connections.json(),
                 "problems": report.problems,
             }));
         } else {
@@ -67,6 +102,7 @@ impl Check {
                     file_type["name"], file_type["formats"]
                 ));
             }
+            report.connections.say();
             for problem in &report.problems {
                 note(problem);
             }
@@ -93,8 +129,13 @@ impl Report {
         if let Some(storage) = self.found(Storage::open(&config.storage, &config.storage_options)) {
             self.found(storage.ping().await);
         }
-        if let Some(db) = self.found(Db::open(&config.database_url)) {
-            self.found(db.require_current().await);
+        if let Some(db) =
+            self.found(Db::open_with(&config.database_url, config.database_connections))
+        {
+            if matches!(db, Db::Postgres(_)) {
+                self.connections.own = config.database_connections;
+            }
+            self.found(db.require_current().await.map_err(setup::refused));
         }
     }
 
@@ -110,6 +151,11 @@ impl Report {
         let sources = self.found(export::Sources::open(&config.database_url, urls));
         let Some(sources) = sources else { return };
         for definition in definitions {
+            let most =
+                sources.get(&definition.source).map_or(0, |source| source.most_connections());
+            if most > 0 {
+                self.connections.sources.insert(definition.source.clone(), most);
+            }
             let Some(export) = self.found(setup::open(definition, &sources)) else { continue };
             let name = crate::Handler::file_type(&export).to_owned();
             let columns = match export.check().await {

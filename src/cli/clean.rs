@@ -2,8 +2,10 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use tokio_util::sync::CancellationToken;
+
 use super::{
-    output::{complain, say},
+    output::{complain, note, say},
     setup,
 };
 use crate::{
@@ -49,7 +51,12 @@ impl Clean {
     pub(super) async fn run(self, flags: &Flags, registry: Registry) -> Result<ExitCode> {
         let config = setup::config(flags)?;
         let sweeps = self.sweeps(&config)?;
-        let limits = Limits { sleep: self.sleep, timeout: self.timeout, items: self.items };
+        let limits = Limits {
+            sleep: self.sleep,
+            timeout: self.timeout,
+            items: self.items,
+            ..Limits::default()
+        };
         let Some(every) = self.every else {
             let toolbox = setup::toolbox(&config, registry).await?;
             let swept = cleaner::clean(&toolbox, &sweeps, limits).await?;
@@ -65,8 +72,17 @@ impl Clean {
             return Ok(ExitCode::SUCCESS);
         };
         setup::monitor(&config, &toolbox, &shutdown).await?;
+        let limits = Limits { stop: shutdown.clone(), ..limits };
         while !shutdown.is_cancelled() {
-            once(&toolbox, &sweeps, limits).await;
+            tokio::select! {
+                () = once(&toolbox, &sweeps, limits.clone()) => {}
+                // A sweep ends after the removal under way. One that waits for a store or a database
+                // is left; what it leaves half done is done the next time.
+                () = over(&shutdown, config.drain) => {
+                    note("a sweep did not end in time and is given up");
+                    break;
+                }
+            }
             tokio::select! {
                 () = tokio::time::sleep(every) => {}
                 () = shutdown.cancelled() => {}
@@ -82,6 +98,12 @@ impl Clean {
         }
         Ok(sweeps)
     }
+}
+
+/// Until a stop has been asked for so long ago.
+async fn over(shutdown: &CancellationToken, drain: Duration) {
+    shutdown.cancelled().await;
+    tokio::time::sleep(drain).await;
 }
 
 async fn once(toolbox: &Toolbox, sweeps: &Sweeps, limits: Limits) {

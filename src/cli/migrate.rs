@@ -13,8 +13,8 @@ pub(super) struct Migrate {}
 impl Migrate {
     pub(super) async fn run(self, flags: &Flags) -> Result<ExitCode> {
         let config = setup::config(flags)?;
-        let db = Db::open(&config.database_url)?;
-        Toolbox::migrate(&db).await?;
+        let db = Db::open_with(&config.database_url, config.database_connections)?;
+        Toolbox::migrate(&db).await.map_err(setup::refused)?;
         say(format_args!("The {} schema is up to date.", db.kind()));
         db.close().await;
         Ok(ExitCode::SUCCESS)

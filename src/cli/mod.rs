@@ -126,6 +126,7 @@ enum Command {
 /// Runs the command line with the given handlers beside the declared ones.
 pub fn main(registry: Registry) -> ExitCode {
     crate::failpoint::arm();
+    crate::tls::install();
     let cli = Cli::parse();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = match runtime {

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, process::ExitCode, time::Duration};
 
+use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -10,10 +11,16 @@ use super::{clean::seconds, output::say, setup};
 use crate::{
     config::Flags,
     error::Result,
-    file_request::{notice, store},
+    file_request::{
+        model::rfc3339,
+        notice,
+        store::{self, WaitingType},
+    },
     ids::RequestId,
     registry::Registry,
-    toolbox::{Dispatched, Toolbox},
+    storage::hex,
+    toolbox::{Dispatched, Toolbox, Unknown},
+    worker,
 };
 
 /// Makes the files that are due, sends the notices that are due, and exits. For people with cron
@@ -40,8 +47,16 @@ impl Process {
         let config = setup::config(flags)?;
         let stop = setup::shutdown()?;
         let toolbox = setup::toolbox(&config, registry).await?;
-        let failed = self.requests(&toolbox, &stop).await?;
+        let ended = CancellationToken::new();
+        let name = name(&toolbox);
+        let state = worker::state(&toolbox, name.clone(), 1);
+        let shown = tokio::spawn(worker::show_up(toolbox.clone(), state, ended.clone()));
+        let mut failed = self.requests(&toolbox, &stop).await?;
+        failed |= unknown(&toolbox, &name).await?;
         notices(&toolbox, &stop).await?;
+        ended.cancel();
+        // Nobody waits for it: others only learn later that this one knew its types.
+        let _ = tokio::time::timeout(Duration::from_secs(5), shown).await;
         Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
     }
 
@@ -67,11 +82,31 @@ impl Process {
     }
 }
 
+/// Says what nobody knows, and whether some of it failed.
+async fn unknown(toolbox: &Toolbox, worker: &str) -> Result<bool> {
+    let Unknown { failed, left } = toolbox.give_up_unknown(worker).await?;
+    for id in &failed {
+        say(format_args!("{} {id}", word(&Dispatched::Failed)));
+    }
+    for WaitingType { file_type, since } in left {
+        let since = rfc3339(Some(since)).unwrap_or_default();
+        say(format_args!("Left {file_type:?}, wanted since {since}: nobody knows this file type"));
+    }
+    Ok(!failed.is_empty())
+}
+
+/// One for each machine and list of types, as cron starts a process each minute: for how long others
+/// leave to it what they do not know.
+fn name(toolbox: &Toolbox) -> String {
+    let types = Sha256::digest(toolbox.known_types().join(","));
+    format!("bgfiles-process-{}-{}", worker::host(), hex(&types[..4]))
+}
+
 /// The oldest request that is due and was not looked at in this run.
 async fn next(toolbox: &Toolbox, seen: &HashSet<RequestId>) -> Result<Option<RequestId>> {
     let mut tx = toolbox.db.read().await?;
     let most = BATCH + i64::try_from(seen.len()).unwrap_or(i64::MAX - BATCH);
-    let due = store::to_handle(&mut tx, toolbox.clock.now(), most).await?;
+    let due = store::to_handle(&mut tx, &toolbox.known_types(), toolbox.clock.now(), most).await?;
     Ok(due.into_iter().map(|row| row.id).find(|id| !seen.contains(id)))
 }
 

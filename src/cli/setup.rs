@@ -85,12 +85,13 @@ pub(super) fn source_urls(config: &Config) -> impl Iterator<Item = (&str, &str)>
 /// The operations over a database whose schema fits.
 pub(super) async fn toolbox(config: &Config, registry: Registry) -> Result<Toolbox> {
     let toolbox = Toolbox::from_config(config, declared(config, registry)?)?;
-    toolbox.db.require_current().await?;
+    toolbox.db.require_current().await.map_err(refused)?;
     Ok(toolbox)
 }
 
 /// As [`toolbox`], for processes that may start before their database does: waits for it, but not
-/// for a schema that somebody has to migrate. `None` when the process is to end before.
+/// for a schema that somebody has to migrate, nor for one that refuses this process: a role or a
+/// database that is not there is a setting that is wrong. `None` when the process is to end before.
 pub(super) async fn toolbox_when_ready(
     config: &Config,
     registry: Registry,
@@ -98,10 +99,15 @@ pub(super) async fn toolbox_when_ready(
 ) -> Result<Option<Toolbox>> {
     let toolbox = Toolbox::from_config(config, declared(config, registry)?)?;
     loop {
-        match toolbox.db.require_current().await {
+        // One attempt says why there is no connection, and at once.
+        let ready = async {
+            toolbox.db.knock().await?;
+            toolbox.db.require_current().await
+        };
+        match ready.await.map_err(refused) {
             Ok(()) => return Ok(Some(toolbox)),
-            Err(e @ Error::Schema(_)) => return Err(e),
-            Err(error) => tracing::warn!(%error, "the database does not answer yet; waiting"),
+            Err(e @ (Error::Schema(_) | Error::Config(_))) => return Err(e),
+            Err(error) => tracing::warn!(%error, "the database is not ready yet; waiting"),
         }
         tokio::select! {
             () = tokio::time::sleep(Duration::from_secs(2)) => {}
@@ -110,11 +116,19 @@ pub(super) async fn toolbox_when_ready(
     }
 }
 
+/// Says plainly that it is the database which does not want this process.
+pub(super) fn refused(error: Error) -> Error {
+    match error.refusal() {
+        Some(words) => Error::Config(format!("the database refuses: {words}")),
+        None => error,
+    }
+}
+
 /// The operations on users, clients and tokens, which need nothing but the database.
 pub(super) async fn accounts(flags: &Flags) -> Result<Toolbox> {
     let config = config(flags)?;
-    let db = Db::open(&config.database_url)?;
-    db.require_current().await?;
+    let db = Db::open_with(&config.database_url, config.database_connections)?;
+    db.require_current().await.map_err(refused)?;
     let tools = Tools::new(
         db,
         Storage::open("memory:", &[])?,

@@ -31,10 +31,8 @@ impl Db {
     /// # Errors
     /// When a migration fails; what was applied before it stays.
     pub async fn migrate(&self) -> Result<()> {
-        match self {
-            Db::Postgres(pool) => self.migrator().run(pool).await?,
-            Db::Sqlite(pool) => self.migrator().run(pool).await?,
-        }
+        let mut conn = self.acquire().await?;
+        on!(Conn::from(&mut conn), c => self.migrator().run(c).await?);
         Ok(())
     }
 

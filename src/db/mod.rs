@@ -5,18 +5,19 @@
 //! opened on the same database. The macro `on!` expands one body for both drivers.
 
 pub(crate) mod copy;
+mod lent;
 mod migrations;
+pub(crate) mod pool;
 mod watch;
 
 use std::{str::FromStr, time::Duration};
 
 use sqlx::{
-    Connection, PgConnection, PgPool, SqliteConnection, SqlitePool,
-    pool::PoolConnectionMetadata,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+pub use lent::Lent;
 pub use watch::Watch;
 
 use crate::error::{Error, Result};
@@ -46,9 +47,9 @@ pub enum Db {
 #[derive(Debug)]
 pub enum Tx {
     /// PostgreSQL.
-    Postgres(sqlx::Transaction<'static, sqlx::Postgres>),
+    Postgres(Lent<Postgres>),
     /// SQLite, begun IMMEDIATE.
-    Sqlite(sqlx::Transaction<'static, sqlx::Sqlite>),
+    Sqlite(Lent<Sqlite>),
 }
 
 /// A connection of the pool without a transaction: each statement stands for itself, and costs one
@@ -56,9 +57,9 @@ pub enum Tx {
 #[derive(Debug)]
 pub enum Pooled {
     /// PostgreSQL.
-    Postgres(sqlx::pool::PoolConnection<sqlx::Postgres>),
+    Postgres(Lent<Postgres>),
     /// SQLite.
-    Sqlite(sqlx::pool::PoolConnection<sqlx::Sqlite>),
+    Sqlite(Lent<Sqlite>),
 }
 
 /// A borrowed connection.
@@ -68,15 +69,6 @@ pub enum Conn<'c> {
     Postgres(&'c mut PgConnection),
     /// SQLite.
     Sqlite(&'c mut SqliteConnection),
-}
-
-/// A `NOTIFY` of PostgreSQL.
-#[derive(Clone, Copy, Debug)]
-pub struct Announcement {
-    /// Who listens there hears it once the transaction commits.
-    pub channel: &'static str,
-    /// What they hear.
-    pub payload: &'static str,
 }
 
 impl Conn<'_> {
@@ -150,26 +142,10 @@ impl Tx {
     }
 }
 
-/// A connection that was used a moment ago is taken to work: asking costs every transaction a round
-/// trip.
-pub(crate) async fn is_usable(
-    conn: &mut PgConnection,
-    meta: PoolConnectionMetadata,
-) -> sqlx::Result<bool> {
-    if meta.idle_for > Duration::from_secs(1) {
-        conn.ping().await?;
-    }
-    Ok(true)
-}
-
-/// A transaction that SQLite ends by itself (a full disk) is one that sqlx believes to go on. Who
-/// gets such a connection writes into a transaction that nobody commits, and locks everybody out.
-pub(crate) async fn is_at_rest(
-    conn: &mut SqliteConnection,
-    _: PoolConnectionMetadata,
-) -> sqlx::Result<bool> {
-    Ok(!conn.is_in_transaction())
-}
+/// Connections of a process to PostgreSQL, when nothing is said.
+pub const CONNECTIONS: u32 = 28;
+/// How long closing may take: connections come back within [`lent`]'s limit.
+const CLOSE: Duration = Duration::from_secs(5);
 
 impl Db {
     /// Opens a pool on `sqlite:PATH` (made when missing) or `postgres://…`. Connects on first use,
@@ -178,15 +154,22 @@ impl Db {
     /// # Errors
     /// [`Error::Config`] when the URL is neither.
     pub fn open(url: &str) -> Result<Db> {
+        Self::open_with(url, CONNECTIONS)
+    }
+
+    /// As [`Db::open`], with the most connections that this process opens to PostgreSQL: the pool's,
+    /// the queue's, and those on which it listens and announces. (One more where a host application
+    /// runs worker and web in one process.)
+    ///
+    /// # Errors
+    /// As [`Db::open`].
+    pub fn open_with(url: &str, most: u32) -> Result<Db> {
         if url.starts_with("postgres:") || url.starts_with("postgresql:") {
-            let options = PgConnectOptions::from_str(url)
-                .map_err(|_| Error::Config("DATABASE_URL: not a PostgreSQL URL".into()))?
+            let options = pool::connect_options(url)
+                .ok_or_else(|| Error::Config("DATABASE_URL: not a PostgreSQL URL".into()))?
                 .application_name("bgfiles");
-            let pool = PgPoolOptions::new()
-                .max_connections(20)
+            let pool = pool::options(pool::share_of_work(most))
                 .acquire_timeout(Duration::from_secs(10))
-                .test_before_acquire(false)
-                .before_acquire(|conn, meta| Box::pin(is_usable(conn, meta)))
                 .connect_lazy_with(options);
             Ok(Db::Postgres(pool))
         } else if url.starts_with("sqlite:") {
@@ -203,7 +186,7 @@ impl Db {
                 .acquire_timeout(Duration::from_secs(20))
                 // The file is on this machine.
                 .test_before_acquire(false)
-                .before_acquire(|conn, meta| Box::pin(is_at_rest(conn, meta)))
+                .before_acquire(|conn, meta| Box::pin(pool::is_at_rest_here(conn, meta)))
                 .connect_lazy_with(options);
             Ok(Db::Sqlite(pool))
         } else {
@@ -220,10 +203,12 @@ impl Db {
     /// When no connection is to be had.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match self {
-            Db::Postgres(pool) => Tx::Postgres(pool.begin().await?),
+            Db::Postgres(pool) => Tx::Postgres(lend(pool).await?.begin(None).await?),
             // IMMEDIATE: a transaction that reads first and writes later could not be retried by
             // the busy handler.
-            Db::Sqlite(pool) => Tx::Sqlite(pool.begin_with("BEGIN IMMEDIATE").await?),
+            Db::Sqlite(pool) => {
+                Tx::Sqlite(Lent::of(pool).await?.begin(Some("BEGIN IMMEDIATE")).await?)
+            }
         })
     }
 
@@ -233,8 +218,8 @@ impl Db {
     /// When no connection is to be had.
     pub async fn read(&self) -> Result<Tx> {
         Ok(match self {
-            Db::Postgres(pool) => Tx::Postgres(pool.begin().await?),
-            Db::Sqlite(pool) => Tx::Sqlite(pool.begin().await?),
+            Db::Postgres(pool) => Tx::Postgres(lend(pool).await?.begin(None).await?),
+            Db::Sqlite(pool) => Tx::Sqlite(Lent::of(pool).await?.begin(None).await?),
         })
     }
 
@@ -244,8 +229,8 @@ impl Db {
     /// When none is to be had.
     pub async fn acquire(&self) -> Result<Pooled> {
         Ok(match self {
-            Db::Postgres(pool) => Pooled::Postgres(pool.acquire().await?),
-            Db::Sqlite(pool) => Pooled::Sqlite(pool.acquire().await?),
+            Db::Postgres(pool) => Pooled::Postgres(lend(pool).await?),
+            Db::Sqlite(pool) => Pooled::Sqlite(Lent::of(pool).await?),
         })
     }
 
@@ -254,11 +239,20 @@ impl Db {
     /// # Errors
     /// When it does not.
     pub async fn ping(&self) -> Result<()> {
-        match self {
-            Db::Postgres(pool) => sqlx::query("SELECT 1").execute(pool).await.map(drop)?,
-            Db::Sqlite(pool) => sqlx::query("SELECT 1").execute(pool).await.map(drop)?,
-        }
+        let mut conn = self.acquire().await?;
+        on!(Conn::from(&mut conn), c => sqlx::query("SELECT 1").execute(c).await.map(drop)?);
         Ok(())
+    }
+
+    /// Whether the database lets a further connection in, by one attempt.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn knock(&self) -> Result<()> {
+        match self {
+            Db::Postgres(pool) => Ok(pool::knock(pool).await?),
+            Db::Sqlite(_) => Ok(()),
+        }
     }
 
     /// `postgres` or `sqlite`.
@@ -269,11 +263,21 @@ impl Db {
         }
     }
 
-    /// Closes the pool.
+    /// Closes the pool. Connections that do not come back are left.
     pub async fn close(&self) {
-        match self {
-            Db::Postgres(pool) => pool.close().await,
-            Db::Sqlite(pool) => pool.close().await,
-        }
+        let closed = async {
+            match self {
+                Db::Postgres(pool) => pool.close().await,
+                Db::Sqlite(pool) => pool.close().await,
+            }
+        };
+        let _ = tokio::time::timeout(CLOSE, closed).await;
+    }
+}
+
+async fn lend(pool: &PgPool) -> Result<Lent<Postgres>> {
+    match Lent::of(pool).await {
+        Ok(lent) => Ok(lent),
+        Err(error) => Err(pool::why_none(pool, error).await),
     }
 }

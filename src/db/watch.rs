@@ -20,13 +20,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{
-    Connection, PgPool, SqliteConnection, SqlitePool,
-    postgres::{PgListener, PgPoolOptions},
-};
+use sqlx::{Connection, PgPool, SqliteConnection, SqlitePool, postgres::PgListener};
 use tokio::task::AbortHandle;
 
-use super::{Conn, Db};
+use super::{Conn, Db, Lent, pool};
 use crate::error::Result;
 
 const CHANNEL: &str = "bgfiles_auth";
@@ -145,7 +142,7 @@ impl Watch {
                 );
                 return;
             }
-            let again = sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(pool).await;
+            let again = announce(pool).await;
             if !slow || again.is_err() {
                 tracing::warn!(%error, "a revocation cannot be confirmed yet");
                 tokio::time::sleep(PING).await;
@@ -220,12 +217,17 @@ impl Herald {
     async fn announce(&self, pool: &PgPool) -> Result<()> {
         let own = self.0.get_or_init(|| {
             let options = pool.connect_options().as_ref().clone();
-            let few = PgPoolOptions::new().max_connections(1).acquire_timeout(TRUST);
+            let few = pool::options(1).acquire_timeout(TRUST);
             few.idle_timeout(HERALD).connect_lazy_with(options)
         });
-        sqlx::query("SELECT pg_notify($1, '')").bind(CHANNEL).execute(own).await?;
-        Ok(())
+        Ok(announce(own).await?)
     }
+}
+
+async fn announce(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let mut conn = Lent::of(pool).await?;
+    let sql = "SELECT pg_notify($1, '')";
+    sqlx::query(sql).bind(CHANNEL).execute(&mut *conn).await.map(drop)
 }
 
 async fn look(pool: &SqlitePool, seen: &mut Option<Seen>, number: u64) -> Result<i64> {
@@ -249,10 +251,10 @@ async fn look(pool: &SqlitePool, seen: &mut Option<Seen>, number: u64) -> Result
 }
 
 async fn wait_for_all(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let mut tx = pool.begin().await?;
+    let mut tx = Lent::of(pool).await?.begin(None).await?;
     sqlx::query(PATIENCE).execute(&mut *tx).await?;
     sqlx::query("SELECT pg_advisory_xact_lock($1)").bind(LOCK).execute(&mut *tx).await?;
-    tx.rollback().await
+    tx.commit().await
 }
 
 impl Hearing {
@@ -282,7 +284,7 @@ async fn listen(pool: PgPool, hearing: Arc<Hearing>) {
 async fn hear(pool: &PgPool, hearing: &Hearing) -> Result<()> {
     // A connection of its own: it goes with its locks when this ends.
     let options = pool.connect_options().as_ref().clone();
-    let own = PgPoolOptions::new().max_connections(1).connect_lazy_with(options);
+    let own = pool::options(1).connect_lazy_with(options);
     let mut listener = PgListener::connect_with(&own).await?;
     listener.eager_reconnect(false);
     listener.listen(CHANNEL).await?;
@@ -295,7 +297,10 @@ async fn hear(pool: &PgPool, hearing: &Hearing) -> Result<()> {
             Ok(Err(error)) => return Err(error.into()),
             Err(_) => {
                 let asked = Instant::now();
-                sqlx::query("SELECT 1").execute(&mut listener).await?;
+                let word = sqlx::query("SELECT 1").execute(&mut listener);
+                // After that it is not trusted anyway, and a new one may be heard.
+                let word = tokio::time::timeout(TRUST, word).await;
+                word.map_err(|_| sqlx::Error::PoolTimedOut)??;
                 match listener.next_buffered() {
                     Some(_) => doubt(&mut listener, hearing).await?,
                     None => hearing.heard(asked),

@@ -60,11 +60,59 @@ fn may_pass_code(extended: i32) -> bool {
     PASSING_CODES.contains(&(extended & 0xff))
 }
 
+/// SQLSTATE of PostgreSQL.
+fn state(error: &sqlx::Error) -> Option<&str> {
+    let found = error.as_database_error()?.try_downcast_ref::<PgDatabaseError>();
+    found.map(PgDatabaseError::code)
+}
+
+/// Class 28 is about who connects (role, password, pg_hba.conf), 3D about which database.
+fn is_refused(state: &str) -> bool {
+    state.starts_with("28") || state.starts_with("3D")
+}
+
+/// Whether it is about the connection, or the lack of one.
+pub(super) fn is_of_connection(error: &sqlx::Error) -> bool {
+    use sqlx::Error as E;
+    match error {
+        E::PoolTimedOut | E::PoolClosed | E::Io(_) | E::Tls(_) => true,
+        // 53300: too many clients; 57P03: it starts up.
+        error => state(error).is_some_and(|s| is_refused(s) || s == "53300" || s == "57P03"),
+    }
+}
+
+/// The words of a database that does not take this process as it is. Poolers that share sessions by
+/// the statement refuse BEGIN with 08P01, others with 0A000.
+pub(super) fn refusal(error: &sqlx::Error) -> Option<String> {
+    let state = state(error)?;
+    (is_refused(state) || state == "08P01" || state == "0A000").then(|| words(error))
+}
+
 /// The database's own words. sqlx adds a line to PostgreSQL's, which is one of PostgreSQL's source.
 pub(super) fn words(error: &sqlx::Error) -> String {
+    use std::io::ErrorKind;
     match error {
+        // It may only speak of slots that are reserved for others.
+        sqlx::Error::Database(e)
+            if state(error) == Some("53300") && !e.message().contains("too many") =>
+        {
+            format!("too many clients: {}", e.message())
+        }
         sqlx::Error::Database(e) => e.message().to_owned(),
+        sqlx::Error::Io(e) if e.kind() == ErrorKind::ConnectionRefused => {
+            "connection refused".into()
+        }
+        sqlx::Error::Io(e) if e.kind() == ErrorKind::TimedOut => e.to_string(),
+        sqlx::Error::PoolTimedOut => "all connections of this process are in use".into(),
         other => other.to_string(),
+    }
+}
+
+/// The same with what it is about.
+pub(crate) fn sentence(error: &sqlx::Error) -> String {
+    match state(error) {
+        Some(state) if is_refused(state) => format!("the database refuses: {}", words(error)),
+        _ => format!("database: {}", words(error)),
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Criteria, Status};
 use crate::{
     error::{Error, FieldError, Result},
     ids::{FileType, RequestId},
+    storage::StorageKey,
 };
 
 /// Who wants the file.
@@ -61,10 +62,14 @@ pub struct FileRequest {
     pub status: Status,
     /// The fencing number: grows with each claim.
     pub generation: i64,
-    /// Claims so far.
+    /// Claims so far, but for those that are `lost`.
     pub attempts: i32,
     /// Claims that ended without a word: the worker died, or was away for long.
     pub crashes: i32,
+    /// Claims that ended without a word before the handler was known to have begun.
+    pub lost: i32,
+    /// Whether the handler of the last claim is known to have begun.
+    pub begun: bool,
     /// Not before this time.
     pub run_at: DateTime<Utc>,
     /// The claim holds until then unless renewed.
@@ -108,6 +113,13 @@ impl FileRequest {
     /// When the stored text is no urlencoded form (somebody wrote the row by hand).
     pub fn criteria(&self) -> Result<Criteria> {
         Criteria::from_query(&self.criteria)
+    }
+
+    /// Where the object is, if that is a place of this very request: rows may come from elsewhere.
+    pub fn own_key(&self) -> Option<StorageKey> {
+        let text = self.storage_key.as_deref()?;
+        let key: StorageKey = text.parse().ok()?;
+        (key.request == self.id && key.to_string() == text).then_some(key)
     }
 
     /// The requester's time zone; UTC when none is given or the name is unknown.
@@ -300,6 +312,8 @@ impl NewFileRequest {
             generation: 0,
             attempts: 0,
             crashes: 0,
+            lost: 0,
+            begun: false,
             run_at: now,
             lease_until: None,
             leased_by: None,

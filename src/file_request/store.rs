@@ -7,7 +7,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use super::{FileRequest, Status};
 use crate::{
-    db::{Announcement, Conn, on},
+    db::{Conn, on},
     error::Result,
     ids::{FileType, RequestId},
 };
@@ -55,16 +55,12 @@ pub async fn insert(conn: impl Into<Conn<'_>>, row: &FileRequest) -> Result<()> 
     Ok(())
 }
 
-/// Inserts requests that nobody has worked on yet, and announces them if that is asked for: in one
-/// statement where the database can, which needs no transaction around it.
+/// Inserts requests that nobody has worked on yet: in one statement where the database can, which
+/// needs no transaction around it.
 ///
 /// # Errors
 /// The database's.
-pub async fn insert_all(
-    conn: impl Into<Conn<'_>>,
-    rows: &[FileRequest],
-    announcement: Option<Announcement>,
-) -> Result<()> {
+pub async fn insert_all(conn: impl Into<Conn<'_>>, rows: &[FileRequest]) -> Result<()> {
     let c = match conn.into() {
         Conn::Postgres(c) => c,
         mut conn @ Conn::Sqlite(_) => {
@@ -77,18 +73,13 @@ pub async fn insert_all(
     fn all<'r, T>(rows: &'r [FileRequest], field: impl Fn(&'r FileRequest) -> T) -> Vec<T> {
         rows.iter().map(field).collect()
     }
-    let insert = "INSERT INTO bgfiles_file_requests (id, file_type, criteria, format, filename, \
+    let sql = "INSERT INTO bgfiles_file_requests (id, file_type, criteria, format, filename, \
         description, requester, requester_email, requester_language, requester_timezone, \
         requester_only, notify, run_at, requested_at, expires_at) \
         SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::text[], \
         $6::text[], $7::text[], $8::text[], $9::text[], $10::text[], $11::boolean[], \
         $12::boolean[], $13::timestamptz[], $14::timestamptz[], $15::timestamptz[])";
-    let mut sql = sqlx::QueryBuilder::<sqlx::Postgres>::new("");
-    match announcement {
-        None => sql.push(insert),
-        Some(_) => sql.push("WITH recorded AS (").push(insert).push(") SELECT pg_notify($16, $17)"),
-    };
-    let query = sqlx::query(sql.into_sql())
+    sqlx::query(sql)
         .bind(all(rows, |row| row.id.0))
         .bind(all(rows, |row| row.file_type.as_str()))
         .bind(all(rows, |row| row.criteria.as_str()))
@@ -103,12 +94,9 @@ pub async fn insert_all(
         .bind(all(rows, |row| row.notify))
         .bind(all(rows, |row| row.run_at))
         .bind(all(rows, |row| row.requested_at))
-        .bind(all(rows, |row| row.expires_at));
-    let query = match announcement {
-        Some(Announcement { channel, payload }) => query.bind(channel).bind(payload),
-        None => query,
-    };
-    query.execute(c).await?;
+        .bind(all(rows, |row| row.expires_at))
+        .execute(c)
+        .await?;
     Ok(())
 }
 
@@ -207,29 +195,50 @@ pub async fn list(
 }
 
 /// Requests a worker may claim now, oldest first: dj-bgfiles's `to_handle`, and those whose
-/// worker has gone silent.
+/// worker has gone silent. Only of the types that are named.
 ///
 /// # Errors
 /// The database's.
 pub async fn to_handle(
     conn: impl Into<Conn<'_>>,
+    file_types: &[String],
     now: DateTime<Utc>,
     limit: i64,
 ) -> Result<Vec<FileRequest>> {
+    if file_types.is_empty() {
+        return Ok(Vec::new());
+    }
     // Each state by its own index; one condition over both has none.
-    let sql = "SELECT * FROM ( \
-        SELECT * FROM (SELECT * FROM bgfiles_file_requests WHERE status = 'pending' \
-        AND run_at <= $1 ORDER BY requested_at, id LIMIT $2) waiting UNION ALL \
-        SELECT * FROM (SELECT * FROM bgfiles_file_requests WHERE status = 'running' \
-        AND lease_until < $1 ORDER BY requested_at, id LIMIT $2) silent \
-        ) due ORDER BY requested_at, id LIMIT $2";
-    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(now).bind(limit).fetch_all(c).await?))
+    on!(conn.into(), c => {
+        let mut sql = sqlx::QueryBuilder::new("SELECT * FROM (");
+        let states = [
+            ("SELECT * FROM (SELECT * FROM bgfiles_file_requests WHERE status = 'pending' \
+                AND run_at <= ", " waiting UNION ALL "),
+            ("SELECT * FROM (SELECT * FROM bgfiles_file_requests WHERE status = 'running' \
+                AND lease_until < ", " silent"),
+        ];
+        for (condition, name) in states {
+            sql.push(condition).push_bind(now).push(" AND file_type || '' IN (");
+            let mut list = sql.separated(", ");
+            for file_type in file_types {
+                list.push_bind(file_type);
+            }
+            sql.push(") ORDER BY requested_at, id LIMIT ").push_bind(limit).push(")").push(name);
+        }
+        sql.push(") due ORDER BY requested_at, id LIMIT ").push_bind(limit);
+        Ok(sql.build_query_as().persistent(false).fetch_all(c).await?)
+    })
 }
 
-/// What a claim writes. `$1`: the worker, `$2`: the lease's end, `$3`: the time.
+/// What a claim writes. `$1`: the worker, `$2`: the lease's end, `$3`: the time. A claim before it
+/// that ended without a word was an attempt, and a crash, if its handler had begun; otherwise the
+/// attempt that it counted is given back.
 const CLAIM: &str = "UPDATE bgfiles_file_requests SET status = 'running', \
-    generation = generation + 1, attempts = attempts + 1, \
-    crashes = crashes + CASE WHEN status = 'running' THEN 1 ELSE 0 END, leased_by = $1, \
+    generation = generation + 1, \
+    attempts = attempts + CASE WHEN status = 'running' AND NOT begun THEN 0 ELSE 1 END, \
+    crashes = crashes + CASE WHEN status = 'running' AND begun THEN 1 ELSE 0 END, \
+    lost = lost + CASE WHEN status = 'running' AND NOT begun THEN 1 ELSE 0 END, \
+    begun = false, unknown_since = NULL, leased_by = $1, \
     lease_until = $2, started_at = COALESCE(started_at, $3), progress_done = 0, \
     progress_total = NULL, progress_estimated = false WHERE ";
 
@@ -264,11 +273,63 @@ pub enum Which {
     /// in the index until it is vacuumed, and a long export keeps it from being vacuumed: who
     /// looks often need not pass over all of it each time.
     DueSince(DateTime<Utc>),
-    /// Of workers that have gone silent, for the first time with this request.
+    /// Of workers that have gone silent, for the first time with this request, or before its
+    /// handler began.
     Silent,
     /// Of workers that have gone silent once more with this request: it may be what ends them, and
     /// whatever is made beside it.
     Suspect,
+    /// Whose type nobody knows since then: see [`note_unknown`].
+    UnknownSince(DateTime<Utc>),
+}
+
+impl Which {
+    /// What [`claim_some`] looks for; and `$5`, if there is one.
+    fn condition(self) -> (&'static str, Option<DateTime<Utc>>) {
+        match self {
+            Which::DueSince(since) => {
+                ("status = 'pending' AND run_at BETWEEN $5 AND $3", Some(since))
+            }
+            Which::Silent => (
+                "status = 'running' AND lease_until < $3 \
+                AND NOT (begun AND (crashes > 0 OR lost > 0))",
+                None,
+            ),
+            Which::Suspect => (
+                "status = 'running' AND lease_until < $3 AND begun AND (crashes > 0 OR lost > 0)",
+                None,
+            ),
+            Which::UnknownSince(since) => {
+                ("status = 'pending' AND unknown_since <= $5", Some(since))
+            }
+        }
+    }
+
+    /// The type as a condition names it: with nothing behind it, the index by type does not serve,
+    /// out of which those that wait would have to be sorted.
+    fn file_type(self) -> &'static str {
+        if matches!(self, Which::UnknownSince(_)) { "file_type" } else { "file_type || ''" }
+    }
+
+    fn order(self) -> &'static str {
+        match self {
+            Which::DueSince(_) | Which::UnknownSince(_) => "run_at",
+            Which::Silent | Which::Suspect => "requested_at",
+        }
+    }
+}
+
+/// Who claims, what and until when.
+#[derive(Clone, Copy, Debug)]
+pub struct Claimant<'a> {
+    /// Whose lease it is.
+    pub worker: &'a str,
+    /// Only of these types.
+    pub file_types: &'a [String],
+    /// The time.
+    pub now: DateTime<Utc>,
+    /// When the lease ends.
+    pub lease_until: DateTime<Utc>,
 }
 
 /// Takes the leases on so many requests at most, without waiting for others who do the same.
@@ -279,11 +340,12 @@ pub async fn claim_some(
     conn: impl Into<Conn<'_>>,
     which: Which,
     most: i64,
-    worker: &str,
-    now: DateTime<Utc>,
-    lease_until: DateTime<Utc>,
+    claimant: Claimant<'_>,
 ) -> Result<Vec<FileRequest>> {
     let conn = conn.into();
+    if claimant.file_types.is_empty() {
+        return Ok(Vec::new());
+    }
     // The rows are locked, so where they are is where they stay, and nothing need be looked up a
     // second time. On SQLite only one writes at a time.
     let (before, after) = match conn {
@@ -292,31 +354,80 @@ pub async fn claim_some(
         }
         Conn::Sqlite(_) => ("id IN (SELECT id", " LIMIT $4) RETURNING *"),
     };
-    let (condition, since) = match which {
-        Which::DueSince(since) => {
-            ("status = 'pending' AND run_at BETWEEN $5 AND $3 ORDER BY run_at", Some(since))
-        }
-        Which::Silent => {
-            ("status = 'running' AND lease_until < $3 AND crashes = 0 ORDER BY requested_at", None)
-        }
-        Which::Suspect => {
-            ("status = 'running' AND lease_until < $3 AND crashes > 0 ORDER BY requested_at", None)
-        }
-    };
+    let (condition, since) = which.condition();
     let mut sql = sqlx::QueryBuilder::<sqlx::Postgres>::new(CLAIM);
-    sql.push(before).push(" FROM bgfiles_file_requests WHERE ");
-    sql.push(condition).push(after);
+    sql.push(before).push(" FROM bgfiles_file_requests WHERE ").push(condition);
+    sql.push(" AND ").push(which.file_type()).push(" IN (");
+    let first = if since.is_some() { 6 } else { 5 };
+    for number in 0..claimant.file_types.len() {
+        sql.push(if number == 0 { "$" } else { ", $" }).push(first + number);
+    }
+    sql.push(") ORDER BY ").push(which.order()).push(after);
     on!(conn, c => {
-        let query = sqlx::query_as(sql.into_sql()).bind(worker).bind(lease_until).bind(now);
-        let query = query.bind(most);
-        let query = match since {
+        let query = sqlx::query_as(sql.into_sql()).bind(claimant.worker);
+        let query = query.bind(claimant.lease_until).bind(claimant.now).bind(most);
+        let mut query = match since {
             Some(since) => query.bind(since),
             None => query,
         };
+        for file_type in claimant.file_types {
+            query = query.bind(file_type);
+        }
         // Planned anew each time: a plan made while the table was empty would read all of it for as
         // long as the connection lives.
         Ok(query.persistent(false).fetch_all(c).await?)
     })
+}
+
+/// A file type that somebody waits for.
+#[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct WaitingType {
+    /// Its name; by SQL it can be any text.
+    pub file_type: String,
+    /// When the first of its requests was due, or will be.
+    pub since: DateTime<Utc>,
+}
+
+/// The types of requests that wait; by an index, from one type to the next.
+///
+/// # Errors
+/// The database's.
+pub async fn waiting_types(conn: impl Into<Conn<'_>>) -> Result<Vec<WaitingType>> {
+    let sql = "WITH RECURSIVE kinds (file_type) AS ( \
+        SELECT min(file_type) FROM bgfiles_file_requests WHERE status = 'pending' UNION ALL \
+        SELECT (SELECT min(r.file_type) FROM bgfiles_file_requests r WHERE r.status = 'pending' \
+        AND r.file_type > kinds.file_type) FROM kinds WHERE kinds.file_type IS NOT NULL) \
+        SELECT * FROM (SELECT file_type, (SELECT min(run_at) FROM bgfiles_file_requests r \
+        WHERE r.status = 'pending' AND r.file_type = kinds.file_type) AS since \
+        FROM kinds WHERE file_type IS NOT NULL) found WHERE since IS NOT NULL";
+    // Planned anew each time, as in `claim_some`.
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).persistent(false).fetch_all(c).await?))
+}
+
+/// Writes down that nobody knows the type of requests that are due, where that is news. `error`:
+/// what their requesters may read meanwhile.
+///
+/// # Errors
+/// The database's.
+pub async fn note_unknown(
+    conn: impl Into<Conn<'_>>,
+    file_type: &str,
+    error: (&str, &str),
+    now: DateTime<Utc>,
+) -> Result<()> {
+    let sql = "UPDATE bgfiles_file_requests SET unknown_since = $2, error_code = $3, \
+        error_message = $4 WHERE status = 'pending' AND file_type = $1 AND run_at <= $2 \
+        AND unknown_since IS NULL";
+    on!(conn.into(), c => sqlx::query(sql)
+        .bind(file_type)
+        .bind(now)
+        .bind(error.0)
+        .bind(error.1)
+        .persistent(false)
+        .execute(c)
+        .await
+        .map(drop)?);
+    Ok(())
 }
 
 /// Takes back a crash that was none: the worker of this generation was only slow, and says so.
@@ -353,7 +464,7 @@ pub struct Beat {
     pub lease_until: DateTime<Utc>,
 }
 
-/// Renews the lease and writes progress. `Some(cancel_requested)`, or `None` when the lease is
+/// Renews the lease, and writes that the handler has begun, and progress. `Some(cancel_requested)`, or `None` when the lease is
 /// no longer ours.
 ///
 /// # Errors
@@ -365,7 +476,8 @@ pub async fn heartbeat(
     beat: Beat,
 ) -> Result<Option<bool>> {
     let sql = "UPDATE bgfiles_file_requests SET lease_until = $3, progress_done = $4, \
-        progress_total = $5, progress_estimated = $6 WHERE id = $1 AND generation = $2 AND status = 'running' \
+        progress_total = $5, progress_estimated = $6, begun = true \
+        WHERE id = $1 AND generation = $2 AND status = 'running' \
         RETURNING cancel_requested";
     on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
         .bind(id)
@@ -587,7 +699,8 @@ pub async fn retry(
     id: RequestId,
     now: DateTime<Utc>,
 ) -> Result<Option<FileRequest>> {
-    let sql = "UPDATE bgfiles_file_requests SET status = 'pending', attempts = 0, crashes = 0, run_at = $2, \
+    let sql = "UPDATE bgfiles_file_requests SET status = 'pending', attempts = 0, crashes = 0, lost = 0, \
+        run_at = $2, unknown_since = NULL, \
         cancel_requested = false, error_code = NULL, error_message = NULL, \
         started_at = NULL, finished_at = NULL, expires_at = NULL, progress_done = 0, \
         progress_total = NULL, progress_estimated = false \
@@ -721,7 +834,7 @@ pub async fn seize(
     lease_until: DateTime<Utc>,
 ) -> Result<Option<FileRequest>> {
     let sql = "UPDATE bgfiles_file_requests SET status = 'running', generation = generation + 1, \
-        lease_until = $2, leased_by = $3, started_at = COALESCE(started_at, $4), \
+        begun = true, lease_until = $2, leased_by = $3, started_at = COALESCE(started_at, $4), \
         cancel_requested = false WHERE id = $1 AND status <> 'expired' RETURNING *";
     on!(conn.into(), c => Ok(sqlx::query_as(sql)
         .bind(id)

@@ -241,7 +241,9 @@ pub async fn renew(
     if !guard(conn.reborrow(), resource, token, Some(row.fence)).await? {
         return Ok(None);
     }
-    let sql = "UPDATE bgfiles_lock_tokens SET expires_at = $2, ttl = $3 WHERE token = $1";
+    // Whoever renews it holds it by itself from now on.
+    let sql = "UPDATE bgfiles_lock_tokens SET expires_at = $2, ttl = $3, of_page = false \
+        WHERE token = $1";
     on!(conn.reborrow(), c => sqlx::query(sql)
         .bind(hashed(token))
         .bind(end)
@@ -297,6 +299,44 @@ pub async fn release(
     }
     let sql = "DELETE FROM bgfiles_lock_tokens WHERE token = $1";
     on!(conn.reborrow(), c => sqlx::query(sql).bind(hashed(token)).execute(c).await.map(drop)?);
+    settle(conn, resource, now).await?;
+    Ok(true)
+}
+
+/// Notes that a token came with a page, whose session gives it back with its next
+/// [`release_with_pages`].
+///
+/// # Errors
+/// The database's.
+pub async fn came_with_page(conn: impl Into<Conn<'_>>, token: &str) -> Result<()> {
+    let sql = "UPDATE bgfiles_lock_tokens SET of_page = true WHERE token = $1";
+    on!(conn.into(), c => Ok(sqlx::query(sql).bind(hashed(token)).execute(c).await.map(drop)?))
+}
+
+/// As [`release`], together with the tokens that came with pages of the same session: all tokens of
+/// a lock are one session's. Those that somebody renews stay.
+///
+/// # Errors
+/// The database's.
+pub async fn release_with_pages(
+    conn: impl Into<Conn<'_>>,
+    resource: &Resource,
+    token: &str,
+    now: DateTime<Utc>,
+) -> Result<bool> {
+    let mut conn = conn.into();
+    if !guard(conn.reborrow(), resource, token, None).await? {
+        return Ok(false);
+    }
+    let sql = "DELETE FROM bgfiles_lock_tokens \
+        WHERE resource = $1 AND object_id = $2 AND (of_page OR token = $3)";
+    on!(conn.reborrow(), c => sqlx::query(sql)
+        .bind(resource.kind())
+        .bind(resource.id())
+        .bind(hashed(token))
+        .execute(c)
+        .await
+        .map(drop)?);
     settle(conn, resource, now).await?;
     Ok(true)
 }

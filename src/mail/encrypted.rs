@@ -1,8 +1,6 @@
-//! TLS from the first byte on (`smtps:`), as a stream that lettre can speak over.
+//! TLS, from the first byte on (`smtps:`) or after STARTTLS, over a connection of ours.
 //!
-//! lettre connects and encrypts in one step or takes a stream that is connected; its own TLS over a
-//! connection of ours needs this adapter between its two kinds of streams (futures-io, tokio). In
-//! return the certificates are checked just as after STARTTLS.
+//! It is lettre's, which needs this adapter between its two kinds of streams (futures-io, tokio).
 
 #![expect(deprecated, reason = "lettre 0.12 hides AsyncNetworkStream; 0.11 has no other door")]
 
@@ -18,10 +16,7 @@ use lettre::transport::smtp::{
     self,
     client::{AsyncNetworkStream, AsyncTokioStream, TlsParameters},
 };
-use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
-};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// A connection after its TLS handshake.
 #[derive(Debug)]
@@ -29,8 +24,11 @@ pub(super) struct Encrypted(AsyncNetworkStream);
 
 impl Encrypted {
     /// Shakes hands.
-    pub(super) async fn over(stream: TcpStream, tls: TlsParameters) -> Result<Self, smtp::Error> {
-        let mut stream = AsyncNetworkStream::use_existing_tokio1(Box::new(stream));
+    pub(super) async fn over(
+        stream: Box<dyn AsyncTokioStream>,
+        tls: TlsParameters,
+    ) -> Result<Self, smtp::Error> {
+        let mut stream = AsyncNetworkStream::use_existing_tokio1(stream);
         stream.upgrade_tls(tls).await?;
         Ok(Encrypted(stream))
     }

@@ -4,6 +4,7 @@
 //! twins, and no field can bring a header of its own. Connections to a server are kept for the next
 //! mail (`smtp.rs`), and never hold a packet back (`server.rs`): a few thousand mails take seconds.
 
+mod connection;
 mod encrypted;
 mod server;
 mod smtp;

@@ -1,22 +1,22 @@
 //! One SMTP server: where it is, how to reach it, and what can go wrong with it.
 
-use std::{io, time::Duration};
+use std::io;
 
 use lettre::transport::smtp::{
     self,
-    authentication::{Credentials, DEFAULT_MECHANISMS},
-    client::{AsyncSmtpConnection, AsyncTokioStream, Certificate, Tls, TlsParameters},
-    commands::Ehlo,
+    authentication::Credentials,
+    client::{AsyncTokioStream, Certificate, Tls, TlsParameters},
     extension::ClientId,
 };
 use tokio::net::TcpStream;
 use url::Url;
 
-use super::{encrypted::Encrypted, wrong};
+use super::{
+    connection::{Connection, STEP, step},
+    encrypted::Encrypted,
+    wrong,
+};
 use crate::error::{Error, Result};
-
-/// How long one step may take: reaching an address, a handshake, a login, a command.
-const STEP: Duration = Duration::from_secs(60);
 
 /// Where a server is, and how to speak with it. Printing it shows no password.
 #[derive(Debug)]
@@ -68,34 +68,28 @@ impl Server {
 
     /// A connection that is ready for a message: greeted, encrypted and logged in as the URL says.
     pub(super) async fn connect(&self) -> Result<Connection, Trouble> {
-        let stream = self.dial().await?;
+        self.prepare().await.map_err(Trouble::of_the_server)
+    }
+
+    async fn prepare(&self) -> Result<Connection, Trouble> {
+        let stream = Box::new(self.dial().await?);
         let stream: Box<dyn AsyncTokioStream> = match &self.tls {
             Tls::Wrapper(tls) => Box::new(step(Encrypted::over(stream, tls.clone())).await?),
-            Tls::None | Tls::Opportunistic(_) | Tls::Required(_) => Box::new(stream),
+            Tls::None | Tls::Opportunistic(_) | Tls::Required(_) => stream,
         };
         let hello = &self.hello;
-        let mut connection =
-            step(AsyncSmtpConnection::connect_with_transport(stream, hello)).await?;
-        match &self.tls {
-            Tls::Required(tls) => step(connection.starttls(tls.clone(), hello)).await?,
-            Tls::Opportunistic(tls) if connection.can_starttls() => {
-                step(connection.starttls(tls.clone(), hello)).await?;
+        let mut connection = Connection::open(stream, hello).await?;
+        connection = match &self.tls {
+            Tls::Required(tls) => connection.encrypt(tls.clone(), hello).await?,
+            Tls::Opportunistic(tls) if connection.offers.has("STARTTLS") => {
+                connection.encrypt(tls.clone(), hello).await?
             }
-            Tls::None | Tls::Opportunistic(_) | Tls::Wrapper(_) => {}
-        }
-        // lettre has heard what the server offers, and does not pass on all of it. A server that does
-        // not want to say it twice is spoken to one command at a time.
-        let takes_groups = match step(connection.command(Ehlo::new(hello.clone()))).await {
-            Ok(offers) => {
-                offers.message().any(|line| line.trim().eq_ignore_ascii_case("PIPELINING"))
-            }
-            Err(trouble) if trouble.ends_connection() => return Err(trouble),
-            Err(_) => false,
+            Tls::None | Tls::Opportunistic(_) | Tls::Wrapper(_) => connection,
         };
         if let Some(credentials) = &self.credentials {
-            step(connection.auth(DEFAULT_MECHANISMS, credentials)).await?;
+            connection.log_in(credentials).await?;
         }
-        Ok(Connection { smtp: connection, takes_groups, awaits_message: false })
+        Ok(connection)
     }
 
     /// Tries the host's addresses one after the other.
@@ -120,27 +114,8 @@ impl Server {
     }
 }
 
-/// A connection to a server, and what lettre does not know of it.
-pub(super) struct Connection {
-    pub smtp: AsyncSmtpConnection,
-    /// Commands need not wait for the answer to the one before (PIPELINING, RFC 2920).
-    pub takes_groups: bool,
-    /// The server takes whatever comes for the message, though nobody is going to send one.
-    pub awaits_message: bool,
-}
-
 fn no_connection(error: io::Error) -> Trouble {
     Trouble::Lost(format!("Connection error: {error}"))
-}
-
-/// One step of the conversation, in bounded time.
-pub(super) async fn step<T>(
-    conversation: impl Future<Output = Result<T, smtp::Error>>,
-) -> Result<T, Trouble> {
-    match tokio::time::timeout(STEP, conversation).await {
-        Ok(result) => result.map_err(Trouble::from),
-        Err(_) => Err(Trouble::Lost("the server took too long".into())),
-    }
 }
 
 /// What went wrong with a server.
@@ -157,9 +132,19 @@ pub(super) enum Trouble {
     Lost(String),
     /// It lacks what is needed: to log in, to encrypt, to take such a message.
     Lacking(String),
+    /// It answered no before it had heard of any message: it serves nobody, or not us.
+    Closed(String),
 }
 
 impl Trouble {
+    /// The trouble of a conversation that did not come to a message, and says nothing of one.
+    fn of_the_server(self) -> Self {
+        match self {
+            Trouble::Refused { text, .. } => Trouble::Closed(text),
+            other => other,
+        }
+    }
+
     /// Whether the connection is of no use any more, whatever one says on it. 421 is how a server
     /// takes leave (RFC 5321, 3.8), for one of a connection that idled too long.
     pub(super) fn ends_connection(&self) -> bool {
@@ -179,13 +164,13 @@ impl From<smtp::Error> for Trouble {
 }
 
 /// A server's 5xx is final, except where it speaks of us and not of the message (530 to 538:
-/// authentication), which an operator can mend within the day. All else (no connection, time-out,
-/// TLS, 4xx) is temporary.
+/// authentication; whatever comes before MAIL), which an operator can mend within the day. All else
+/// (no connection, time-out, TLS, 4xx) is temporary.
 impl From<Trouble> for Error {
     fn from(trouble: Trouble) -> Self {
         let (temporary, message) = match trouble {
             Trouble::Refused { code, text } => (code < 500 || (530..=538).contains(&code), text),
-            Trouble::Lost(text) | Trouble::Lacking(text) => (true, text),
+            Trouble::Lost(text) | Trouble::Lacking(text) | Trouble::Closed(text) => (true, text),
         };
         Error::Mail { temporary, message }
     }

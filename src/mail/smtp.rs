@@ -3,17 +3,20 @@
 //! Each message has a connection to itself while it is handed over; then the connection waits for
 //! the next. There are as many at once as there are callers.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use lettre::{
     address::Envelope,
     transport::smtp::{
         commands::{Data, Mail, Noop, Quit, Rcpt},
-        extension::{Extension, MailBodyParameter, MailParameter},
+        extension::{MailBodyParameter, MailParameter},
     },
 };
 
-use super::server::{Connection, Server, Trouble, step};
+use super::{
+    connection::{Connection, step},
+    server::{Server, Trouble},
+};
 use crate::idle::Idle;
 
 /// Most connections that wait for a message.
@@ -73,7 +76,7 @@ impl Smtp {
             // It would take our words for those of the message: just hang up.
             Err(_) if connection.awaits_message => drop(connection),
             Ok(()) | Err(Trouble::Lacking(_)) => self.idle.keep(connection),
-            Err(Trouble::Refused { .. }) => quit(connection),
+            Err(Trouble::Refused { .. } | Trouble::Closed(_)) => quit(connection),
             // What the server would make of a QUIT depends on what it has heard.
             Err(Trouble::Lost(_)) => drop(connection),
         }
@@ -83,7 +86,7 @@ impl Smtp {
     /// The connection that was used last, if it still works.
     async fn take(&self) -> Option<Connection> {
         let (mut connection, idle) = self.idle.take()?;
-        let works = idle < FRESH || step(connection.smtp.command(Noop)).await.is_ok();
+        let works = idle < FRESH || step(connection.command(Noop)).await.is_ok();
         works.then_some(connection)
     }
 }
@@ -91,7 +94,7 @@ impl Smtp {
 /// Takes leave (RFC 5321, 4.1.1.10) without keeping anybody waiting.
 fn quit(mut connection: Connection) {
     tokio::spawn(async move {
-        let _ = step(connection.smtp.command(Quit)).await;
+        let _ = step(connection.command(Quit)).await;
     });
 }
 
@@ -104,17 +107,17 @@ async fn announce(
     email: &[u8],
 ) -> Result<(), Trouble> {
     let lacking = |name: &str| Err(Trouble::Lacking(format!("the server does not offer {name}")));
-    let offers = |extension| connection.smtp.server_info().supports_feature(extension);
+    let offers = &connection.offers;
     let mut options = Vec::new();
     let mut addresses = envelope.from().into_iter().chain(envelope.to());
     if addresses.any(|address| !AsRef::<str>::as_ref(address).is_ascii()) {
-        if !offers(Extension::SmtpUtfEight) {
+        if !offers.has("SMTPUTF8") {
             return lacking("SMTPUTF8, which an address needs");
         }
         options.push(MailParameter::SmtpUtfEight);
     }
     if !email.is_ascii() {
-        if !offers(Extension::EightBitMime) {
+        if !offers.has("8BITMIME") {
             return lacking("8BITMIME, which the message needs");
         }
         options.push(MailParameter::Body(MailBodyParameter::EightBitMime));
@@ -123,11 +126,12 @@ async fn announce(
     let recipient = |to| Rcpt::new(to, Vec::new()).to_string();
     commands.extend(envelope.to().iter().cloned().map(recipient));
     commands.push(Data.to_string());
-    match connection.takes_groups {
+    // Commands need not wait for the answer to the one before (RFC 2920).
+    match offers.has("PIPELINING") {
         true => say_together(connection, &commands).await,
         false => {
             for command in commands {
-                step(connection.smtp.command(command)).await?;
+                step(connection.command(command)).await?;
             }
             Ok(())
         }
@@ -136,7 +140,7 @@ async fn announce(
 
 /// Commands in one go, the last of them DATA. Each has its answer, whatever became of the others.
 async fn say_together(connection: &mut Connection, commands: &[String]) -> Result<(), Trouble> {
-    let mut answer = step(connection.smtp.command(commands.concat())).await;
+    let mut answer = step(connection.command(commands.concat())).await;
     let mut trouble = None;
     for _ in 1..commands.len() {
         match answer {
@@ -144,7 +148,7 @@ async fn say_together(connection: &mut Connection, commands: &[String]) -> Resul
             Err(refused) => trouble = trouble.or(Some(refused)),
             Ok(_) => {}
         }
-        answer = step(connection.smtp.read_response()).await;
+        answer = step(connection.reply()).await;
     }
     let Some(trouble) = trouble else { return answer.map(drop) };
     // Servers may go on all the same (RFC 2920, 3.1).
@@ -154,31 +158,22 @@ async fn say_together(connection: &mut Connection, commands: &[String]) -> Resul
 
 /// The message with the dot that ends it, in one go: two would be two packets.
 async fn hand_over(connection: &mut Connection, email: &[u8]) -> Result<(), Trouble> {
-    let smtp = &mut connection.smtp;
-    let answer = match std::str::from_utf8(email) {
-        Ok(text) => smtp.command(Content(text)).await,
-        Err(_) => smtp.message(email).await,
-    };
-    Ok(answer.map(drop)?)
+    connection.say(&stuffed(email)).await.map(drop)
 }
 
 /// A message as a server takes it (RFC 5321, 4.5.2): a dot at the beginning of a line is doubled,
 /// and one alone on its line is the end.
-struct Content<'a>(&'a str);
-
-impl fmt::Display for Content<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.starts_with('.') {
-            f.write_str(".")?;
+fn stuffed(email: &[u8]) -> Vec<u8> {
+    let mut wire = Vec::with_capacity(email.len() + email.len() / 64 + 8);
+    for byte in email {
+        if *byte == b'.' && (wire.is_empty() || wire.ends_with(b"\r\n")) {
+            wire.push(b'.');
         }
-        for (number, piece) in self.0.split("\r\n.").enumerate() {
-            if number > 0 {
-                f.write_str("\r\n..")?;
-            }
-            f.write_str(piece)?;
-        }
-        f.write_str(if self.0.ends_with("\r\n") { ".\r\n" } else { "\r\n.\r\n" })
+        wire.push(*byte);
     }
+    let end: &[u8] = if wire.ends_with(b"\r\n") { b".\r\n" } else { b"\r\n.\r\n" };
+    wire.extend_from_slice(end);
+    wire
 }
 
 #[cfg(test)]
@@ -193,7 +188,7 @@ mod tests {
             (".\r\n", "..\r\n.\r\n"),
             ("a\r\n.\r\n.b\r\n..", "a\r\n..\r\n..b\r\n...\r\n.\r\n"),
         ] {
-            assert_eq!(Content(text).to_string(), wire, "{text:?}");
+            assert_eq!(stuffed(text.as_bytes()), wire.as_bytes(), "{text:?}");
         }
     }
 }

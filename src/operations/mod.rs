@@ -19,6 +19,15 @@ pub struct WorkerState {
     pub seen_at: DateTime<Utc>,
     /// When it ended, if it ended well.
     pub ended_at: Option<DateTime<Utc>>,
+    /// The file types that it knows, with commas between them.
+    pub file_types: String,
+}
+
+impl WorkerState {
+    /// The file types that it knows.
+    pub fn knows(&self) -> impl Iterator<Item = &str> {
+        self.file_types.split(',').filter(|name| !name.is_empty())
+    }
 }
 
 /// The last run of a sweep.

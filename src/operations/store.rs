@@ -15,9 +15,10 @@ use crate::{
 /// The database's.
 pub async fn beat(conn: impl Into<Conn<'_>>, worker: &WorkerState) -> Result<()> {
     let mut conn = conn.into();
-    let sql = "INSERT INTO bgfiles_workers (name, host, slots, started_at, seen_at, ended_at) \
-        VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (name) DO UPDATE \
-        SET seen_at = excluded.seen_at, ended_at = excluded.ended_at";
+    let sql = "INSERT INTO bgfiles_workers (name, host, slots, started_at, seen_at, ended_at, \
+        file_types) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT (name) DO UPDATE \
+        SET seen_at = excluded.seen_at, ended_at = excluded.ended_at, \
+        started_at = excluded.started_at";
     on!(conn.reborrow(), c => sqlx::query(sql)
         .bind(&worker.name)
         .bind(&worker.host)
@@ -25,6 +26,7 @@ pub async fn beat(conn: impl Into<Conn<'_>>, worker: &WorkerState) -> Result<()>
         .bind(worker.started_at)
         .bind(worker.seen_at)
         .bind(worker.ended_at)
+        .bind(&worker.file_types)
         .execute(c)
         .await
         .map(drop)?);

@@ -35,17 +35,18 @@ const SLOW: Duration = Duration::from_millis(100);
 /// Buffers of a stream that wait for their next use: one is read into while one is sent.
 const SPARE: usize = 2;
 
-/// The bytes `from..to` of a file.
+/// The bytes `from..to` of a file, of this size if one is given.
 pub(super) async fn read(
     path: &Path,
     from: u64,
     to: u64,
+    of: Option<u64>,
 ) -> Result<BoxStream<'static, Result<Bytes>>> {
     let path = path.to_owned();
     let shelf = Arc::new(Shelf::default());
     let (size, own) = (piece(FIRST, to - from), shelf.clone());
     let first = tokio::task::spawn_blocking(move || {
-        let file = File::open(&path)?;
+        let file = open(&path, of)?;
         Ok((fill(&file, from, size, &own)?, file))
     });
     let (bytes, file) = settle(first).await?;
@@ -64,15 +65,23 @@ pub(super) async fn read(
     Ok(pieces.boxed())
 }
 
-/// The first `size` bytes of a file.
+/// A file of `size` bytes.
 pub(super) async fn whole(path: &Path, size: usize) -> Result<Bytes> {
     let path = path.to_owned();
     let read = move || {
         let mut bytes = vec![0; size];
-        File::open(&path)?.read_exact_at(&mut bytes, 0)?;
+        open(&path, u64::try_from(size).ok())?.read_exact_at(&mut bytes, 0)?;
         Ok(bytes.into())
     };
     settle(tokio::task::spawn_blocking(read)).await
+}
+
+fn open(path: &Path, size: Option<u64>) -> io::Result<File> {
+    let file = File::open(path)?;
+    match size {
+        Some(size) if file.metadata()?.len() != size => Err(io::ErrorKind::InvalidData.into()),
+        _ => Ok(file),
+    }
 }
 
 struct Reading {
@@ -147,6 +156,7 @@ fn piece(size: usize, left: u64) -> usize {
 async fn settle<T>(task: JoinHandle<io::Result<T>>) -> Result<T> {
     match task.await.map_err(|e| Error::Internal(e.to_string()))? {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::NotFound("file")),
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(super::wrong_size()),
         read => read.map_err(Error::io("reading a stored file")),
     }
 }
@@ -244,7 +254,7 @@ mod tests {
     async fn pieces_grow_with_who_keeps_up_and_no_byte_is_lost() {
         let (file, expected) = file(40 << 20);
         let (from, to) = (12_345, expected.len() - 77);
-        let mut pieces = read(file.path(), from as u64, to as u64).await.expect("it opens");
+        let mut pieces = read(file.path(), from as u64, to as u64, None).await.expect("it opens");
         let (mut found, mut sizes) = (Vec::new(), Vec::new());
         while let Some(piece) = pieces.next().await {
             let piece = piece.expect("it is read");
@@ -260,7 +270,7 @@ mod tests {
     #[tokio::test]
     async fn a_slow_reader_gets_small_pieces_again() {
         let (file, expected) = file(24 << 20);
-        let mut pieces = read(file.path(), 0, expected.len() as u64).await.expect("it opens");
+        let mut pieces = read(file.path(), 0, expected.len() as u64, None).await.expect("it opens");
         let (mut taken, mut largest, mut size) = (0, 0, 0);
         while taken < 20 << 20 {
             size = pieces.next().await.expect("more").expect("it is read").len();
@@ -279,9 +289,14 @@ mod tests {
     async fn a_file_that_ends_early_is_an_error() {
         let (file, expected) = file(100_000);
         let beyond = expected.len() as u64 + 1;
-        let pieces = read(file.path(), 0, beyond).await.expect("it opens");
+        let pieces = read(file.path(), 0, beyond, None).await.expect("it opens");
         let pieces: Vec<_> = pieces.collect().await;
         assert!(pieces.last().is_some_and(|last| last.is_err()));
-        assert!(whole(file.path(), expected.len() + 1).await.is_err());
+        for wrong in [expected.len() - 1, expected.len() + 1] {
+            let lost = whole(file.path(), wrong).await;
+            assert!(matches!(lost, Err(Error::FileLost(_))), "{wrong}");
+            let lost = read(file.path(), 0, 1, Some(wrong as u64)).await;
+            assert!(matches!(lost, Err(Error::FileLost(_))), "{wrong}");
+        }
     }
 }

@@ -12,6 +12,7 @@ use http::{Method, Request};
 use object_store::{
     MultipartId,
     client::{HttpClient, HttpRequestBody},
+    list::PaginatedListStore,
     multipart::MultipartStore,
     path::Path,
     signer::{SignedUrlOptions, Signer},
@@ -40,10 +41,11 @@ pub(super) enum Place {
     Upload(MultipartId),
 }
 
-/// A bucket's uploads.
+/// A bucket's uploads, and what else the traits of stores do not give.
 pub(super) struct Uploads {
     pub(super) signer: Arc<dyn Signer>,
     pub(super) parts: Arc<dyn MultipartStore>,
+    pub(super) lists: Arc<dyn PaginatedListStore>,
     pub(super) http: HttpClient,
 }
 

@@ -32,6 +32,9 @@ use crate::{
     storage::{Headers, StorageKey, Uploaded},
 };
 
+/// An attempt counts once its handler has run for so long: what is done sooner need not be written
+/// down twice, and who dies sooner has lost nothing.
+const BEGUN_AFTER: Duration = Duration::from_millis(100);
 /// How often the lease is renewed, progress written and a cancel request looked for.
 const BEAT: Duration = Duration::from_secs(1);
 /// How long a handler gets to notice that it should stop.
@@ -46,7 +49,8 @@ const INFRASTRUCTURE_ATTEMPTS: i32 = 10;
 /// What [`Toolbox::dispatch`] did.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Dispatched {
-    /// Nothing to do: somebody else has it, it is not due, or it is done.
+    /// Nothing to do: somebody else has it, it is not due, it is done, or it is for others, as
+    /// nobody here knows its type.
     Ignored,
     /// The file is there.
     Handled,
@@ -85,6 +89,10 @@ impl Toolbox {
         let now = self.clock.now();
         // A statement of its own is its own transaction.
         let mut conn = self.db.acquire().await?;
+        let row = store::find(&mut conn, id).await?;
+        if row.is_none_or(|row| self.registry.get(row.file_type.as_str()).is_err()) {
+            return Ok(Dispatched::Ignored);
+        }
         let claimed = store::claim(&mut conn, id, worker, now, self.lease_until(now)).await?;
         drop(conn);
         match claimed {
@@ -93,16 +101,18 @@ impl Toolbox {
         }
     }
 
-    /// Claims so many requests at most, for [`Toolbox::work`].
+    /// Claims so many requests of these types at most, for [`Toolbox::work`].
     pub(crate) async fn claim_some(
         &self,
         which: store::Which,
         most: usize,
         worker: &str,
+        file_types: &[String],
     ) -> Result<Vec<FileRequest>> {
         let (now, most) = (self.clock.now(), i64::try_from(most).unwrap_or(i64::MAX));
-        let mut conn = self.db.acquire().await?;
-        store::claim_some(&mut conn, which, most, worker, now, self.lease_until(now)).await
+        let lease_until = self.lease_until(now);
+        let claimant = store::Claimant { worker, file_types, now, lease_until };
+        store::claim_some(&mut self.db.acquire().await?, which, most, claimant).await
     }
 
     /// Makes the file of a request that was claimed. `stop` ends the work early and gives it back.
@@ -113,7 +123,7 @@ impl Toolbox {
     /// As [`Toolbox::dispatch`].
     pub(crate) async fn work(
         &self,
-        row: FileRequest,
+        mut row: FileRequest,
         stop: &CancellationToken,
         slot: impl Send,
     ) -> Result<Dispatched> {
@@ -132,7 +142,7 @@ impl Toolbox {
                 (Attempt::Error(Error::permanent(code, message)), handler.max_attempts())
             }
             Ok(handler) => {
-                let attempt = self.attempt(handler.clone(), &row, stop).await;
+                let attempt = self.attempt(handler.clone(), &mut row, stop).await;
                 (attempt, handler.max_attempts())
             }
         };
@@ -156,13 +166,20 @@ impl Toolbox {
     async fn attempt(
         &self,
         handler: Arc<dyn Handler>,
-        row: &FileRequest,
+        row: &mut FileRequest,
         stop: &CancellationToken,
     ) -> Attempt {
         let job = match prepare(&*handler, row) {
             Ok(job) => job,
             Err(e) => return Attempt::Error(e),
         };
+        // Whose worker died before may be what it died of, and too fast to be counted.
+        if row.crashes + row.lost > 0
+            && let Some(end) =
+                self.beat_once(row, &job).await.unwrap_or_else(|e| Some(Attempt::Error(e)))
+        {
+            return end;
+        }
         let cancelled = job.cancelled.clone();
         let _stop_at_the_end = cancelled.clone().drop_guard();
         let timeout = handler.timeout();
@@ -248,22 +265,22 @@ impl Toolbox {
 
     /// Renews the lease until there is a reason to stop. A database that does not answer is none:
     /// whether the lease still holds is decided when the file is published.
-    async fn beat(&self, row: &FileRequest, job: &Job) -> Attempt {
+    async fn beat(&self, row: &mut FileRequest, job: &Job) -> Attempt {
+        tokio::time::sleep(BEGUN_AFTER.min(self.lease / 3)).await;
         let mut ticks = tokio::time::interval(BEAT.min(self.lease / 3));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        ticks.tick().await;
         loop {
             ticks.tick().await;
             match self.beat_once(row, job).await {
-                Ok(Some(false)) => {}
-                Ok(Some(true)) => return Attempt::CancelRequested,
-                Ok(None) => return Attempt::LeaseLost,
+                Ok(None) => {}
+                Ok(Some(end)) => return end,
                 Err(error) => tracing::warn!(request = %row.id, %error, "heartbeat failed"),
             }
         }
     }
 
-    async fn beat_once(&self, row: &FileRequest, job: &Job) -> Result<Option<bool>> {
+    /// Renews the lease, and writes that the handler has begun. Answers a reason to stop.
+    async fn beat_once(&self, row: &mut FileRequest, job: &Job) -> Result<Option<Attempt>> {
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         let beat = store::Beat {
             done: signed(job.progress.done()),
@@ -272,7 +289,13 @@ impl Toolbox {
             lease_until: self.lease_until(self.clock.now()),
         };
         let mut conn = self.db.acquire().await?;
-        store::heartbeat(&mut conn, row.id, row.generation, beat).await
+        let told = store::heartbeat(&mut conn, row.id, row.generation, beat).await?;
+        row.begun |= told.is_some();
+        Ok(match told {
+            Some(false) => None,
+            Some(true) => Some(Attempt::CancelRequested),
+            None => Some(Attempt::LeaseLost),
+        })
     }
 
     /// Writes down how the attempt ended.
@@ -364,6 +387,9 @@ impl Toolbox {
 
     /// Says that this worker is alive: who took over could not know, and counted a crash.
     async fn lost(&self, row: &FileRequest) -> Result<Dispatched> {
+        if !row.begun {
+            return Ok(Dispatched::Lost);
+        }
         let mut tx = self.db.begin().await?;
         if store::forgive_crash(&mut tx, row.id, row.generation).await? {
             let why = "the worker was too slow to keep its lease";
@@ -401,10 +427,16 @@ impl Toolbox {
             let again = store::Ending { error: told, run_at, ..ending(Status::Pending, now) };
             return self.end(row, &again).await;
         }
-        tracing::error!(
-            request = %row.id, %file_type, attempt, %error, state, detail, hint, context,
-            "failed for good"
-        );
+        // What was asked for cannot be had: whoever asked is told, and nobody else need look.
+        match error {
+            Error::Invalid(_) => {
+                tracing::warn!(request = %row.id, %file_type, attempt, %error, "failed for good");
+            }
+            _ => tracing::error!(
+                request = %row.id, %file_type, attempt, %error, state, detail, hint, context,
+                "failed for good"
+            ),
+        }
         self.end(row, &store::Ending { error: told, ..ending(Status::Failed, now) }).await
     }
 
@@ -462,9 +494,11 @@ impl Drop for AtWork<'_> {
 /// The job of a row, with what a row written by hand may lack.
 fn prepare(handler: &dyn Handler, row: &FileRequest) -> Result<Job> {
     let mut job = Job::new(row.clone())?;
-    if job.request.format.is_empty() {
-        job.request.format = handler.choose_format(None)?;
-    }
+    let given = Some(job.request.format.as_str());
+    // What nobody offers is nobody's to try again.
+    job.request.format = handler
+        .choose_format(given)
+        .map_err(|e| Error::permanent("unsupported_format", e.public_message()))?;
     if job.request.description.is_empty() {
         job.request.description = handler.description(&job);
     }

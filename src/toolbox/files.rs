@@ -56,9 +56,29 @@ impl Download {
     /// The bytes `from..to`.
     ///
     /// # Errors
-    /// The store's; [`Error::NotFound`] when the object is gone.
+    /// The store's; [`Error::FileLost`] when the object is gone or of another size.
     pub async fn read(&self, from: u64, to: u64) -> Result<BoxStream<'static, Result<Bytes>>> {
-        self.storage.read(self.key, from, to).await
+        self.judge(self.storage.read_of(self.key, self.size, from, to).await)
+    }
+
+    /// Makes sure that the file is there, for an answer that carries none of its bytes.
+    ///
+    /// # Errors
+    /// As [`Download::read`].
+    pub async fn confirm(&self) -> Result<()> {
+        self.judge(self.storage.confirm(self.key, self.size).await)
+    }
+
+    /// Of a finished file, an object that is gone is lost. Operators are told, once a try.
+    fn judge<T>(&self, read: Result<T>) -> Result<T> {
+        let lost = match read {
+            Err(Error::NotFound(_)) => Error::FileLost("it is no longer in the store"),
+            Err(lost @ Error::FileLost(_)) => lost,
+            other => return other,
+        };
+        tracing::error!(request = %self.key.request, object = %self.key, error = %lost,
+            "a finished file cannot be served");
+        Err(lost)
     }
 
     /// All the bytes of a small file that was asked for lately; `None` when they are not in memory.
@@ -71,7 +91,7 @@ impl Download {
     /// # Errors
     /// As [`Download::read`].
     pub async fn read_small(&self) -> Result<Option<Bytes>> {
-        self.storage.read_small(self.key, self.size).await
+        self.judge(self.storage.read_small(self.key, self.size).await)
     }
 
     /// The storage it is in.
@@ -187,7 +207,8 @@ impl Toolbox {
     /// What is needed to serve the file of a request.
     ///
     /// # Errors
-    /// [`Error::NotReady`] when there is no file; [`Error::FileExpired`] when its time is over.
+    /// [`Error::NotReady`] when there is no file; [`Error::FileExpired`] when its time is over;
+    /// [`Error::FileLost`] when its row does not say what to serve.
     pub fn serve(&self, row: &FileRequest) -> Result<Download> {
         if row.is_expired(self.clock.now()) {
             return Err(Error::FileExpired);
@@ -198,13 +219,16 @@ impl Toolbox {
     /// As [`Toolbox::serve`], past the file's own time too: a download that began before may end.
     ///
     /// # Errors
-    /// [`Error::NotReady`] when there is no file.
+    /// [`Error::NotReady`] when there is no file; [`Error::FileLost`] when its row does not say what
+    /// to serve.
     pub fn serve_late(&self, row: &FileRequest) -> Result<Download> {
-        let (Status::Finished, Some(key), Some(sha256)) =
-            (row.status, &row.storage_key, &row.sha256)
-        else {
+        if row.status != Status::Finished {
             return Err(Error::NotReady(row.status.as_str()));
-        };
+        }
+        let Written { key, size, sha256 } = Written::of(row).map_err(|why| {
+            tracing::error!(request = %row.id, why, "a finished file cannot be served");
+            Error::FileLost(why)
+        })?;
         let content_type = match row.content_type.as_str() {
             "" => "application/octet-stream".to_owned(),
             known => known.to_owned(),
@@ -213,14 +237,33 @@ impl Toolbox {
         let attachment = handler.map_or(true, |handler| handler.content_as_attachment());
         Ok(Download {
             storage: self.storage.clone(),
-            key: key.parse()?,
-            size: row.size.and_then(|size| u64::try_from(size).ok()).unwrap_or(0),
+            key,
+            size,
             content_type,
             disposition: (!row.filename.is_empty())
                 .then(|| filename::of_request(row, &row.filename, attachment)),
             etag: format!("\"{sha256}\""),
             // A worker's clock may be ahead of ours (RFC 9110, section 8.8.2.1).
             last_modified: row.finished_at.unwrap_or(row.requested_at).min(self.clock.now()),
+        })
+    }
+}
+
+/// What the row of a finished request says of its file. Rows come from elsewhere, too: of another
+/// product, of a restored backup, of somebody's hand.
+struct Written<'a> {
+    key: StorageKey,
+    size: u64,
+    sha256: &'a str,
+}
+
+impl<'a> Written<'a> {
+    fn of(row: &'a FileRequest) -> Result<Self, &'static str> {
+        let size = row.size.and_then(|size| u64::try_from(size).ok());
+        Ok(Written {
+            key: row.own_key().ok_or("where it is was not written down in a form of ours")?,
+            size: size.ok_or("its size was not written down")?,
+            sha256: row.sha256.as_deref().ok_or("its checksum was not written down")?,
         })
     }
 }

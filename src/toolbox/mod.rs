@@ -19,6 +19,7 @@
 //! accounts   create_user · create_client · set_password · revoke_token
 //! operators  overview · history · expire · notify_again · audit
 //! inline     a file made in the response that asks for it
+//! unknown    give_up_unknown: requests of types that nobody knows
 //! earlier    what the last file of a type tells about the next one
 //! ```
 
@@ -42,6 +43,7 @@ mod request_tokens;
 mod requests;
 mod together;
 mod tokens;
+mod unknown;
 
 use std::{
     sync::{Arc, Mutex, atomic::AtomicUsize},
@@ -65,6 +67,7 @@ pub(crate) use publisher::Errand;
 pub use request_tokens::{Admission, Presented};
 pub use requests::{Deliver, IdempotencyKey, Response};
 pub use tokens::{Rules, Visit};
+pub use unknown::Unknown;
 
 use crate::{
     auth_token::{self, Memory, Users},
@@ -257,7 +260,7 @@ impl Toolbox {
     pub fn from_config(config: &Config, registry: Registry) -> Result<Self> {
         let templates = Templates::new(config.templates_dir.clone());
         templates.check(config.templates_dir.as_ref())?;
-        let db = Db::open(&config.database_url)?;
+        let db = Db::open_with(&config.database_url, config.database_connections)?;
         Ok(Self::new(Tools {
             users: Users::Own,
             auth: auth_token::Settings::configured(config),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use minijinja::context;
 use uuid::Uuid;
 
@@ -39,22 +39,36 @@ impl Toolbox {
     pub async fn deliver_notice(&self, id: Uuid) -> Result<bool> {
         let now = self.clock.now();
         // The claim is a statement, and so a transaction, of its own.
+        let claimed =
+            notice::store::claim(&mut self.db.acquire().await?, id, now, now + LEASE).await?;
+        match claimed {
+            Some(notice) => self.deliver_claimed(notice, now).await,
+            None => Ok(false),
+        }
+    }
+
+    /// Claims so many notices that are due at most, for [`Toolbox::deliver_claimed`]; and when.
+    pub(crate) async fn claim_notices(&self, most: usize) -> Result<(Vec<Notice>, DateTime<Utc>)> {
+        let (now, most) = (self.clock.now(), i64::try_from(most).unwrap_or(i64::MAX));
         let mut conn = self.db.acquire().await?;
-        let claimed = notice::store::claim(&mut conn, id, now, now + LEASE).await?;
-        let row = match &claimed {
-            Some(notice) => store::find(&mut conn, notice.request_id).await?,
-            None => None,
-        };
-        let jti = claimed.as_ref().and_then(|notice| notice.jti);
-        let jti = jti.or(row.as_ref().and_then(|row| row.link_jti));
-        let link = match jti {
+        Ok((notice::store::claim_some(&mut conn, most, now, now + LEASE).await?, now))
+    }
+
+    /// Mails a notice that was claimed a moment ago. `false`: there was nothing to do.
+    pub(crate) async fn deliver_claimed(
+        &self,
+        notice: Notice,
+        claimed_at: DateTime<Utc>,
+    ) -> Result<bool> {
+        let mut conn = self.db.acquire().await?;
+        // A request that is gone took its notices along.
+        let Some(row) = store::find(&mut conn, notice.request_id).await? else { return Ok(false) };
+        let link = match notice.jti.or(row.link_jti) {
             Some(jti) => links::store::find(&mut conn, jti).await?,
             None => None,
         };
         drop(conn);
-        // A request that is gone took its notices along.
-        let (Some(notice), Some(row)) = (claimed, row) else { return Ok(false) };
-        self.carry(&Errand { notice, row, link, claimed_at: now }).await?;
+        self.carry(&Errand { notice, row, link, claimed_at }).await?;
         Ok(true)
     }
 

@@ -14,7 +14,7 @@ use crate::{
         attempts::{self, Attempt},
         links::{self, HitRow, Link},
         notice::{self, Notice, store::Carrier},
-        store,
+        store::{self, WaitingType},
     },
     ids::RequestId,
     operations::{self, AuditEntry, Ended, Stored, SweepRun, WorkerState},
@@ -45,6 +45,8 @@ pub struct WorkerView {
 pub struct Overview {
     /// Worker processes of the last hour, the newest first.
     pub workers: Vec<WorkerView>,
+    /// Types that requests are due of and that nobody knows.
+    pub unknown: Vec<WaitingType>,
     /// How many requests are in each state.
     pub counts: Vec<(Status, i64)>,
     /// How long the oldest due request has waited.
@@ -97,6 +99,7 @@ impl Toolbox {
         });
         Ok(Overview {
             workers,
+            unknown: self.unknown_types(&mut tx).await?,
             counts: Status::ALL
                 .map(|status| {
                     let found = counts.iter().find(|(name, _)| name == status.as_str());

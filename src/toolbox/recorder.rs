@@ -9,7 +9,7 @@ use crate::{
     error::{Error, Result},
     failpoint,
     file_request::{FileRequest, store},
-    queue::{self, Kind, Wake},
+    queue::{self, Wake},
 };
 
 /// What one transaction may take; a database that does not answer must not hold up all others.
@@ -49,18 +49,14 @@ async fn commit(toolbox: &Toolbox, rows: &Arc<[FileRequest]>) -> Result<Vec<()>>
 }
 
 async fn commit_once(toolbox: &Toolbox, rows: &[FileRequest], first: &FileRequest) -> Result<()> {
-    match toolbox.0.bell.ring(&toolbox.db, Kind::Requests) {
+    if toolbox.0.bell.ring(&toolbox.db) {
+        let mut tx = toolbox.db.begin().await?;
+        store::insert_all(&mut tx, rows).await?;
+        queue::push(tx.conn(), Wake::request(first.id), first.requested_at).await?;
+        tx.commit().await?;
+    } else {
         // A statement of its own is its own transaction.
-        Some(announcement) => {
-            let mut conn = toolbox.db.acquire().await?;
-            store::insert_all(&mut conn, rows, Some(announcement)).await?;
-        }
-        None => {
-            let mut tx = toolbox.db.begin().await?;
-            store::insert_all(&mut tx, rows, None).await?;
-            queue::push(tx.conn(), Wake::request(first.id), first.requested_at).await?;
-            tx.commit().await?;
-        }
+        store::insert_all(&mut toolbox.db.acquire().await?, rows).await?;
     }
     failpoint::reached("recorded");
     Ok(())

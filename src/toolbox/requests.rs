@@ -254,8 +254,14 @@ impl Toolbox {
 
     /// The second half of a removal: the object, then the row.
     pub(crate) async fn remove(&self, row: &FileRequest) -> Result<()> {
-        if let Some(key) = &row.storage_key {
-            self.storage.delete(key.parse()?).await?;
+        match (row.own_key(), &row.storage_key) {
+            (Some(key), _) => self.storage.delete(key).await?,
+            // Said once, as the row goes. What it names may be somebody else's.
+            (None, Some(key)) => {
+                tracing::warn!(request = %row.id, storage_key = key,
+                    "a request is removed whose file is not where ours are; the file is left there");
+            }
+            (None, None) => {}
         }
         crate::failpoint::reached("removed");
         let mut tx = self.db.begin().await?;

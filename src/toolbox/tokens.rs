@@ -279,8 +279,11 @@ pub(super) fn has_file(row: &FileRequest) -> Result<()> {
     if row.status == Status::Expired {
         return Err(Error::FileExpired);
     }
-    if row.status != Status::Finished || row.storage_key.is_none() {
+    if row.status != Status::Finished {
         return Err(Error::NotReady(row.status.as_str()));
+    }
+    if row.storage_key.is_none() {
+        return Err(Error::FileLost("where it is was not written down"));
     }
     Ok(())
 }

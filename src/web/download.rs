@@ -204,7 +204,12 @@ pub(super) async fn serve_under(
         count(response.status());
         return Ok(response);
     }
-    let body = if head { Body::empty() } else { body(state, file, from, to, receipt).await? };
+    let body = if head {
+        file.confirm().await?;
+        Body::empty()
+    } else {
+        body(state, file, from, to, receipt).await?
+    };
     answer.into_response(described(file)?, body)
 }
 

@@ -22,8 +22,8 @@ pub(super) async fn healthz() -> &'static str {
 /// Whether it can do its work: database, schema and storage answer, and it is not ending.
 pub(super) async fn readyz(State(state): Shared) -> Response {
     let toolbox = &state.toolbox;
-    let schema = toolbox.db.require_current().await;
-    let storage = toolbox.storage.ping().await;
+    // At the same time: one that takes its time is not to make the other late.
+    let (schema, storage) = tokio::join!(toolbox.db.require_current(), toolbox.storage.ping());
     for (name, result) in [("database", &schema), ("storage", &storage)] {
         if let Err(error) = result {
             tracing::warn!(%error, "{name} is not ready");

@@ -64,7 +64,9 @@ pub fn locks_object(
 }
 
 /// Locks while the handler runs, however long that takes: renewed meanwhile, released when it
-/// returns, fails, panics, or when the client goes away.
+/// returns, fails, panics, or when the client goes away. With it goes what [`locks_object`] took for
+/// the same session: of a page that is edited, this is the saving. A tab that renews a token of its
+/// own keeps the lock.
 pub fn holds_lock_on_object(
     toolbox: &Toolbox,
     name: impl Fn(&Parts) -> Option<Resource> + Send + Sync + 'static,
@@ -130,7 +132,7 @@ impl Holder {
 }
 
 async fn release(toolbox: &Toolbox, resource: &Resource, token: &str) {
-    match toolbox.unlock(resource, token).await {
+    match toolbox.unlock_with_pages(resource, token).await {
         Ok(()) | Err(Error::LockRefused { .. }) => {}
         Err(error) => tracing::warn!(%resource, %error, "a lock was not released; it expires"),
     }
@@ -168,7 +170,10 @@ impl LockLayer {
             return Err(Error::Forbidden("a lock that lasts is somebody's: send Lock-Session"));
         }
         let owner = caller.as_ref().map(|caller| caller.username.as_str());
-        let held = self.toolbox.lock_for_session(&resource, &session, owner, false).await?;
+        let held = match self.held {
+            true => self.toolbox.lock_for_session(&resource, &session, owner, false).await?,
+            false => self.toolbox.lock_for_page(&resource, &session, owner).await?,
+        };
         Ok((resource, held))
     }
 }

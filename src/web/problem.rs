@@ -95,6 +95,9 @@ impl From<Error> for Problem {
                 .advise("Ask whoever gave it to you for a new one."),
             Error::FileExpired => new(S::GONE, "This file has expired")
                 .advise("Files are kept for a limited time. Ask for it again."),
+            // Not 404: the link is right and the request is finished, and no later try will find more.
+            Error::FileLost(_) => new(S::GONE, "This file is lost")
+                .advise("Ask for it again, and tell whoever runs this service."),
             Error::NotReady(_) => new(S::NOT_FOUND, "This file is not ready")
                 .advise("Try again later; a mail is sent when it is ready."),
             Error::NotRequester => new(S::FORBIDDEN, "This file is for somebody else")
@@ -128,8 +131,13 @@ impl From<Error> for Problem {
                         .advise("Tell whoever runs this service.")
                 }
             }
-            Error::Database(sqlx::Error::PoolTimedOut | sqlx::Error::Io(_)) => {
+            error if error.is_of_connection() => {
                 tracing::error!(%error, "the database does not answer");
+                new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
+                    .advise("Try again in a little while.")
+            }
+            Error::Storage(ref cause) if !is_refusal(cause) && error.is_retryable() => {
+                tracing::error!(%error, "the store does not answer as it should");
                 new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
                     .advise("Try again in a little while.")
             }
@@ -144,6 +152,12 @@ impl From<Error> for Problem {
             }
         }
     }
+}
+
+/// Whether a store does not let us in: that does not pass by itself.
+fn is_refusal(error: &object_store::Error) -> bool {
+    use object_store::Error as E;
+    matches!(error, E::PermissionDenied { .. } | E::Unauthenticated { .. })
 }
 
 fn detail_of(error: &Error) -> String {

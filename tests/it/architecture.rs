@@ -16,7 +16,7 @@ const FLOORS: &[&[&str]] = &[
     &["db"],
     &["config"],
     &["error"],
-    &["clock", "failpoint", "idle", "ids", "limits", "visitor"],
+    &["clock", "failpoint", "idle", "ids", "limits", "tls", "visitor"],
 ];
 
 fn floor(room: &str) -> Option<usize> {

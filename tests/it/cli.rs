@@ -63,10 +63,11 @@ both! {
     async fn process_goes_past_failures_and_says_so(app) {
         define(&app, "numbers.toml", NUMBERS);
         app.sql("INSERT INTO bgfiles_file_requests (file_type, criteria) VALUES ('unknown', '')").await;
+        app.sql("INSERT INTO bgfiles_file_requests (file_type, criteria) VALUES ('numbers', 'want=x')").await;
         app.sql("INSERT INTO bgfiles_file_requests (file_type, criteria) VALUES ('numbers', 'want=1')").await;
         let (code, out, _) = run(on(&app).arg("process"));
         assert_eq!(code, 1);
-        assert!(out.contains("Failed ") && out.contains("Handled "), "{out}");
+        assert!(out.contains("Failed ") && out.contains("Handled ") && out.contains("Left \"unknown\""), "{out}");
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 };
 
 use bgfiles::{
-    Error, FileRequest, Toolbox,
+    Error, FileRequest, Toolbox, cleaner,
     config::Serve,
     file_request::links::{Event, Hit, Link, store},
     toolbox::{LinkEdit, LinkOptions, Opened},
@@ -20,7 +20,11 @@ use http::StatusCode;
 use serde_json::Map;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{TestApp, app::json, both, eventually};
+use crate::support::{
+    TestApp,
+    app::{Parts, json},
+    both, eventually, s3,
+};
 
 struct Site<'a> {
     app: &'a TestApp,
@@ -229,14 +233,81 @@ both! {
 both! {
     async fn a_file_that_is_cut_short_breaks_the_connection(app) {
         let site = Site::new(&app).await;
-        let row = app.finished("big", "mib=4").await;
+        let row = app.finished("big", "mib=64").await;
         let path = app.files().join(row.storage_key.as_deref().unwrap());
-        std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(3 << 20).unwrap();
+        let cut = || std::fs::OpenOptions::new().write(true).open(&path).unwrap().set_len(48 << 20).unwrap();
         let response = site.get(&app.link(&row), &[]).send().await.unwrap();
-        assert_eq!(response.content_length(), Some(4 << 20));
+        assert_eq!(response.content_length(), Some(64 << 20));
+        cut();
         assert!(response.bytes().await.is_err(), "never a clean short end");
+        assert_eq!(site.answer(&row, &[]).await.0, StatusCode::GONE);
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(site.answer(&row, &[]).await.0, StatusCode::NOT_FOUND);
+        assert_eq!(site.answer(&row, &[]).await.0, StatusCode::GONE);
+    }
+}
+
+/// What may be wrong with the row of a finished request.
+const WRONG: [&str; 10] = [
+    "UPDATE bgfiles_file_requests SET size = NULL",
+    "UPDATE bgfiles_file_requests SET size = 0",
+    "UPDATE bgfiles_file_requests SET size = -1",
+    "UPDATE bgfiles_file_requests SET size = size - 1",
+    "UPDATE bgfiles_file_requests SET size = size + 1",
+    "UPDATE bgfiles_file_requests SET size = 100000",
+    "UPDATE bgfiles_file_requests SET sha256 = NULL",
+    "UPDATE bgfiles_file_requests SET storage_key = NULL",
+    "UPDATE bgfiles_file_requests SET storage_key = 'exports/2026/11/report.csv'",
+    "UPDATE bgfiles_file_requests SET storage_key = 'requests/6f8ac0ea-2a0c-4d6c-9d0c-6b1d2f6a5d10/1'",
+];
+
+both! {
+    async fn nothing_is_served_empty_or_cut_with_200(app) {
+        let endpoint = s3::serve(&app.dir.path().join("s3")).await;
+        let bucket = s3::storage(&endpoint, s3::SECRET);
+        for storage in [None, Some(bucket)] {
+            let (kind, is_folder) = (app.kind, storage.is_none());
+            let app = TestApp::with(kind, Parts { storage, ..Parts::default() }).await;
+            let site = Site::new(&app).await;
+            let lost = async |row: &FileRequest, what: &str| {
+                let url = app.link(row);
+                for range in ["", "bytes=0-3", "bytes=5-", "bytes=-4"] {
+                    let headers = [("range", range)];
+                    let answer = site.get(&url, &headers[..usize::from(!range.is_empty())]).send().await.unwrap();
+                    let (status, body) = json(answer).await;
+                    // Of a file that is said to be empty no range is to be had.
+                    if status != 416 || !(what.ends_with("size = 0") || row.size == Some(0)) {
+                        assert_eq!((status, body["code"].as_str()), (410, Some("file_lost")), "{what}, {range}: {body}");
+                    }
+                }
+                let head = app.http.head(format!("{}{url}", site.base)).send().await.unwrap();
+                assert_eq!(head.status(), StatusCode::GONE, "{what}");
+            };
+            for wrong in WRONG {
+                let row = app.finished("hello", "").await;
+                app.sql(wrong).await;
+                lost(&row, wrong).await;
+            }
+            let (gone, empty) = (app.finished("hello", "").await, app.finished("big", "mib=0").await);
+            for row in [&gone, &empty] {
+                let key = row.storage_key.as_deref().unwrap().parse().unwrap();
+                if row.id == empty.id {
+                    let (status, _, body) = site.answer(row, &[]).await;
+                    assert_eq!((status, body.len()), (StatusCode::OK, 0), "nothing is what was made");
+                }
+                app.toolbox.storage.delete(key).await.unwrap();
+                lost(row, "the object is gone").await;
+            }
+            // Of the cleaner they are requests like others, and what is not ours stays.
+            let elses = app.files().join("exports/2026/11/report.csv");
+            if is_folder {
+                std::fs::create_dir_all(elses.parent().unwrap()).unwrap();
+                std::fs::write(&elses, "somebody's").unwrap();
+            }
+            app.sql("UPDATE bgfiles_file_requests SET expires_at = '2020-01-01T00:00:00+00:00'").await;
+            let swept = cleaner::clean(&app.toolbox, &Default::default(), Default::default()).await.unwrap();
+            assert_eq!((swept[0].removed, swept[0].failed), (WRONG.len() as u64 + 2, 0));
+            assert!(!is_folder || elses.exists());
+        }
     }
 }
 

@@ -21,7 +21,9 @@ const BOTH_OFF: Rules = Rules { require_requester: false, verify_requester: fals
 
 async fn to_handle(app: &TestApp) -> Vec<bgfiles::RequestId> {
     let mut tx = app.toolbox.db.read().await.unwrap();
-    let rows = store::to_handle(&mut tx, app.toolbox.clock.now(), 100).await.unwrap();
+    let rows = store::to_handle(&mut tx, &app.toolbox.known_types(), app.toolbox.clock.now(), 100)
+        .await
+        .unwrap();
     rows.into_iter().map(|row| row.id).collect()
 }
 
@@ -368,10 +370,13 @@ both! {
         let panics = app.request("panics", "").await;
         let permanent = app.request("permanent", "").await;
         let good = app.request("hello", "").await;
-        assert_eq!(app.dispatch(bad.id).await, Dispatched::Failed);
+        assert_eq!(app.dispatch(bad.id).await, Dispatched::Ignored, "for others");
         assert_eq!(app.dispatch(panics.id).await, Dispatched::Retrying);
         assert_eq!(app.dispatch(permanent.id).await, Dispatched::Failed);
         assert_eq!(app.dispatch(good.id).await, Dispatched::Handled);
+        app.toolbox.give_up_unknown("w").await.unwrap();
+        app.advance(301);
+        app.toolbox.give_up_unknown("w").await.unwrap();
         let bad = app.row(bad.id).await;
         assert_eq!((bad.status, bad.error_code.as_deref()), (Status::Failed, Some("unknown_file_type")));
         let permanent = app.row(permanent.id).await;

@@ -13,7 +13,7 @@ use bgfiles::{
     cleaner::{self, Limits, Sweeps},
     file_request::{
         attempts, notice,
-        store::{self, Filter, SEARCHED, Which},
+        store::{self, Claimant, Filter, SEARCHED, Which},
     },
     operations::{self, WorkerState},
     queue,
@@ -143,25 +143,27 @@ both! {
     async fn what_runs_often_reads_little(app) {
         fill(&app).await;
         let (now, minute) = (app.toolbox.clock.now(), TimeDelta::minutes(1));
+        let types = app.toolbox.known_types();
+        let claimant = Claimant { worker: "w", file_types: &types, now, lease_until: now - minute };
         let lately = now - minute;
-        // The sweeper: with nothing to wake, and with everything.
+        // Mails: all that there are hands for, and none.
         let later = now + minute * 2;
-        let woken = costs!(app, FEW, |tx| notice::store::take_unwoken(tx, now, lately, 50));
-        assert_eq!(woken.len(), 0);
-        let woken = costs!(app, FEW, |tx| notice::store::take_unwoken(tx, later, later - minute, 50));
-        assert_eq!(woken.len(), 50);
+        let mails = costs!(app, FEW, |tx| notice::store::claim_some(tx, 16, now, later));
+        assert_eq!(mails.len(), 16);
+        let mails = costs!(app, FEW, |tx| notice::store::claim_some(tx, 16, lately - minute * 60, later));
+        assert_eq!(mails.len(), 0);
         // Taking one.
-        let due = costs!(app, FEW, |tx| store::to_handle(tx, now, 50));
+        let due = costs!(app, FEW, |tx| store::to_handle(tx, &types, now, 50));
         assert_eq!(due.len(), 50);
         let id = due[0].id;
         assert!(costs!(app, FEW, |tx| store::claim(tx, id, "w", now, now + minute)).is_some());
         // Or all that there are slots for.
         let which = Which::DueSince(DateTime::UNIX_EPOCH);
-        let claimed = costs!(app, FEW, |tx| store::claim_some(tx, which, 8, "w", now, now - minute));
+        let claimed = costs!(app, FEW, |tx| store::claim_some(tx, which, 8, claimant));
         assert_eq!(claimed.len(), 8);
         app.sql("UPDATE bgfiles_file_requests SET status = 'running', lease_until = '2026-03-01T11:00:00+00:00' \
             WHERE id IN (SELECT id FROM bgfiles_file_requests WHERE status = 'pending' LIMIT 8)").await;
-        let silent = costs!(app, FEW, |tx| store::claim_some(tx, Which::Silent, 8, "w", now, later));
+        let silent = costs!(app, FEW, |tx| store::claim_some(tx, Which::Silent, 8, Claimant { lease_until: later, ..claimant }));
         assert_eq!(silent.len(), 8);
         app.sql("UPDATE bgfiles_file_requests SET status = 'pending' WHERE status = 'running'").await;
         let state = WorkerState {
@@ -171,8 +173,12 @@ both! {
             started_at: now,
             seen_at: now,
             ended_at: None,
+            file_types: types.join(","),
         };
         costs!(app, FEW, |tx| operations::store::beat(tx, &state));
+        // Types that nobody knows.
+        let waiting = costs!(app, FEW, |tx| store::waiting_types(tx));
+        assert_eq!(waiting.len(), 1);
         // Lists.
         let statuses = Status::ALL.into_iter().map(Some).chain([None]);
         let filters = statuses.map(|status| Filter { status, ..Filter::default() });

@@ -199,7 +199,21 @@ both! {
         assert_eq!((status, &problem["detail"]), (403, &json!("The object you are trying to access is locked.")));
         assert_eq!((call("POST", "/build/a", "").await.0, call("POST", "/build/a", "bob").await.0), (401, 403));
         assert_eq!(call("POST", "/build/a", "amy").await.0, 200);
-        assert!(toolbox.is_locked(&page("a")).await.unwrap(), "what the session held before it still holds");
+        assert!(!toolbox.is_locked(&page("a")).await.unwrap(), "edited, saved, free");
+        assert_eq!(call("GET", "/edit/a", "bob").await.0, 200);
+        toolbox.unlock_for_session(&page("a"), "user bob").await.unwrap();
+        // A tab that renews its token by itself keeps the lock, whichever way it came to it.
+        assert_eq!(call("GET", "/edit/a", "amy").await.0, 200);
+        let own = toolbox.lock_for_session(&page("a"), "user amy", Some("amy"), false).await.unwrap();
+        let shown = toolbox.lock_for_page(&page("a"), "user amy", Some("amy")).await.unwrap();
+        toolbox.renew_lock(&page("a"), &shown.token, None).await.unwrap();
+        for token in [&own.token, &shown.token] {
+            assert_eq!(call("POST", "/build/a", "amy").await.0, 200);
+            assert_eq!(call("GET", "/edit/a", "bob").await.0, 403);
+            toolbox.unlock(&page("a"), token).await.unwrap();
+        }
+        assert_eq!(call("GET", "/edit/a", "bob").await.0, 200);
+        toolbox.unlock_for_session(&page("a"), "user bob").await.unwrap();
         for (path, status) in [("/build/b", 200), ("/panic/b", 0), ("/fail/b", 500)] {
             assert_eq!(call("POST", path, "bob").await.0, status, "{path}");
             free("b").await;

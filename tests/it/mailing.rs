@@ -16,7 +16,7 @@ use tokio::{
     net::TcpListener,
 };
 
-use crate::support::{Kind, TestApp, app::Parts, both, smtp::Smtp};
+use crate::support::{Kind, TestApp, app::Parts, both, child::Process, eventually, smtp::Smtp};
 
 async fn mailed_by(kind: Kind, mailer: Mailer) -> TestApp {
     TestApp::with(kind, Parts { mailer: Some(mailer), ..Parts::default() }).await
@@ -229,7 +229,7 @@ enum Manner {
     Groups,
     /// So too, and refuses the recipient, but goes on.
     Refuses,
-    /// One command at a time, and it does not say twice what it offers.
+    /// One command at a time, and as OpenSMTPD does it: after a second EHLO it takes nothing.
     OneByOne,
 }
 
@@ -240,7 +240,7 @@ async fn listen(manner: Manner) -> (u16, tokio::task::JoinHandle<Vec<String>>) {
     let heard = tokio::spawn(async move {
         let (mut socket, _) = listener.accept().await.unwrap();
         socket.write_all(b"220 here\r\n").await.unwrap();
-        let (mut all, mut buffer, mut in_message) = (Vec::new(), Vec::new(), false);
+        let (mut all, mut buffer, mut in_message) = (Vec::<String>::new(), Vec::new(), false);
         loop {
             // Whatever comes without an answer.
             let more = socket.read_buf(&mut buffer);
@@ -256,7 +256,16 @@ async fn listen(manner: Manner) -> (u16, tokio::task::JoinHandle<Vec<String>>) {
                     in_message = false;
                     "250 taken\r\n"
                 }
-                "EHLO" if manner == Manner::OneByOne && !all.is_empty() => "503 once is enough\r\n",
+                _ if manner == Manner::OneByOne
+                    && all
+                        .iter()
+                        .chain([&said])
+                        .filter(|said| said.starts_with("EHLO"))
+                        .count()
+                        > 1 =>
+                {
+                    "503 5.5.1 Invalid command: Already identified\r\n"
+                }
                 "EHLO" if manner == Manner::OneByOne => "250-here\r\n250 8BITMIME\r\n",
                 "EHLO" => "250-here\r\n250-Pipelining\r\n250 8BITMIME\r\n",
                 "MAIL" if said.ends_with("DATA\r\n") => {
@@ -291,8 +300,8 @@ async fn commands_come_together_where_the_server_takes_that() {
         }
         drop(mailer);
         let heard = heard.await.unwrap();
-        let [first, second, rest @ ..] = &*heard else { panic!("{heard:?}") };
-        assert!(first.starts_with("EHLO") && second.starts_with("EHLO"));
+        let [first, rest @ ..] = &*heard else { panic!("{heard:?}") };
+        assert!(first.starts_with("EHLO"), "{first:?}");
         assert_eq!(rest.len(), 2 * (lines + 1), "{rest:?}");
         for mail in rest.chunks(lines + 1) {
             let [commands @ .., message] = mail else { unreachable!() };
@@ -314,7 +323,98 @@ async fn a_refused_recipient_gets_nothing_even_if_the_server_goes_on() {
     assert!(!error.is_retryable() && error.to_string().contains("no such box"), "{error}");
     // It hangs up: whatever it said would be the message.
     let heard = heard.await.unwrap();
-    assert_eq!(heard.len(), 3, "{heard:?}");
+    assert_eq!(heard.len(), 2, "{heard:?}");
+}
+
+/// Greets everybody with `greeting`, and gives these answers one after the other, the last for ever.
+async fn answers(greeting: &'static str, answers: &'static [&'static str]) -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let (mut heard, mut number) = ([0; 4096], 0);
+            socket.write_all(greeting.as_bytes()).await.unwrap();
+            while matches!(socket.read(&mut heard).await, Ok(1..)) {
+                let answer = answers[number.min(answers.len() - 1)];
+                number += 1;
+                socket.write_all(answer.as_bytes()).await.unwrap();
+            }
+        }
+    });
+    port
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_server_refuses_before_any_message_says_nothing_of_the_message() {
+    let servers: [(_, &[_]); 5] = [
+        ("554 no service here\r\n", &[""]),
+        ("220 here\r\n", &["550 your name is not right\r\n"]),
+        ("220 here\r\n", &["502-not\r\n502 this\r\n"]),
+        ("220 here\r\n", &["500 Expected MAIL FROM:<addr> or QUIT\r\n"]),
+        ("HTTP/1.1 400 Bad Request\r\n", &[""]),
+    ];
+    for (greeting, said) in servers {
+        let port = answers(greeting, said).await;
+        let url = format!("smtp://127.0.0.1:{port}?tls=none");
+        let mailer = Mailer::open(&url, "files@example.com").unwrap();
+        let error = mailer.send(&mail("1@example.com"), Clock::system().now()).await.unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_offers_no_login_of_ours_is_told_what_it_offers() {
+    let offers: [(&[_], _); 2] = [
+        (&["250-here\r\n250-AUTH GSSAPI CRAM-MD5\r\n250 AUTH=GSSAPI\r\n"], "GSSAPI, CRAM-MD5"),
+        (&["250-here\r\n250 8BITMIME\r\n"], "no login at all on this connection"),
+    ];
+    for (said, told) in offers {
+        let port = answers("220 here\r\n", said).await;
+        let url = format!("smtp://user:secret@127.0.0.1:{port}?tls=none");
+        let mailer = Mailer::open(&url, "files@example.com").unwrap();
+        let error = mailer.send(&mail("1@example.com"), Clock::system().now()).await.unwrap_err();
+        assert!(error.is_retryable(), "{error}");
+        let text = error.to_string();
+        assert!(text.contains(&format!("(PLAIN, LOGIN); it offers: {told}")), "{text}");
+    }
+}
+
+/// What comes in the open behind the reply to STARTTLS would be taken for the encrypted server's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_is_believed_that_was_slipped_in_before_the_encryption() {
+    let said = &["250-here\r\n250 STARTTLS\r\n", "220 go\r\n250 slipped in\r\n"];
+    let port = answers("220 here\r\n", said).await;
+    let mailer = Mailer::open(&format!("smtp://127.0.0.1:{port}"), "files@example.com").unwrap();
+    let error = mailer.send(&mail("1@example.com"), Clock::system().now()).await.unwrap_err();
+    assert!(error.to_string().contains("in the open after STARTTLS"), "{error}");
+}
+
+/// A small server that was written by others, and takes nothing but what it expects.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn msmtpd_takes_mails() {
+    let dir = tempfile::tempdir().unwrap();
+    let port = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().port();
+    let mails = dir.path().join("mails");
+    let child = Command::new("msmtpd")
+        .args(["--interface=127.0.0.1", &format!("--port={port}")])
+        .arg(format!("--command=cat >>{} #", mails.display()))
+        .spawn()
+        .expect("tests/strangers/install mail");
+    let _server = Process(child);
+    eventually("it listens", 10, async || {
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.ok()
+    })
+    .await;
+    let url = format!("smtp://127.0.0.1:{port}?tls=none");
+    let mailer = Mailer::open(&url, "files@example.com").unwrap();
+    for number in 1..=3 {
+        let mail = mail(&format!("{number}@example.com"));
+        mailer.send(&mail, Clock::system().now()).await.unwrap();
+    }
+    let taken = std::fs::read_to_string(&mails).unwrap();
+    for number in 1..=3 {
+        assert_eq!(taken.matches(&format!("Message-ID: <{number}@example.com>")).count(), 1);
+    }
 }
 
 #[test]

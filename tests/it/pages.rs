@@ -723,6 +723,18 @@ both! {
 }
 
 both! {
+    async fn operators_see_who_knows_what(app) {
+        let staff = Person::new(&app, "root", Role::Staff).await;
+        app.sql("INSERT INTO bgfiles_file_requests (file_type, run_at) VALUES ('shiny', '2026-03-01T11:00:00+00:00')").await;
+        app.sql("INSERT INTO bgfiles_workers (name, host, slots, started_at, seen_at, file_types) VALUES \
+            ('w1', 'h', 1, '2026-03-01T12:00:00+00:00', '2026-03-01T12:00:00+00:00', 'orders,payments')").await;
+        let page = staff.get("/operate").await;
+        assert!(page.shows("type shiny are wanted"), "{}", page.text);
+        assert!(page.shows("2 file types") && page.shows("orders, payments"), "{}", page.text);
+    }
+}
+
+both! {
     async fn an_attempt_that_ended_without_a_word_is_seen(app) {
         let amy = Person::new(&app, "amy", Role::User).await;
         let row = app.request("hello", "").await;

@@ -140,7 +140,7 @@ fn write_private(path: &Path, text: &str) -> std::io::Result<()> {
 }
 
 async fn prepare(config: &Config, registry: Registry) -> Result<Toolbox> {
-    let db = crate::db::Db::open(&config.database_url)?;
+    let db = crate::db::Db::open_with(&config.database_url, config.database_connections)?;
     Toolbox::migrate(&db).await?;
     flights::load(&db).await?;
     db.close().await;

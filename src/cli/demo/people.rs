@@ -6,7 +6,7 @@ use crate::{
     auth_token::{Role, TokenPolicy},
     cli::output::note,
     error::{Error, Result},
-    file_request::{Criteria, FileRequest, NewFileRequest, Requester, store},
+    file_request::{Criteria, NewFileRequest, Requester, store},
     ids::random_bytes,
     limits::TokenTtl,
     queue,
@@ -70,14 +70,11 @@ async fn populate(toolbox: &Toolbox) -> Result<()> {
         .add_request(&mut tx, ask("Everything from EWR", "jsonl", &[("origin", "EWR")])?)
         .await?;
     toolbox.cancel(&mut tx, unwanted.id).await?;
-    // Its file type was there once.
-    let lost = ask("Ledger of last year", "csv", &[])?;
-    let lost = FileRequest {
-        file_type: Error::parse_file_type("ledger")?,
-        ..lost.into_row(toolbox.clock.now())
-    };
-    store::insert(&mut tx, &lost).await?;
-    queue::push(tx.conn(), queue::Wake::request(lost.id), lost.requested_at).await?;
+    // As SQL may insert it: nobody looks at the criteria before the file is made.
+    let hopeless = ask("Everything from Atlanta", "csv", &[("origin", "ATL")])?;
+    let hopeless = hopeless.into_row(toolbox.clock.now());
+    store::insert(&mut tx, &hopeless).await?;
+    queue::push(tx.conn(), queue::Wake::request(hopeless.id), hopeless.requested_at).await?;
     let token = NewRequestToken { max_uses: Some(3), ..NewRequestToken::new("ledger") };
     toolbox.create_request_token(&mut tx, token).await?;
     tx.commit().await

@@ -17,7 +17,7 @@ use std::{
 };
 
 use chrono_tz::Tz;
-use sqlx::{ConnectOptions, postgres::PgConnectOptions, sqlite::SqliteConnectOptions};
+use sqlx::{ConnectOptions, sqlite::SqliteConnectOptions};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 pub use self::{postgres::PostgresSource, sqlite::SqliteFile};
@@ -28,12 +28,15 @@ use super::{
     value::{Column, Kind},
 };
 use crate::{
+    db::pool,
     error::{Error, Result},
     registry::{Job, Output},
 };
 
 /// Connections to one database.
 const CONNECTIONS: u32 = 8;
+/// The same with the one that stops a query on another.
+const MOST_CONNECTIONS: u32 = CONNECTIONS + 1;
 /// How long to wait for one of them.
 const ACQUIRE: Duration = Duration::from_secs(20);
 
@@ -59,8 +62,8 @@ impl Source {
             let message = "the URL of a source must begin with sqlite: or postgres:";
             return Err(Error::Config(message.into()));
         }
-        let options = PgConnectOptions::from_str(url)
-            .map_err(|_| Error::Config("not a PostgreSQL URL".into()))?
+        let options = pool::connect_options(url)
+            .ok_or_else(|| Error::Config("not a PostgreSQL URL".into()))?
             .application_name("bgfiles export")
             .log_slow_statements(log::LevelFilter::Off, Duration::ZERO);
         Ok(Source::Postgres(PostgresSource::new(options)))
@@ -79,6 +82,15 @@ impl Source {
         let options = SqliteConnectOptions::from_str(url)
             .map_err(|e| Error::Config(format!("not a SQLite URL: {e}")))?;
         Ok(Source::Sqlite(SqliteFile::new(options.get_filename())))
+    }
+
+    /// Most connections to PostgreSQL that exports open here in one process: one that stops a query
+    /// comes beside those that run.
+    pub fn most_connections(&self) -> u32 {
+        match self {
+            Source::Postgres(_) => MOST_CONNECTIONS,
+            Source::Sqlite(_) => 0,
+        }
     }
 
     /// The columns that a definition's query has here, with labels in that language.

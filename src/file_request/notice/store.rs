@@ -20,10 +20,6 @@ pub enum Carrier {
 }
 
 impl Carrier {
-    fn woken_at(self, now: DateTime<Utc>) -> Option<DateTime<Utc>> {
-        matches!(self, Carrier::Anybody).then_some(now)
-    }
-
     fn lease_until(self) -> Option<DateTime<Utc>> {
         if let Carrier::Us(until) = self { Some(until) } else { None }
     }
@@ -35,8 +31,8 @@ impl Carrier {
 /// The database's.
 pub async fn insert(conn: impl Into<Conn<'_>>, notice: &Notice, carrier: Carrier) -> Result<()> {
     let sql = "INSERT INTO bgfiles_notices (id, request_id, kind, message_id, status, run_at, \
-        created_at, jti, woken_at, lease_until, attempts, generation) \
-        VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10, $11)";
+        created_at, jti, lease_until, attempts, generation) \
+        VALUES ($1, $2, $3, $4, $5, $6, $6, $7, $8, $9, $10)";
     on!(conn.into(), c => sqlx::query(sql)
         .bind(notice.id)
         .bind(notice.request_id)
@@ -45,7 +41,6 @@ pub async fn insert(conn: impl Into<Conn<'_>>, notice: &Notice, carrier: Carrier
         .bind(&notice.status)
         .bind(notice.created_at)
         .bind(notice.jti)
-        .bind(carrier.woken_at(notice.created_at))
         .bind(carrier.lease_until())
         .bind(notice.attempts)
         .bind(notice.generation)
@@ -77,11 +72,11 @@ pub async fn insert_all(
         notices.iter().map(field).collect()
     }
     let sql = "INSERT INTO bgfiles_notices (id, request_id, kind, message_id, status, run_at, \
-        created_at, jti, woken_at, lease_until, attempts, generation) \
-        SELECT id, request_id, kind, message_id, status, at, at, jti, woken_at, lease_until, \
+        created_at, jti, lease_until, attempts, generation) \
+        SELECT id, request_id, kind, message_id, status, at, at, jti, lease_until, \
         attempts, generation FROM unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[], $5::text[], \
-        $6::timestamptz[], $7::uuid[], $8::timestamptz[], $9::timestamptz[], $10::integer[], \
-        $11::bigint[]) AS n (id, request_id, kind, message_id, status, at, jti, woken_at, \
+        $6::timestamptz[], $7::uuid[], $8::timestamptz[], $9::integer[], \
+        $10::bigint[]) AS n (id, request_id, kind, message_id, status, at, jti, \
         lease_until, attempts, generation)";
     sqlx::query(sql)
         .bind(all(notices, |one| one.id))
@@ -91,7 +86,6 @@ pub async fn insert_all(
         .bind(all(notices, |one| one.status.as_str()))
         .bind(all(notices, |one| one.created_at))
         .bind(all(notices, |one| one.jti))
-        .bind(all(notices, |one| carrier.woken_at(one.created_at)))
         .bind(all(notices, |_| carrier.lease_until()))
         .bind(all(notices, |one| one.attempts))
         .bind(all(notices, |one| one.generation))
@@ -118,6 +112,44 @@ pub async fn claim(
         .bind(lease_until)
         .bind(now)
         .fetch_optional(c)
+        .await?))
+}
+
+/// As [`claim`] for so many at most, those that have been due longest, without waiting for others
+/// who do the same.
+///
+/// # Errors
+/// The database's.
+pub async fn claim_some(
+    conn: impl Into<Conn<'_>>,
+    most: i64,
+    now: DateTime<Utc>,
+    lease_until: DateTime<Utc>,
+) -> Result<Vec<Notice>> {
+    let conn = conn.into();
+    let sql = match conn {
+        // As for requests: they are locked, and stay where they are.
+        Conn::Postgres(_) => {
+            "UPDATE bgfiles_notices SET generation = generation + 1, attempts = attempts + 1, \
+            lease_until = $2 WHERE ctid = ANY (ARRAY (SELECT ctid FROM bgfiles_notices \
+            WHERE status = 'pending' AND run_at <= $1 \
+            AND (lease_until IS NULL OR lease_until < $1) ORDER BY run_at LIMIT $3 \
+            FOR UPDATE SKIP LOCKED)) RETURNING *"
+        }
+        Conn::Sqlite(_) => {
+            "UPDATE bgfiles_notices SET generation = generation + 1, attempts = attempts + 1, \
+            lease_until = $2 WHERE id IN (SELECT id FROM bgfiles_notices \
+            WHERE status = 'pending' AND run_at <= $1 \
+            AND (lease_until IS NULL OR lease_until < $1) ORDER BY run_at LIMIT $3) RETURNING *"
+        }
+    };
+    // Planned anew each time, as for requests.
+    on!(conn, c => Ok(sqlx::query_as(sql)
+        .bind(now)
+        .bind(lease_until)
+        .bind(most)
+        .persistent(false)
+        .fetch_all(c)
         .await?))
 }
 
@@ -156,7 +188,7 @@ pub async fn end(
     now: DateTime<Utc>,
 ) -> Result<bool> {
     let sql = "UPDATE bgfiles_notices SET status = $3, error = $4, lease_until = NULL, \
-        run_at = COALESCE($5, run_at), woken_at = NULL, \
+        run_at = COALESCE($5, run_at), \
         done_at = CASE WHEN $3 = 'pending' THEN NULL ELSE $6 END \
         WHERE id = $1 AND generation = $2 AND status = 'pending'";
     let affected = on!(conn.into(), c => sqlx::query(sql)
@@ -179,17 +211,20 @@ pub async fn end(
 /// The database's.
 pub async fn sent(db: &Db, claims: &[(Uuid, i64)], now: DateTime<Utc>) -> Result<()> {
     match db {
-        Db::Postgres(pool) => {
+        Db::Postgres(_) => {
             let sql = "UPDATE bgfiles_notices n SET status = 'sent', error = NULL, \
-                lease_until = NULL, woken_at = NULL, done_at = $3 \
+                lease_until = NULL, done_at = $3 \
                 FROM unnest($1::uuid[], $2::bigint[]) AS s (id, generation) \
                 WHERE n.id = s.id AND n.generation = s.generation AND status = 'pending'";
             let (ids, generations): (Vec<Uuid>, Vec<i64>) = claims.iter().copied().unzip();
-            sqlx::query(sql).bind(ids).bind(generations).bind(now).execute(pool).await?;
+            let mut conn = db.acquire().await?;
+            if let Conn::Postgres(c) = Conn::from(&mut conn) {
+                sqlx::query(sql).bind(ids).bind(generations).bind(now).execute(c).await?;
+            }
         }
         Db::Sqlite(_) => {
             let sql = "UPDATE bgfiles_notices SET status = 'sent', error = NULL, \
-                lease_until = NULL, woken_at = NULL, done_at = $3 \
+                lease_until = NULL, done_at = $3 \
                 WHERE id = $1 AND generation = $2 AND status = 'pending'";
             let mut tx = db.begin().await?;
             if let Conn::Sqlite(c) = tx.conn() {
@@ -211,44 +246,6 @@ pub async fn due(conn: impl Into<Conn<'_>>, now: DateTime<Utc>, limit: i64) -> R
     let sql = "SELECT id FROM bgfiles_notices WHERE status = 'pending' AND run_at <= $1 \
         AND (lease_until IS NULL OR lease_until < $1) ORDER BY run_at LIMIT $2";
     on!(conn.into(), c => Ok(sqlx::query_scalar(sql).bind(now).bind(limit).fetch_all(c).await?))
-}
-
-/// Due notices whose wake-up seems lost, marked as woken now.
-///
-/// # Errors
-/// The database's.
-pub async fn take_unwoken(
-    conn: impl Into<Conn<'_>>,
-    now: DateTime<Utc>,
-    before: DateTime<Utc>,
-    limit: i64,
-) -> Result<Vec<Uuid>> {
-    // As for requests: by an index, and no more than can be taken.
-    let sql = "UPDATE bgfiles_notices SET woken_at = $1 WHERE id IN (SELECT id FROM ( \
-        SELECT * FROM (SELECT id, run_at FROM bgfiles_notices WHERE status = 'pending' \
-        AND woken_at IS NULL AND run_at <= $1 AND (lease_until IS NULL OR lease_until < $1) \
-        ORDER BY woken_at, run_at LIMIT $3) never UNION ALL \
-        SELECT * FROM (SELECT id, run_at FROM bgfiles_notices WHERE status = 'pending' \
-        AND woken_at < $2 AND run_at <= $1 AND (lease_until IS NULL OR lease_until < $1) \
-        ORDER BY woken_at LIMIT $3) long_ago \
-        ) forgotten ORDER BY run_at LIMIT $3) \
-        AND (woken_at IS NULL OR woken_at < $2) RETURNING id";
-    on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
-        .bind(now)
-        .bind(before)
-        .bind(limit)
-        .fetch_all(c)
-        .await?))
-}
-
-/// Lets the next sweep wake a waiting notice anew.
-///
-/// # Errors
-/// The database's.
-pub async fn forget_wake(conn: impl Into<Conn<'_>>, id: Uuid) -> Result<()> {
-    let sql = "UPDATE bgfiles_notices SET woken_at = NULL WHERE id = $1 AND status = 'pending'";
-    on!(conn.into(), c => sqlx::query(sql).bind(id).execute(c).await.map(drop)?);
-    Ok(())
 }
 
 /// The notices about a request, the first one first.

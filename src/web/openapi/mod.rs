@@ -263,7 +263,7 @@ const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         status: 410,
-        about: "The file's time is over (`file_expired`), or it was made anew (`file_changed`).",
+        about: "The file's time is over (`file_expired`), it was made anew (`file_changed`), or it is no longer what was made (`file_lost`).",
         title: "This file has expired",
         code: "file_expired",
         detail: "the file has expired",

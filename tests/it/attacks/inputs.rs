@@ -602,7 +602,7 @@ both! {
         let waiting = mailing.count("SELECT count(*) FROM bgfiles_file_requests").await;
         assert!(waiting >= 2, "{waiting}");
         let mut tx = mailing.toolbox.db.read().await.unwrap();
-        let rows = store::to_handle(&mut tx, mailing.toolbox.clock.now(), 100).await.unwrap();
+        let rows = store::to_handle(&mut tx, &mailing.toolbox.known_types(), mailing.toolbox.clock.now(), 100).await.unwrap();
         drop(tx);
         for row in rows {
             mailing.dispatch(row.id).await;

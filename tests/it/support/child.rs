@@ -7,7 +7,7 @@ use std::{
 };
 
 use bgfiles::{
-    Db, Toolbox,
+    Db, Handler, Job, Output, RequestId, Result, Toolbox,
     mail::Mailer,
     storage::Storage,
     toolbox::Tools,
@@ -97,6 +97,32 @@ pub fn worker_with_lease(app: &TestApp, lease: u64) -> Process {
     Process(child)
 }
 
+/// Says in a file how often it has begun with a request, and takes its time with some.
+struct Begins(PathBuf);
+
+#[async_trait::async_trait]
+impl Handler for Begins {
+    fn file_type(&self) -> &str {
+        "begins"
+    }
+
+    async fn write(&self, job: &Job, mut out: Output) -> Result<()> {
+        std::fs::create_dir_all(&self.0).unwrap();
+        let path = self.0.join(job.request.id.to_string());
+        let mut file = std::fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
+        std::io::Write::write_all(&mut file, b"x").unwrap();
+        let pause = if job.request.id.0.as_bytes()[0].is_multiple_of(8) { 250 } else { 5 };
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        out.write("done\n").await
+    }
+}
+
+/// How often a handler has begun with a request.
+pub fn begins(app: &TestApp, id: RequestId) -> usize {
+    let path = app.dir.path().join("begun").join(id.to_string());
+    std::fs::read(path).map_or(0, |begins| begins.len())
+}
+
 /// Where child workers put mail.
 pub fn mailbox(app: &TestApp) -> PathBuf {
     app.dir.path().join("mail")
@@ -119,11 +145,13 @@ async fn worker_process() {
     };
     tracing_subscriber::fmt().with_writer(std::io::stderr).init();
     let folder = |name: &str| url::Url::from_file_path(format!("{dir}/{name}")).unwrap();
+    let mut registry = handlers::registry(&Seen::default());
+    registry.register(Begins(PathBuf::from(&dir).join("begun"))).unwrap();
     let tools = Tools::new(
         Db::open(&url).unwrap(),
         Storage::open(folder("files").as_str(), &[]).unwrap(),
         Mailer::open(folder("mail").as_str(), "files@example.com").unwrap(),
-        handlers::registry(&Seen::default()),
+        registry,
         [SECRET],
         "http://files.example.com".parse().unwrap(),
     );

@@ -4,8 +4,11 @@ pub mod app;
 mod caller;
 pub mod child;
 pub mod chrome;
+pub mod cluster;
 pub mod handlers;
 pub mod postgres;
+pub mod postgres_proxy;
+pub mod proxy;
 pub mod s3;
 pub mod smtp;
 

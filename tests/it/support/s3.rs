@@ -53,15 +53,25 @@ pub fn storage_at(endpoint: &str, url: &str) -> Storage {
     open(endpoint, SECRET, url)
 }
 
+/// Our storage on it, with little patience.
+pub fn patient(endpoint: &str, silence: std::time::Duration) -> Storage {
+    let options = options(endpoint, SECRET);
+    Storage::open_with_patience("s3://bucket/some/prefix", &options, silence).unwrap()
+}
+
 fn open(endpoint: &str, secret: &str, url: &str) -> Storage {
+    Storage::open(url, &options(endpoint, secret)).unwrap()
+}
+
+/// The provider's settings.
+pub fn options(endpoint: &str, secret: &str) -> Vec<(String, String)> {
     let options = [
         ("AWS_ACCESS_KEY_ID", KEY),
         ("AWS_SECRET_ACCESS_KEY", secret),
         ("AWS_ENDPOINT", endpoint),
         ("AWS_REGION", "us-east-1"),
     ];
-    let options: Vec<_> = options.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
-    Storage::open(url, &options).unwrap()
+    options.map(|(k, v)| (k.to_owned(), v.to_owned())).into()
 }
 
 /// A folder's server, and the one list that it cannot give.

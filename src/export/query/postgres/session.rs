@@ -162,23 +162,18 @@ fn not_begun(zone: Tz, error: sqlx::Error, explain: impl Fn(sqlx::Error) -> Erro
 impl Drop for Session {
     fn drop(&mut self) {
         let Some((kept, slot)) = self.lent.take() else { return };
-        let conn = kept.conn.detach();
-        if let (Some(pid), Ok(runtime)) = (self.pid, tokio::runtime::Handle::try_current()) {
-            let source = self.source.clone();
-            runtime.spawn(async move {
-                // As long as the connection is open, the process is ours.
-                let cancel = async {
-                    let mut other = source.connection().await?;
-                    let cancel = sqlx::query("SELECT pg_cancel_backend($1)").bind(pid);
-                    cancel.execute(&mut *other.conn).await?;
-                    source.give_back(other);
-                    Ok::<_, Error>(())
-                };
-                if !matches!(tokio::time::timeout(CANCEL, cancel).await, Ok(Ok(()))) {
-                    tracing::debug!(pid, "a query could not be stopped; it runs into its timeout");
-                }
-                drop((conn, slot));
-            });
-        }
+        let (Some(pid), Ok(runtime)) = (self.pid, tokio::runtime::Handle::try_current()) else {
+            return kept.conn.give_up();
+        };
+        let source = self.source.clone();
+        runtime.spawn(async move {
+            // As long as the connection is open, the process is ours.
+            let stopped = tokio::time::timeout(CANCEL, source.stop(pid));
+            if !matches!(stopped.await, Ok(Ok(()))) {
+                tracing::debug!(pid, "a query could not be stopped; it runs into its timeout");
+            }
+            kept.conn.give_up();
+            drop(slot);
+        });
     }
 }

@@ -7,11 +7,7 @@ use std::{
 };
 
 use chrono_tz::Tz;
-use sqlx::{
-    PgPool, Postgres,
-    pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
-};
+use sqlx::{AssertSqlSafe, PgPool, Postgres, postgres::PgConnectOptions};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::Instant,
@@ -22,11 +18,11 @@ use super::{
     session::Session,
 };
 use crate::{
-    db::is_usable,
+    db::{Lent, pool},
     error::Result,
     export::{
         definition::Definition,
-        query::{ACQUIRE, CONNECTIONS, slot},
+        query::{ACQUIRE, CONNECTIONS, MOST_CONNECTIONS, slot},
     },
     idle::Idle,
 };
@@ -39,6 +35,8 @@ const SMALL: u64 = 512;
 /// Most queries of which that is known.
 const MOST: usize = 256;
 
+/// How long the end of a transaction that only read may take.
+const END: Duration = Duration::from_secs(5);
 /// How long a connection waits for the next export before it goes back to its pool.
 const KEPT: Duration = Duration::from_millis(200);
 
@@ -49,11 +47,13 @@ pub struct PostgresSource(Arc<Shared>);
 #[derive(Debug)]
 struct Shared {
     pool: PgPool,
-    /// One for each connection of the pool.
+    /// One for each connection of the pool but the one that stops queries.
     slots: Arc<Semaphore>,
     /// Connections between two exports. A pool asks each that comes back whether it still works,
     /// which is a journey to the server for every export.
     idle: Arc<Idle<Kept>>,
+    /// Who stops a query needs a connection beside the one that runs it; one at a time.
+    stopping: Semaphore,
     known: Mutex<Known>,
 }
 
@@ -62,7 +62,7 @@ type Known = HashMap<String, (Instant, Arc<[Shape]>)>;
 
 /// A connection, and whether a transaction that only read is still open on it.
 pub(super) struct Kept {
-    pub conn: PoolConnection<Postgres>,
+    pub conn: Lent<Postgres>,
     pub in_transaction: bool,
 }
 
@@ -73,7 +73,10 @@ impl Kept {
             tokio::spawn(async {
                 let Kept { mut conn, .. } = self;
                 // A connection that fails does not come back into the pool.
-                let _ = sqlx::query("COMMIT").execute(&mut *conn).await;
+                let done = sqlx::query("COMMIT").execute(&mut *conn);
+                if tokio::time::timeout(END, done).await.is_err() {
+                    conn.give_up();
+                }
             });
         }
     }
@@ -82,11 +85,8 @@ impl Kept {
 impl PostgresSource {
     /// Connects on first use.
     pub(in crate::export::query) fn new(options: PgConnectOptions) -> Self {
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
+        let pool = pool::options(MOST_CONNECTIONS)
             .acquire_timeout(ACQUIRE)
-            .test_before_acquire(false)
-            .before_acquire(|conn, meta| Box::pin(is_usable(conn, meta)))
             // A role may have it off, and then the `\\d` of a definition is a `d`.
             .after_connect(|conn, _| {
                 Box::pin(async move {
@@ -97,7 +97,8 @@ impl PostgresSource {
             .connect_lazy_with(options);
         let slots = Arc::new(Semaphore::new(CONNECTIONS as usize));
         let idle = Idle::new(CONNECTIONS as usize, KEPT, Kept::end);
-        PostgresSource(Arc::new(Shared { pool, slots, idle, known: Mutex::default() }))
+        let (stopping, known) = (Semaphore::new(1), Mutex::default());
+        PostgresSource(Arc::new(Shared { pool, slots, idle, stopping, known }))
     }
 
     /// A connection for an export.
@@ -118,8 +119,20 @@ impl PostgresSource {
         }
     }
 
+    /// Stops what the server process `pid` does.
+    pub(super) async fn stop(&self, pid: i32) -> Result<()> {
+        let _turn = self.0.stopping.acquire().await;
+        let mut other = self.connection().await?;
+        let before = if std::mem::take(&mut other.in_transaction) { "COMMIT; " } else { "" };
+        // Of ours only a number was put in.
+        let sql = format!("{before}SELECT pg_cancel_backend({pid})");
+        sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *other.conn).await?;
+        self.give_back(other);
+        Ok(())
+    }
+
     async fn further(&self) -> Result<Kept> {
-        Ok(Kept { conn: self.0.pool.acquire().await?, in_transaction: false })
+        Ok(Kept { conn: Lent::of(&self.0.pool).await?, in_transaction: false })
     }
 
     /// Takes a connection back for the next export.

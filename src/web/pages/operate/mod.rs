@@ -66,6 +66,7 @@ pub(super) async fn overview(person: Person) -> Result<Response, Problem> {
                 ended => worker.state.ended_at.is_some(),
                 started_at => rfc3339(Some(worker.state.started_at)),
                 seen_at => rfc3339(Some(worker.state.seen_at)),
+                knows => worker.state.knows().map(str::to_owned).collect::<Vec<_>>(),
                 at,
             }
         })
@@ -89,10 +90,16 @@ pub(super) async fn overview(person: Person) -> Result<Response, Problem> {
             }
         })
         .collect();
+    let unknown: Vec<Value> = all
+        .unknown
+        .iter()
+        .map(|one| context! { file_type => &one.file_type, since => rfc3339(Some(one.since)) })
+        .collect();
     let [mails_waiting, mails_failed] = all.mails;
     let own = context! {
         counts,
         workers,
+        unknown,
         sweeps,
         mails_waiting,
         mails_failed,

@@ -1,0 +1,162 @@
+//! Between a program and a PostgreSQL server: answers come late, never, or are refusals.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{
+        TcpListener, TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
+    sync::{oneshot, watch},
+    time::Instant,
+};
+
+const BEGIN: &[u8] = b"BEGIN\0";
+
+#[derive(Default)]
+struct State {
+    /// How long the answer to a BEGIN is held back, in milliseconds.
+    hold: AtomicU64,
+    /// Connections up to this number are dead: open, and nobody says anything.
+    dead: watch::Sender<u64>,
+    made: AtomicU64,
+    /// What BEGIN is answered with.
+    refusal: Option<Vec<u8>>,
+}
+
+pub struct Proxy {
+    port: u16,
+    state: Arc<State>,
+}
+
+impl Proxy {
+    /// To the server of a URL.
+    pub async fn to(url: &str) -> Proxy {
+        Self::with(url, State::default()).await
+    }
+
+    /// One that answers BEGIN with an error, and hangs up.
+    pub async fn that_refuses(url: &str, code: &str, message: &str) -> Proxy {
+        let fields = format!("SERROR\0VERROR\0C{code}\0M{message}\0\0");
+        let mut refusal = vec![b'E'];
+        refusal.extend(u32::try_from(fields.len() + 4).unwrap().to_be_bytes());
+        refusal.extend(fields.as_bytes());
+        Self::with(url, State { refusal: Some(refusal), ..State::default() }).await
+    }
+
+    async fn with(url: &str, state: State) -> Proxy {
+        let url = url::Url::parse(url).unwrap();
+        let target = (url.host_str().unwrap().to_owned(), url.port().unwrap_or(5432));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(state);
+        let accepting = state.clone();
+        tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                let Ok(server) = TcpStream::connect(target.clone()).await else { continue };
+                tokio::spawn(pass(client, server, accepting.clone()));
+            }
+        });
+        Proxy { port, state }
+    }
+
+    /// The same URL by way of the proxy, which must read what is said.
+    pub fn url(&self, url: &str) -> String {
+        let mut url = url::Url::parse(url).unwrap();
+        url.set_port(Some(self.port)).unwrap();
+        url.set_host(Some("127.0.0.1")).unwrap();
+        url.set_query(Some("sslmode=disable"));
+        url.to_string()
+    }
+
+    /// The same over TLS, where the server has it.
+    pub fn url_tls(&self, url: &str) -> String {
+        self.url(url).replace("sslmode=disable", "sslmode=prefer")
+    }
+
+    pub fn hold(&self, time: Duration) {
+        self.state.hold.store(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// Nobody hears of those any more that are open now.
+    pub fn black_hole(&self) {
+        self.state.dead.send_replace(self.state.made.load(Ordering::SeqCst));
+    }
+}
+
+async fn pass(client: TcpStream, server: TcpStream, state: Arc<State>) {
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let number = state.made.fetch_add(1, Ordering::SeqCst) + 1;
+    let mut dead = state.dead.subscribe();
+    let (mut from_client, mut to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let until = watch::Sender::new(Instant::now());
+    let held = until.subscribe();
+    let (refused, refusal) = oneshot::channel();
+    tokio::select! {
+        () = ask(&mut from_client, to_server, &state, until, refused) => return,
+        () = answer(from_server, &mut to_client, held, refusal) => return,
+        _ = dead.wait_for(|dead| *dead >= number) => {}
+    }
+    // The server has hung up, and the client hears nothing of it.
+    while from_client.read(&mut [0; 1024]).await.is_ok_and(|size| size > 0) {}
+}
+
+async fn ask(
+    from: &mut OwnedReadHalf,
+    mut to: OwnedWriteHalf,
+    state: &State,
+    until: watch::Sender<Instant>,
+    refused: oneshot::Sender<Vec<u8>>,
+) {
+    let (mut piece, mut refused) = (vec![0; 64 * 1024], Some(refused));
+    loop {
+        let size = match from.read(&mut piece).await {
+            Ok(0) | Err(_) => return,
+            Ok(size) => size,
+        };
+        if piece[..size].windows(BEGIN.len()).any(|window| window == BEGIN) {
+            let hold = Duration::from_millis(state.hold.load(Ordering::SeqCst));
+            until.send_replace(Instant::now() + hold);
+            if let Some(refusal) = &state.refusal
+                && let Some(refused) = refused.take()
+            {
+                let _ = refused.send(refusal.clone());
+                continue;
+            }
+        }
+        if to.write_all(&piece[..size]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answer(
+    mut from: OwnedReadHalf,
+    to: &mut OwnedWriteHalf,
+    until: watch::Receiver<Instant>,
+    mut refusal: oneshot::Receiver<Vec<u8>>,
+) {
+    let mut piece = vec![0; 64 * 1024];
+    loop {
+        let size = tokio::select! {
+            Ok(refusal) = &mut refusal => {
+                let _ = to.write_all(&refusal).await;
+                return;
+            }
+            size = from.read(&mut piece) => size.unwrap_or(0),
+        };
+        let until = *until.borrow();
+        tokio::time::sleep_until(until).await;
+        if size == 0 || to.write_all(&piece[..size]).await.is_err() {
+            return;
+        }
+    }
+}
