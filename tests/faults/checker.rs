@@ -82,6 +82,9 @@ fn rows(evidence: &Evidence, found: &mut Vec<String>) {
     if evidence.notices_waiting > 0 {
         found.push(format!("{} notices wait for ever", evidence.notices_waiting));
     }
+    if evidence.left_open > 0 {
+        found.push(format!("{} transactions are left open", evidence.left_open));
+    }
 }
 
 /// The log of attempts: a line for each, but those that ended without a word.
@@ -97,11 +100,15 @@ fn attempts(evidence: &Evidence, found: &mut Vec<String>) {
             found.push(format!("{name} is {}, and its log says {last}", row.status));
         }
         let silent = (1..=row.generation).filter(|number| !lines.contains_key(number)).count();
-        if silent > usize::try_from(row.crashes).unwrap_or_default() {
+        if silent > usize::try_from(row.crashes + row.lost).unwrap_or_default() {
             found.push(format!(
-                "{name} lacks {silent} lines of {} attempts, and counts {} crashes",
-                row.generation, row.crashes
+                "{name} lacks {silent} lines of {} attempts, and counts {} crashes, {} lost",
+                row.generation, row.crashes, row.lost
             ));
+        }
+        if i64::from(row.attempts) > row.generation - i64::from(row.lost) {
+            found
+                .push(format!("{name} is charged {} attempts of {}", row.attempts, row.generation));
         }
         let finished = lines.values().filter(|outcome| **outcome == "finished").count();
         if finished > 1 {

@@ -27,6 +27,7 @@ pub struct Row {
     pub generation: i64,
     pub attempts: i32,
     pub crashes: i32,
+    pub lost: i32,
     pub storage_key: Option<String>,
     pub sha256: Option<String>,
     pub size: Option<i64>,
@@ -87,6 +88,8 @@ pub struct Evidence {
     pub links: Vec<Link>,
     pub tokens: Vec<Token>,
     pub notices_waiting: i64,
+    /// Transactions of PostgreSQL that nobody ended.
+    pub left_open: usize,
     /// By key: size and SHA-256.
     pub objects: BTreeMap<String, (u64, String)>,
     /// Parts of uploads that nobody completed or gave up.
@@ -119,7 +122,7 @@ pub struct Tables {
 }
 
 pub async fn tables(db: &Db) -> Tables {
-    let rows = "SELECT id, file_type, criteria, status, generation, attempts, crashes, storage_key, \
+    let rows = "SELECT id, file_type, criteria, status, generation, attempts, crashes, lost, storage_key, \
         sha256, size, notify, requester_email, error_code FROM bgfiles_file_requests";
     let attempts = "SELECT request_id, generation, outcome FROM bgfiles_attempts";
     let links = "SELECT jti, max_uses, uses, \

@@ -47,6 +47,8 @@ pub enum Wire {
     Slow(u64),
     /// HTTP alone: 503 to everything.
     Unavailable,
+    /// Connections that are open now stay so, and nobody says anything on them ever again.
+    BlackHole,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -66,6 +68,8 @@ pub enum Fault {
     LoseAnswers(u64),
     /// The next mails are answered with 451.
     Refuse(u64),
+    /// So many clients leave before they are answered, while others record without a key.
+    Leave(u64),
     FillDisk(Duration),
     /// The clock of one process is moved by seconds.
     Clock(Who, i64),
@@ -85,6 +89,8 @@ pub struct Plan {
     /// The database is of a version with so many migrations, and has requests that wait. It is
     /// migrated by a process that is cut off, and then by another.
     pub old_schema: Option<usize>,
+    /// The second worker is of a build that lacks a file type.
+    pub lacks_a_type: bool,
     /// With which failpoints processes start.
     pub armed: Vec<(Who, &'static str, u64)>,
     pub faults: Vec<(Duration, Fault)>,
@@ -123,7 +129,7 @@ fn fault(chance: &mut Chance, plan: &Plan) -> Fault {
     let worker = chance.pick(&[Who::WorkerOne, Who::WorkerTwo]);
     let anybody = chance.pick(&EVERYBODY);
     loop {
-        return match chance.range(0, 14) {
+        return match chance.range(0, 16) {
             0 | 1 => Fault::Kill(if chance.percent(70) { worker } else { anybody }),
             2 => Fault::Stop(
                 if chance.percent(80) { worker } else { anybody },
@@ -137,7 +143,7 @@ fn fault(chance: &mut Chance, plan: &Plan) -> Fault {
             6 if plan.database == Database::Postgres => Fault::Postgres(seconds(chance, 0, 4)),
             6 => Fault::Lock(seconds(chance, 1, 12)),
             7 if plan.database == Database::Postgres => {
-                let wire = chance.pick(&[Wire::Cut, Wire::Stall, Wire::Slow(20)]);
+                let wire = chance.pick(&[Wire::Cut, Wire::Stall, Wire::Slow(20), Wire::BlackHole]);
                 Fault::Wire(Service::Database, wire, seconds(chance, 0, 4))
             }
             8 if plan.store == Store::S3 => {
@@ -154,6 +160,7 @@ fn fault(chance: &mut Chance, plan: &Plan) -> Fault {
             12 if plan.small_disk => Fault::FillDisk(seconds(chance, 1, 4)),
             12 => Fault::Clock(worker, chance.pick(&[-20, -5, 5, 20])),
             13 => Fault::Migrate(seconds(chance, 0, 2)),
+            14 | 15 => Fault::Leave(chance.range(100, 400)),
             _ => continue,
         };
     }
@@ -172,6 +179,7 @@ impl Plan {
             away_at_boot: (database == Database::Postgres && chance.percent(15))
                 .then(|| seconds(&mut chance, 1, 5)),
             old_schema: chance.percent(15).then(|| chance.range(0, 7) as usize),
+            lacks_a_type: chance.percent(25),
             armed: Vec::new(),
             faults: Vec::new(),
             requests: chance.range(24, 40),
@@ -204,6 +212,7 @@ impl Plan {
             small_disk: false,
             away_at_boot: None,
             old_schema: None,
+            lacks_a_type: false,
             armed: Vec::new(),
             faults: Vec::new(),
             requests: 16,

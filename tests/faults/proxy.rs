@@ -3,11 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
-    net::{
-        TcpListener, TcpStream,
-        tcp::{OwnedReadHalf, OwnedWriteHalf},
-    },
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
     sync::watch,
 };
 
@@ -19,6 +16,8 @@ const UNAVAILABLE: &[u8] =
 pub struct Proxy {
     pub port: u16,
     wire: Arc<watch::Sender<Wire>>,
+    /// Connections that began before the last time that this changed are dead.
+    dead: Arc<watch::Sender<u64>>,
 }
 
 impl Proxy {
@@ -26,22 +25,31 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let wire = Arc::new(watch::Sender::new(Wire::Pass));
-        let accepting = wire.clone();
+        let dead = Arc::new(watch::Sender::new(0));
+        let (accepting, dying) = (wire.clone(), dead.clone());
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
-                let wire = accepting.subscribe();
-                tokio::spawn(connect(client, target, wire));
+                tokio::spawn(connect(client, target, accepting.subscribe(), dying.subscribe()));
             }
         });
-        Proxy { port, wire }
+        Proxy { port, wire, dead }
     }
 
     pub fn set(&self, wire: Wire) {
-        self.wire.send_replace(wire);
+        if wire == Wire::BlackHole {
+            self.dead.send_modify(|dead| *dead += 1);
+        } else {
+            self.wire.send_replace(wire);
+        }
     }
 }
 
-async fn connect(mut client: TcpStream, target: u16, mut wire: watch::Receiver<Wire>) {
+async fn connect(
+    mut client: TcpStream,
+    target: u16,
+    mut wire: watch::Receiver<Wire>,
+    mut dead: watch::Receiver<u64>,
+) {
     let at_first = *wire.borrow();
     match at_first {
         Wire::Cut => return,
@@ -50,22 +58,29 @@ async fn connect(mut client: TcpStream, target: u16, mut wire: watch::Receiver<W
             let _ = client.write_all(UNAVAILABLE).await;
             return;
         }
-        Wire::Pass | Wire::Stall | Wire::Slow(_) => {}
+        Wire::Pass | Wire::Stall | Wire::Slow(_) | Wire::BlackHole => {}
     }
     let _ = wire.wait_for(|wire| *wire != Wire::Stall).await;
     let Ok(server) = TcpStream::connect(("127.0.0.1", target)).await else { return };
     let _ = (client.set_nodelay(true), server.set_nodelay(true));
-    let (from_client, to_client) = client.into_split();
+    let (mut from_client, mut to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
     let mut cut = wire.clone();
     tokio::select! {
-        () = copy(from_client, to_server, wire.clone()) => {}
-        () = copy(from_server, to_client, wire) => {}
-        _ = cut.wait_for(|wire| matches!(wire, Wire::Cut | Wire::Unavailable)) => {}
+        () = copy(&mut from_client, to_server, wire.clone()) => return,
+        () = copy(from_server, &mut to_client, wire) => return,
+        _ = cut.wait_for(|wire| matches!(wire, Wire::Cut | Wire::Unavailable)) => return,
+        _ = dead.changed() => {}
     }
+    // The server has hung up, and the client hears nothing of it.
+    while from_client.read(&mut [0; 1024]).await.is_ok_and(|size| size > 0) {}
 }
 
-async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: watch::Receiver<Wire>) {
+async fn copy(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    mut wire: watch::Receiver<Wire>,
+) {
     let mut piece = vec![0; 64 * 1024];
     loop {
         let size = match from.read(&mut piece).await {
@@ -76,7 +91,7 @@ async fn copy(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, mut wire: watch::
         match now {
             Wire::Slow(millis) => tokio::time::sleep(Duration::from_millis(millis)).await,
             Wire::Stall => drop(wire.wait_for(|wire| *wire != Wire::Stall).await),
-            Wire::Pass | Wire::Cut | Wire::Unavailable => {}
+            Wire::Pass | Wire::Cut | Wire::Unavailable | Wire::BlackHole => {}
         }
         if to.write_all(&piece[..size]).await.is_err() {
             return;

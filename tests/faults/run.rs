@@ -1,6 +1,7 @@
 //! One seed, from the first process to the verdict.
 
 use std::{
+    collections::BTreeSet,
     ffi::CStr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -135,6 +136,15 @@ impl House {
         let mail = Proxy::to(port).await;
         let endpoint = s3::serve(&disk.join("s3")).await;
         let store = Proxy::to(port_of(&endpoint)).await;
+        let fewer = folder.join("jobs-of-another-build");
+        if plan.lacks_a_type {
+            std::fs::create_dir_all(&fewer).unwrap();
+            for job in std::fs::read_dir(&jobs).unwrap().flatten() {
+                if job.file_name() != "wide.toml" {
+                    std::fs::copy(job.path(), fewer.join(job.file_name())).unwrap();
+                }
+            }
+        }
         let storage = match plan.store {
             Store::Folder => format!("file://{}", disk.join("files").display()),
             Store::S3 => "s3://bucket/files".into(),
@@ -175,6 +185,9 @@ impl House {
             process::set_clock(&clock, 0);
             let mut env = env.clone();
             env.extend(process::clock_environment(&clock));
+            if plan.lacks_a_type && *name == "worker-2" {
+                env.push(("BGFILES_JOBS_DIR".into(), fewer.display().to_string()));
+            }
             let always = if args == ["worker"] { pace.failpoints } else { "" };
             Process::new(name, args, env, folder, always)
         });
@@ -307,6 +320,29 @@ impl House {
         self.disrupted(from, "disk full".into());
     }
 
+    /// Clients leave while a transaction begins, as the database takes its time.
+    async fn leave(&self, many: u64) {
+        let slow = self.wire(Service::Database, Wire::Slow(3), Duration::from_secs(2));
+        tokio::join!(slow, self.clients.leave(self.plan.seed, many));
+    }
+
+    /// Transactions that stay open while nobody asks for anything.
+    async fn left_open(&self) -> usize {
+        let db = Db::open(&self.direct).unwrap();
+        let Db::Postgres(pool) = &db else { return 0 };
+        let sql = "SELECT pid || ' ' || xact_start FROM pg_stat_activity \
+            WHERE datname = current_database() AND state LIKE 'idle in transaction%'";
+        let mut open: Option<BTreeSet<String>> = None;
+        for _ in 0..4 {
+            let now: Vec<String> = sqlx::query_scalar(sql).fetch_all(pool).await.unwrap();
+            let still = now.into_iter().filter(|one| open.as_ref().is_none_or(|o| o.contains(one)));
+            open = Some(still.collect());
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
+        db.close().await;
+        open.map_or(0, |open| open.len())
+    }
+
     async fn happen(&self, fault: Fault) {
         let from = Instant::now();
         match fault {
@@ -339,8 +375,16 @@ impl House {
             Fault::Refuse(mails) => {
                 self.sink.refuse.fetch_add(mails, Ordering::SeqCst);
             }
+            Fault::Leave(many) => self.leave(many).await,
             Fault::FillDisk(lasts) => self.fill_disk(lasts).await,
-            Fault::Clock(who, seconds) => self.set_clock(self.process(who), seconds),
+            Fault::Clock(who, seconds) => {
+                self.set_clock(self.process(who), seconds);
+                // Who is ahead by more than a lease takes over what others are at, until all clocks
+                // are set anew.
+                let to = from + Duration::from_secs(600);
+                let what = format!("clock of {} off", self.process(who).name);
+                self.disruptions.lock().unwrap().push(Disruption { from, to, what });
+            }
             Fault::Migrate(after) => {
                 let mut command = process::bgfiles();
                 command.arg("migrate").envs(self.env.iter().cloned());
@@ -387,7 +431,9 @@ impl House {
     pub async fn settle(&self) {
         // Files keep their times when clocks are moved: it would take what is being written for old.
         self.process(Who::Cleaner).end("TERM", ENDS_WITHIN).await;
+        let from = Instant::now();
         self.set_clocks(20);
+        self.disrupted(from, "clocks moved".into());
         let db = Db::open(&self.direct).unwrap();
         let (mut last, mut changed, mut since) = (String::new(), Instant::now(), Instant::now());
         while changed.elapsed() < QUIET {
@@ -507,6 +553,7 @@ impl House {
             links: tables.links,
             tokens: tables.tokens,
             notices_waiting: tables.notices_waiting,
+            left_open: 0,
             objects,
             unfinished,
             mails: self.sink.so_far(),
@@ -596,9 +643,10 @@ pub async fn seed(
     house.play().await;
     house.settle().await;
     house.follow_links().await;
+    let left_open = house.left_open().await;
     house.close().await;
     house.clean().await;
-    let evidence = house.evidence().await;
+    let evidence = Evidence { left_open, ..house.evidence().await };
     let found = checker::check(&evidence);
     house.clients.write_log(&folder.join("calls.jsonl"));
     let mails: Vec<String> = evidence.mails.iter().map(|mail| format!("{mail:?}")).collect();

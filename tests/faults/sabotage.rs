@@ -55,8 +55,10 @@ const BREACHES: &[Breach] = &[
         (row.status, row.error_code) = ("failed".into(), Some("worker_died".into()));
     }),
     ("notices wait for ever", |e| e.notices_waiting = 1),
+    ("transactions are left open", |e| e.left_open = 1),
     ("its log says no line", |e| e.attempts.clear()),
     ("counts 0 crashes", |e| finished(e).generation += 1),
+    ("is charged 9 attempts", |e| finished(e).attempts = 9),
     ("was finished 2 times", |e| {
         let id = finished(e).id;
         let mut line = e.attempts.iter().find(|line| line.request_id == id).unwrap().clone();

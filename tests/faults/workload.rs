@@ -11,6 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tokio::{io::AsyncWriteExt, net::TcpStream};
 use uuid::Uuid;
 
 use crate::{chance::Chance, plan::Plan};
@@ -338,6 +339,42 @@ impl Clients {
         if let Some((204 | 404, _)) = self.insist("delete", &id.to_string(), delete).await {
             self.told.lock().unwrap().deleted.push(id);
         }
+    }
+
+    /// Clients that change a request and leave before they are answered; others record meanwhile,
+    /// without a key.
+    pub async fn leave(&self, seed: u64, many: u64) {
+        let tag = |name: &str| format!("s{seed}{name}{}", Uuid::new_v4().simple());
+        let asked = |name| Asked { file_type: "numbers", rows: 1, tag: tag(name) };
+        let Some(id) = self.request(&asked("left"), Some(&tag("key"))).await else { return };
+        let address = self.base.trim_start_matches("http://");
+        let body = r#"{"description":"left"}"#;
+        let head = format!(
+            "PATCH /api/requests/{id} HTTP/1.1\r\nHost: {address}\r\nAuthorization: Token {}\r\n\
+             Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+            self.tokens[0],
+            body.len()
+        );
+        let left = AtomicBool::new(false);
+        let leaving = async {
+            for turn in 0..many {
+                if let Ok(mut client) = TcpStream::connect(address).await {
+                    let _ = client.write_all(head.as_bytes()).await;
+                    tokio::time::sleep(Duration::from_millis(turn * 7 % 20)).await;
+                }
+            }
+            left.store(true, Ordering::SeqCst);
+        };
+        let recording = async {
+            for _ in 0..20 {
+                if left.load(Ordering::SeqCst) {
+                    return;
+                }
+                self.request(&asked("beside"), None).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        };
+        tokio::join!(leaving, recording);
     }
 
     /// One client from its first call to its last.
