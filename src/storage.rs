@@ -173,6 +173,11 @@ impl Storage {
             let folder = folder.ok_or_else(|| wrong(&"file: needs an absolute path, file:///…"))?;
             std::fs::create_dir_all(&folder)
                 .map_err(|e| wrong(&format!("{}: {e}", folder.display())))?;
+            // The names on the way to it outlast a power cut; another process may have made them a
+            // moment ago. Whose folders we may not open are older than we are.
+            for above in folder.ancestors().skip(1) {
+                let _ = std::fs::File::open(above).and_then(|above| above.sync_all());
+            }
             let store = LocalFileSystem::new_with_prefix(&folder)
                 .map_err(|e| wrong(&e))?
                 .with_fsync(true)
@@ -225,7 +230,10 @@ impl Storage {
         let last = gathered.0.freeze();
         let finished = match (complete.await, &mut parts) {
             (Err(e), _) => Err(e),
-            (Ok(()), Some(upload)) => upload.finish(last).await,
+            (Ok(()), Some(upload)) => match upload.finish(last).await {
+                Ok(()) => self.sync_names(key).await,
+                failed => failed,
+            },
             (Ok(()), None) => self.put(key, headers, last).await,
         };
         if let Err(e) = finished {
@@ -235,6 +243,17 @@ impl Storage {
             return Err(e);
         }
         Ok(Uploaded { size, sha256: hex(&digest.finalize()) })
+    }
+
+    /// Waits until the names that lead to a file in a folder are on the disk: the store does so for
+    /// the folders that it makes itself.
+    async fn sync_names(&self, key: StorageKey) -> Result<()> {
+        let Some(folder) = &self.folder else { return Ok(()) };
+        let (path, names) = (folder.join(key.to_string()), self.names.clone());
+        let task = tokio::task::spawn_blocking(move || {
+            names.sync(path.parent().unwrap_or(std::path::Path::new(".")))
+        });
+        task.await.map_err(|e| Error::Internal(e.to_string()))?.map_err(Error::io("storing a file"))
     }
 
     /// Stores a file that fits into one part.

@@ -13,6 +13,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
+    db,
     error::Result,
     file_request::store::Which,
     operations::{self, WorkerState},
@@ -67,6 +68,8 @@ struct Worker {
     slots: Arc<Semaphore>,
     /// One for each request whose lease may be held at the same time.
     under_way: Arc<Semaphore>,
+    /// How many those are.
+    most: usize,
     /// A request may be due.
     woken: Arc<Notify>,
     /// A mail may be due.
@@ -100,9 +103,9 @@ pub async fn run(toolbox: Toolbox, options: WorkerOptions, shutdown: Cancellatio
     shutdown.cancelled().await;
     worker.running.close();
     queues.close();
-    tracing::info!(running = worker.running.len(), "ending");
+    tracing::info!(running = worker.under_way(), "ending");
     if tokio::time::timeout(options.drain, worker.running.wait()).await.is_err() {
-        tracing::warn!(running = worker.running.len(), "the drain limit passed; giving work back");
+        tracing::warn!(running = worker.under_way(), "the drain limit passed; giving work back");
         worker.release.cancel();
         // Giving back takes a moment; a database that is away must not keep the process.
         let _ = tokio::time::timeout(Duration::from_secs(10), worker.running.wait()).await;
@@ -175,7 +178,7 @@ pub(crate) async fn show_up(toolbox: Toolbox, mut state: WorkerState, ended: Can
     loop {
         state.seen_at = toolbox.clock.now();
         state.ended_at = ended.is_cancelled().then_some(state.seen_at);
-        let said: Result<()> = say(&state).await;
+        let said: Result<()> = db::within(db::SILENCE, say(&state)).await;
         if let Err(error) = said {
             tracing::debug!(%error, "nobody knows that this worker lives");
         }
@@ -267,7 +270,7 @@ async fn look(worker: Worker) {
             left.extend(worker.claim(alone, Which::Suspect).await?.0);
             worker.claim(left, Which::DueSince(DateTime::UNIX_EPOCH)).await
         };
-        match looked.await {
+        match db::within(db::SILENCE, looked).await {
             Ok((left, oldest)) => {
                 is_empty = !left.is_empty();
                 // Whatever is older was taken.
@@ -301,7 +304,7 @@ async fn look_for_mails(worker: Worker) {
             free = all_free(&hands) => free,
             () = worker.closing.cancelled() => return,
         };
-        match worker.claim_mails(free).await {
+        match db::within(db::SILENCE, worker.claim_mails(free)).await {
             Ok(is_last) => is_empty = is_last,
             Err(error) => {
                 tracing::warn!(%error, "a worker could not look for mails; it tries again");
@@ -338,12 +341,18 @@ impl Worker {
             toolbox,
             slots: Arc::new(Semaphore::new(options.slots)),
             under_way: Arc::new(Semaphore::new(options.slots * UNDER_WAY)),
+            most: options.slots * UNDER_WAY,
             woken: Arc::default(),
             mail_woken: Arc::default(),
             running: TaskTracker::new(),
             closing: shutdown.clone(),
             release: CancellationToken::new(),
         }
+    }
+
+    /// How many requests are claimed and have not ended.
+    fn under_way(&self) -> usize {
+        self.most - self.under_way.available_permits()
     }
 
     fn woken(&self, kind: Kind) -> &Notify {

@@ -203,7 +203,7 @@ impl Db {
     /// When no connection is to be had.
     pub async fn begin(&self) -> Result<Tx> {
         Ok(match self {
-            Db::Postgres(pool) => Tx::Postgres(lend(pool).await?.begin(None).await?),
+            Db::Postgres(pool) => Tx::Postgres(begin(pool).await?),
             // IMMEDIATE: a transaction that reads first and writes later could not be retried by
             // the busy handler.
             Db::Sqlite(pool) => {
@@ -218,7 +218,7 @@ impl Db {
     /// When no connection is to be had.
     pub async fn read(&self) -> Result<Tx> {
         Ok(match self {
-            Db::Postgres(pool) => Tx::Postgres(lend(pool).await?.begin(None).await?),
+            Db::Postgres(pool) => Tx::Postgres(begin(pool).await?),
             Db::Sqlite(pool) => Tx::Sqlite(Lent::of(pool).await?.begin(None).await?),
         })
     }
@@ -273,6 +273,26 @@ impl Db {
         };
         let _ = tokio::time::timeout(CLOSE, closed).await;
     }
+}
+
+/// How long whoever serves others waits for the database, which may be gone without a word: SQLite's
+/// lock, and a turn behind others, take their time.
+pub(crate) const SILENCE: Duration = Duration::from_secs(20);
+
+/// What the database answers within a time. What it was asked may be done all the same.
+///
+/// # Errors
+/// When it says nothing.
+pub(crate) async fn within<T>(
+    limit: Duration,
+    answer: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    tokio::time::timeout(limit, answer).await.unwrap_or_else(|_| Err(pool::silent().into()))
+}
+
+async fn begin(pool: &PgPool) -> Result<Lent<Postgres>> {
+    let lent = lend(pool).await?;
+    within(SILENCE, async { Ok(lent.begin(None).await?) }).await
 }
 
 async fn lend(pool: &PgPool) -> Result<Lent<Postgres>> {

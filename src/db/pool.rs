@@ -8,7 +8,7 @@ use std::{
 };
 
 use sqlx::{
-    Connection, PgConnection, PgPool, SqliteConnection,
+    Connection, Executor, PgConnection, PgPool, SqliteConnection,
     pool::PoolConnectionMetadata,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
@@ -24,6 +24,10 @@ const FRESH: Duration = Duration::from_secs(1);
 const WORD: Duration = Duration::from_secs(2);
 /// How long one that comes back may take to be at rest.
 const REST: Duration = Duration::from_secs(3);
+/// A connection that was idle for so long is closed: where a pooler has few for all, others need it.
+const IDLE_FOR: Duration = Duration::from_secs(60);
+/// What a new connection is asked.
+const FIRST: &str = "SELECT 1";
 /// How long one attempt to connect may take.
 const KNOCK: Duration = Duration::from_secs(3);
 /// Connections apart from the pools: a web process listens on one and announces on another, a worker
@@ -46,6 +50,9 @@ pub(crate) fn options(most: u32) -> PgPoolOptions {
     let pulse = Arc::new(Pulse::default());
     PgPoolOptions::new()
         .max_connections(most)
+        .idle_timeout(IDLE_FOR)
+        // A pooler that is full lets everybody in, and then lets them wait with their first statement.
+        .after_connect(|conn, _| Box::pin(async { conn.execute(FIRST).await.map(drop) }))
         // Asked below, within a limit.
         .test_before_acquire(false)
         .before_acquire(move |conn, meta| {
@@ -138,7 +145,8 @@ async fn is_at_rest(conn: &mut PgConnection) -> sqlx::Result<bool> {
             // transaction that it knows. Or a pooler (pgpool) that keeps a transaction open around
             // what was acknowledged as done, and that must hold.
             Ok(unknown) => unknown.commit().await.map(|()| true),
-            Err(error) => Err(error),
+            // Gone; saying so is the business of whoever used it.
+            Err(_) => Ok(false),
         }
     };
     tokio::time::timeout(REST, settled).await.unwrap_or_else(|_| Err(silent()))
@@ -153,7 +161,7 @@ pub(crate) async fn is_at_rest_here(
     Ok(!conn.is_in_transaction())
 }
 
-fn silent() -> sqlx::Error {
+pub(super) fn silent() -> sqlx::Error {
     let kind = std::io::ErrorKind::TimedOut;
     sqlx::Error::Io(std::io::Error::new(kind, "the database does not answer"))
 }
@@ -162,7 +170,12 @@ fn silent() -> sqlx::Error {
 /// only that.
 pub(crate) async fn knock(pool: &PgPool) -> sqlx::Result<()> {
     let options = pool.connect_options();
-    let attempt = PgConnection::connect_with(&options);
+    let attempt = async {
+        let mut conn = PgConnection::connect_with(&options).await?;
+        // A pooler that is full lets in and then says nothing.
+        conn.execute(FIRST).await?;
+        Ok(conn)
+    };
     let conn = tokio::time::timeout(KNOCK, attempt).await.unwrap_or_else(|_| Err(silent()))?;
     let _ = tokio::time::timeout(KNOCK, conn.close()).await;
     Ok(())

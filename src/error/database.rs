@@ -81,11 +81,20 @@ pub(super) fn is_of_connection(error: &sqlx::Error) -> bool {
     }
 }
 
-/// The words of a database that does not take this process as it is. Poolers that share sessions by
-/// the statement refuse BEGIN with 08P01, others with 0A000.
+/// The words of a database that does not take this process as it is.
 pub(super) fn refusal(error: &sqlx::Error) -> Option<String> {
     let state = state(error)?;
-    (is_refused(state) || state == "08P01" || state == "0A000").then(|| words(error))
+    let is_final = match state {
+        // PgBouncer says it of everything: a full pool and a server that is away pass.
+        "08P01" => {
+            let said = words(error);
+            said.contains("pooling mode") || said.contains("startup parameter")
+        }
+        // Other poolers that share sessions by the statement.
+        "0A000" => true,
+        state => is_refused(state),
+    };
+    is_final.then(|| words(error))
 }
 
 /// The database's own words. sqlx adds a line to PostgreSQL's, which is one of PostgreSQL's source.

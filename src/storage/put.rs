@@ -4,6 +4,7 @@
 use std::{
     fs::{self, File},
     io::{self, Write},
+    os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -16,8 +17,8 @@ use object_store::PutPayload;
 use super::StorageKey;
 use crate::error::{Error, Result};
 
-/// Stores all bytes of a file at once. It is visible whole or not at all, and on the disk when this
-/// returns.
+/// Stores all bytes of a file at once. It and its name are on the disk when this returns; before,
+/// after a power cut, there may be less of it under its name, which no row says.
 ///
 /// # Errors
 /// The file system's.
@@ -41,33 +42,54 @@ pub(super) async fn put(
     task.await.map_err(|e| Error::Internal(e.to_string()))?.map_err(Error::io("storing a file"))
 }
 
-/// Waits until the names in the folder above all requests are on the disk. Whoever comes while
-/// somebody waits is waited for by the next one: files that are made at the same time share a wait.
+/// Waits until all names that lead to a file are on the disk. Whoever comes while somebody waits is
+/// waited for by the next one: files that are made at the same time share a wait.
 #[derive(Default)]
 pub(super) struct Names {
     asked: AtomicU64,
+    on_disk: Mutex<OnDisk>,
+}
+
+#[derive(Default)]
+struct OnDisk {
     /// Up to which of those that asked.
-    on_disk: Mutex<u64>,
+    asked: u64,
+    /// The folder above all requests whose own name is there; open, so that its number stays its own.
+    above: Option<File>,
 }
 
 impl Names {
-    fn sync(&self, folder: &Path) -> io::Result<()> {
+    /// Of the folder of one request, and of what is in it.
+    pub(super) fn sync(&self, folder: &Path) -> io::Result<()> {
+        File::open(folder)?.sync_all()?;
+        let above = folder.parent().unwrap_or(Path::new("."));
         let own = self.asked.fetch_add(1, Ordering::SeqCst) + 1;
         let mut on_disk = self.on_disk.lock().unwrap_or_else(PoisonError::into_inner);
-        if *on_disk < own {
-            // Their names are there: each asks after it has made its own.
-            let all = self.asked.load(Ordering::SeqCst);
-            File::open(folder)?.sync_all()?;
-            *on_disk = all;
+        if on_disk.asked >= own {
+            return Ok(());
         }
+        // Their names are there: each asks after it has made its own.
+        let all = self.asked.load(Ordering::SeqCst);
+        let now = File::open(above)?;
+        now.sync_all()?;
+        // Somebody else may have made it a moment ago, and not have waited yet.
+        if !is_same(on_disk.above.as_ref(), &now)? {
+            File::open(above.parent().unwrap_or(Path::new(".")))?.sync_all()?;
+            on_disk.above = Some(now);
+        }
+        on_disk.asked = all;
         Ok(())
     }
 }
 
+fn is_same(known: Option<&File>, now: &File) -> io::Result<bool> {
+    let Some(known) = known else { return Ok(false) };
+    let (known, now) = (known.metadata()?, now.metadata()?);
+    Ok((known.dev(), known.ino()) == (now.dev(), now.ino()))
+}
+
 fn write(path: &Path, draft: &PathBuf, payload: &PutPayload, names: &Names) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
-    let above = parent.parent().unwrap_or(Path::new("."));
-    let is_first = !above.exists();
     fs::create_dir_all(parent)?;
     let mut file = File::create(draft)?;
     payload.iter().try_for_each(|piece| file.write_all(piece))?;
@@ -75,10 +97,5 @@ fn write(path: &Path, draft: &PathBuf, payload: &PutPayload, names: &Names) -> i
     // Everything is done before the first wait, so that one write of the journal holds it all. Of
     // the name, nobody reads before the row says that the file is there.
     file.sync_all()?;
-    File::open(parent)?.sync_all()?;
-    names.sync(above)?;
-    match above.parent().filter(|_| is_first) {
-        Some(root) => File::open(root)?.sync_all(),
-        None => Ok(()),
-    }
+    names.sync(parent)
 }

@@ -20,6 +20,7 @@ use super::{
     publisher::{Made, Notices},
 };
 use crate::{
+    db,
     error::{Error, Result, Said},
     failpoint,
     file_request::{
@@ -271,7 +272,7 @@ impl Toolbox {
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            match self.beat_once(row, job).await {
+            match db::within(self.lease / 2, self.beat_once(row, job)).await {
                 Ok(None) => {}
                 Ok(Some(end)) => return end,
                 Err(error) => tracing::warn!(request = %row.id, %error, "heartbeat failed"),

@@ -14,7 +14,10 @@ use futures::future::BoxFuture;
 use tokio::sync::{Mutex as Turns, oneshot};
 
 use super::Toolbox;
-use crate::error::{Error, Result};
+use crate::{
+    db,
+    error::{Error, Result},
+};
 
 /// Most things of one transaction.
 const MOST: usize = 64;
@@ -95,7 +98,7 @@ async fn write<T: Clone, R>(commit: Commit<T, R>, toolbox: Toolbox, batch: Vec<A
     let (all, mut told): (Vec<_>, Vec<_>) =
         batch.into_iter().map(|one| (one.what, one.told)).unzip();
     let all: Arc<[T]> = all.into();
-    let error = match commit(toolbox.clone(), all.clone()).await {
+    let error = match db::within(db::SILENCE, commit(toolbox.clone(), all.clone())).await {
         Ok(answers) => {
             for (told, answer) in told.into_iter().zip(answers) {
                 let _ = told.send(Ok(answer));
@@ -114,7 +117,7 @@ async fn write<T: Clone, R>(commit: Commit<T, R>, toolbox: Toolbox, batch: Vec<A
     let is_about_one = !error.is_retryable() || error.is_deadlock();
     for (one, told) in all.iter().zip(told) {
         let outcome = match is_about_one {
-            true => commit(toolbox.clone(), [one.clone()].into()).await,
+            true => db::within(db::SILENCE, commit(toolbox.clone(), [one.clone()].into())).await,
             false => Err(Error::temporary("database", "the database does not answer; try again")),
         };
         let _ = told.send(outcome.and_then(|answers| {

@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     process::{Command, Stdio},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sqlx::Connection;
@@ -13,7 +13,7 @@ use crate::{
     support::{
         child::{Process, bgfiles},
         cluster::{self, Cluster},
-        eventually, postgres,
+        eventually, patience, postgres,
         postgres_proxy::Proxy,
     },
 };
@@ -135,8 +135,11 @@ impl Watched {
     }
 
     async fn says(&self, words: &str) {
-        let what = format!("it says {words}");
-        eventually(&what, 25, async || self.said().contains(words).then_some(())).await;
+        let until = Instant::now() + patience(Duration::from_secs(25));
+        while !self.said().contains(words) {
+            assert!(Instant::now() < until, "not {words:?}, but {}", self.said());
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
     }
 }
 
@@ -183,6 +186,29 @@ async fn a_pooler_that_shares_sessions_by_the_statement_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_passes_at_a_pooler_is_waited_for() {
+    let (name, url) = postgres::create().await;
+    // PgBouncer says 08P01 of whatever it does not do.
+    let words = "no more connections allowed (max_client_conn)";
+    let proxy = Proxy::that_refuses(&url, "08P01", words).await;
+    let mut worker = Watched::begin(&proxy.url(&url), &["worker"]);
+    worker.says(words).await;
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(worker.process.running(), "{}", worker.said());
+
+    let proxy = Proxy::to(&url).await;
+    proxy.fill(true);
+    let mut worker = Watched::begin(&proxy.url(&url), &["worker"]);
+    worker.says("the database does not answer").await;
+    let (code, _, err) = run(bgfiles().env("DATABASE_URL", proxy.url(&url)).arg("list-tokens"));
+    assert!(code == 1 && err.contains("the database does not answer"), "{err}");
+    assert!(worker.process.running(), "{}", worker.said());
+    proxy.fill(false);
+    worker.says("working").await;
+    postgres::drop_database(name);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_runs_already_waits_until_the_password_is_right_again() {
     let hba = "host all shop 127.0.0.1/32 scram-sha-256";
     let cluster = Cluster::start("", hba, |_| {});
@@ -208,9 +234,9 @@ async fn who_runs_already_waits_until_the_password_is_right_again() {
     ready(503).await;
     let words = "the database refuses: password authentication failed";
     for one in [&web, &worker] {
-        let why = std::time::Instant::now();
+        let why = Instant::now();
         while !one.said().contains(words) {
-            assert!(why.elapsed() < Duration::from_secs(20), "{}", one.said());
+            assert!(why.elapsed() < patience(Duration::from_secs(20)), "{}", one.said());
             ready(503).await;
             tokio::time::sleep(Duration::from_millis(200)).await;
         }

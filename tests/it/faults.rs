@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bgfiles::Status;
 
-use crate::support::{Kind, TestApp, child, eventually, live};
+use crate::support::{Kind, TestApp, child, eventually, live, patience};
 
 async fn running(app: &TestApp, id: bgfiles::RequestId) {
     eventually("it runs", 20, async || {
@@ -24,7 +24,7 @@ live! {
         let began = Instant::now();
         let _second = child::worker_with_lease(&app, 10);
         eventually("it is taken over", 20, async || (app.row(row.id).await.attempts == 2).then_some(())).await;
-        assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
+        assert!(began.elapsed() < patience(Duration::from_secs(15)), "{:?}", began.elapsed());
         eventually("the file", 20, async || (app.row(row.id).await.status == Status::Finished).then_some(())).await;
         eventually("the mail", 10, async || (child::mails(&app) == 1).then_some(())).await;
         let done = app.row(row.id).await;

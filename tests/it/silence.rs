@@ -10,7 +10,7 @@ use crate::support::{
     app::{Parts, json},
     both,
     child::{Process, bgfiles},
-    eventually,
+    eventually, patience,
     proxy::Proxy,
     s3,
 };
@@ -38,13 +38,13 @@ both! {
             assert_eq!((status, &problem["code"]), (503, &Value::from("storage")), "{problem}");
         }
         assert_eq!(ready().await, (503, "failing".into()));
-        assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+        assert!(begun.elapsed() < patience(Duration::from_secs(15)), "{:?}", begun.elapsed());
         // One by parts and one at once.
         let waiting = [app.request("big", "mib=18").await, app.request("hello", "").await];
         for row in &waiting {
             let begun = Instant::now();
             assert_eq!(app.dispatch(row.id).await, Dispatched::Retrying);
-            assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+            assert!(begun.elapsed() < patience(Duration::from_secs(15)), "{:?}", begun.elapsed());
         }
         proxy.hold(false);
         app.advance(3600);

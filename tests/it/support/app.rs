@@ -25,7 +25,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     handlers::{self, Seen},
-    postgres,
+    postgres, template,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,11 +107,9 @@ impl TestApp {
         let dir = tempfile::tempdir().unwrap();
         let (url, database) = match kind {
             Kind::Sqlite => {
-                let url = format!("sqlite:{}", dir.path().join("test.db").display());
-                let db = Db::open(&url).unwrap();
-                Toolbox::migrate(&db).await.unwrap();
-                db.close().await;
-                (url, None)
+                let file = dir.path().join("test.db");
+                template::copy_sqlite(&file).await;
+                (format!("sqlite:{}", file.display()), None)
             }
             Kind::Postgres => {
                 let (name, url) = postgres::create().await;

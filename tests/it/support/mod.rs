@@ -1,5 +1,7 @@
 //! What tests stand on.
 
+use std::time::{Duration, Instant};
+
 pub mod app;
 mod caller;
 pub mod child;
@@ -11,6 +13,7 @@ pub mod postgres_proxy;
 pub mod proxy;
 pub mod s3;
 pub mod smtp;
+mod template;
 
 pub use app::{Kind, TestApp};
 pub use caller::Caller;
@@ -51,18 +54,27 @@ macro_rules! both_by {
 }
 pub(crate) use {both, both_by, live};
 
-/// Waits until `check` gives something, or fails after `seconds`.
+/// A limit on a wait, so long that only what hangs passes it. `BGFILES_TEST_PATIENCE=5` makes all of
+/// them five times as long, for a machine that has other things to do.
+pub fn patience(limit: Duration) -> Duration {
+    let factor = std::env::var("BGFILES_TEST_PATIENCE").ok();
+    limit.mul_f64(
+        factor.map_or(1.0, |factor| factor.parse().expect("BGFILES_TEST_PATIENCE: a number")),
+    )
+}
+
+/// Waits until `check` gives something, or fails after `seconds` (see [`patience`]).
 pub async fn eventually<T>(
     what: &str,
     seconds: u64,
     mut check: impl AsyncFnMut() -> Option<T>,
 ) -> T {
-    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(seconds);
+    let deadline = Instant::now() + patience(Duration::from_secs(seconds));
     loop {
         if let Some(found) = check().await {
             return found;
         }
-        assert!(std::time::Instant::now() < deadline, "not within {seconds} s: {what}");
-        tokio::time::sleep(std::time::Duration::from_millis(25)).await;
+        assert!(Instant::now() < deadline, "not within {seconds} s: {what}");
+        tokio::time::sleep(Duration::from_millis(25)).await;
     }
 }

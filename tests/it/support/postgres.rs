@@ -2,11 +2,9 @@
 
 use std::{str::FromStr, sync::OnceLock};
 
-use bgfiles::{Db, Toolbox};
 use sqlx::{AssertSqlSafe, Connection, Executor, PgConnection, postgres::PgConnectOptions};
-use tokio::sync::OnceCell;
 
-static TEMPLATE: OnceCell<String> = OnceCell::const_new();
+use super::template;
 
 /// `scripts/test` sets it; a PostgreSQL on this machine is the usual case.
 pub fn server() -> &'static str {
@@ -23,33 +21,16 @@ async fn admin() -> PgConnection {
     })
 }
 
-fn url_of(database: &str) -> String {
+pub fn url_of(database: &str) -> String {
     let mut url = url::Url::parse(server()).unwrap();
     url.set_path(database);
     url.to_string()
 }
 
-/// A migrated database; the name of it and its URL. Migrated once, copied for each test.
+/// A migrated database; the name of it and its URL.
 pub async fn create() -> (String, String) {
-    let template = TEMPLATE
-        .get_or_init(|| async {
-            let name = format!("bgfiles_test_template_{}", std::process::id());
-            let mut admin = admin().await;
-            drop_stale_templates(&mut admin).await;
-            run(&mut admin, &format!("DROP DATABASE IF EXISTS {name}")).await;
-            run(&mut admin, &format!("CREATE DATABASE {name}")).await;
-            let db = Db::open(&url_of(&name)).unwrap();
-            Toolbox::migrate(&db).await.unwrap();
-            db.close().await;
-            name
-        })
-        .await;
     let name = format!("bgfiles_test_{}", uuid::Uuid::new_v4().simple());
-    let mut admin = admin().await;
-    // Two copies at the same time would each find the template in use.
-    run(&mut admin, "SELECT pg_advisory_lock(7263)").await;
-    run(&mut admin, &format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
-    run(&mut admin, "SELECT pg_advisory_unlock(7263)").await;
+    template::copy_postgres(&mut admin().await, &name).await;
     let url = url_of(&name);
     (name, url)
 }
@@ -88,24 +69,6 @@ pub fn drop_database(name: String) {
     let _ = remove.join();
 }
 
-/// Templates are named after the process that made them; those of processes that are gone go too.
-async fn drop_stale_templates(admin: &mut PgConnection) {
-    let names: Vec<String> = sqlx::query_scalar(
-        "SELECT datname FROM pg_database WHERE datname LIKE 'bgfiles_test_template_%'",
-    )
-    .fetch_all(&mut *admin)
-    .await
-    .unwrap();
-    for name in names {
-        let process = name.rsplit('_').next().unwrap_or_default();
-        if !std::path::Path::new("/proc").join(process).exists() {
-            // Another run may be at the same.
-            let sql = format!("DROP DATABASE IF EXISTS {name}");
-            let _ = admin.execute(AssertSqlSafe(sql)).await;
-        }
-    }
-}
-
-async fn run(connection: &mut PgConnection, sql: &str) {
+pub async fn run(connection: &mut PgConnection, sql: &str) {
     connection.execute(AssertSqlSafe(sql.to_owned())).await.unwrap();
 }

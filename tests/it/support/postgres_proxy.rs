@@ -3,7 +3,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -29,6 +29,8 @@ struct State {
     made: AtomicU64,
     /// What BEGIN is answered with.
     refusal: Option<Vec<u8>>,
+    /// Whoever has connected waits for ever with the first statement.
+    is_full: AtomicBool,
 }
 
 pub struct Proxy {
@@ -49,6 +51,11 @@ impl Proxy {
         refusal.extend(u32::try_from(fields.len() + 4).unwrap().to_be_bytes());
         refusal.extend(fields.as_bytes());
         Self::with(url, State { refusal: Some(refusal), ..State::default() }).await
+    }
+
+    /// Lets in, and then keeps statements waiting, as a pooler does that has no session left.
+    pub fn fill(&self, is_full: bool) {
+        self.state.is_full.store(is_full, Ordering::SeqCst);
     }
 
     async fn with(url: &str, state: State) -> Proxy {
@@ -131,6 +138,10 @@ async fn ask(
                 let _ = refused.send(refusal.clone());
                 continue;
             }
+        }
+        // A Query or a Parse; who connects says neither.
+        if state.is_full.load(Ordering::SeqCst) && matches!(piece[0], b'Q' | b'P') {
+            continue;
         }
         if to.write_all(&piece[..size]).await.is_err() {
             return;
