@@ -7,6 +7,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
+    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
@@ -143,6 +144,18 @@ pub const SETTINGS: &[Setting] = &[
         "seconds a redeemed link's download may be resumed, past the link's own end too",
     ),
     setting(
+        "download_rate",
+        "BGFILES_DOWNLOAD_RATE",
+        "",
+        "most calls of links from one network: `600/m`; no limit when empty",
+    ),
+    setting(
+        "inline_timeout",
+        "BGFILES_INLINE_TIMEOUT",
+        "60",
+        "seconds that an answer with a file made in it (`deliver: now`) may take in all, also for who reads it slowly",
+    ),
+    setting(
         "trusted_proxies",
         "BGFILES_TRUSTED_PROXIES",
         "",
@@ -271,6 +284,12 @@ pub const SETTINGS: &[Setting] = &[
         "seconds a lock may ask for at most",
     ),
     setting(
+        "lock_tokens_max_held",
+        "BGFILES_LOCK_TOKENS_MAX_HELD",
+        "100",
+        "locks that one user may hold at a time",
+    ),
+    setting(
         "lock_tokens_dateformat",
         "BGFILES_LOCK_TOKENS_DATEFORMAT",
         "%Y-%m-%d %H:%M:%S %Z",
@@ -368,6 +387,12 @@ pub struct Config {
     /// How long a redeemed link's download may be resumed.
     #[serde(deserialize_with = "seconds")]
     pub grant_age: Duration,
+    /// Most calls of links from one network.
+    #[serde(deserialize_with = "optional")]
+    pub download_rate: Option<Rate>,
+    /// How long an answer with a file made in it may take.
+    #[serde(deserialize_with = "seconds")]
+    pub inline_timeout: Duration,
     /// Whose `X-Forwarded-For` is believed.
     #[serde(deserialize_with = "parsed")]
     pub trusted_proxies: TrustedProxies,
@@ -432,6 +457,9 @@ pub struct Config {
     /// How long one may last at most.
     #[serde(deserialize_with = "seconds")]
     pub lock_tokens_max_timeout: Duration,
+    /// How many locks one user may hold at a time.
+    #[serde(deserialize_with = "parsed")]
+    pub lock_tokens_max_held: NonZeroU32,
     /// How `expires` of a lock is written.
     pub lock_tokens_dateformat: String,
     /// Whether there are pages besides the API.
@@ -617,6 +645,10 @@ impl Config {
             let message = "database_connections (BGFILES_DATABASE_CONNECTIONS): must be 5 or more";
             return Err(Error::Config(message.into()));
         }
+        if config.inline_timeout.is_zero() {
+            let message = "inline_timeout (BGFILES_INLINE_TIMEOUT): must be a second or more";
+            return Err(Error::Config(message.into()));
+        }
         if config.lease < Duration::from_secs(1) {
             return Err(Error::Config("lease (BGFILES_LEASE): must be a second or more".into()));
         }
@@ -708,15 +740,56 @@ fn absolute(url: &str) -> Result<String> {
         .map_err(|()| Error::Config(format!("file:{}: is not a path", path.display())))
 }
 
-/// Passwords in URLs are not for eyes.
+/// Schemes of URLs that name files, or nothing: they have no passwords.
+const FILES: [&str; 4] = ["file", "sqlite", "memory", "x-accel"];
+
+/// Passwords in URLs are not for eyes, however they are spelled.
 fn hide(text: &str) -> String {
-    match url::Url::parse(text) {
-        Ok(mut url) if url.password().is_some() => {
-            // Only URLs without a host refuse, and those have no password.
-            let _ = url.set_password(Some("***"));
-            url.to_string()
-        }
-        _ => text.to_owned(),
+    let Ok(mut url) = url::Url::parse(text) else {
+        // It may be one all but for a typing error.
+        return if text.contains("://") { "(not a URL)".into() } else { text.to_owned() };
+    };
+    // Of one without slashes (`postgres:user:secret@host/app`) nobody can tell the parts.
+    if url.cannot_be_a_base() && !FILES.contains(&url.scheme()) && text.contains('@') {
+        return "(not a URL)".into();
+    }
+    let is_secret = |name: &str| {
+        let name = name.to_ascii_lowercase();
+        ["pass", "pwd", "secret", "token", "key"].iter().any(|word| name.contains(word))
+    };
+    if url.query_pairs().any(|(name, _)| is_secret(&name)) {
+        let pairs: Vec<(String, String)> = url
+            .query_pairs()
+            .map(|(name, value)| {
+                let value = if is_secret(&name) { "***".into() } else { value.into_owned() };
+                (name.into_owned(), value)
+            })
+            .collect();
+        url.query_pairs_mut().clear().extend_pairs(pairs);
+    } else if url.password().is_none() {
+        return text.to_owned();
+    }
+    if url.password().is_some() {
+        // Only URLs without a host refuse, and those have no password.
+        let _ = url.set_password(Some("***"));
+    }
+    url.to_string()
+}
+
+/// Settings that a file may hold: those that are secrets, or URLs with one. `NAME_FILE` names it, as
+/// Docker and systemd hand secrets over.
+fn may_be_in_a_file(setting: &Setting) -> bool {
+    setting.secret || matches!(setting.key, "database_url" | "mail")
+}
+
+/// What is in the file that a variable names; of several lines, with commas between them.
+fn of_file(variable: &str, path: &str) -> Result<String> {
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| Error::Config(format!("{variable}: {path}: {error}")))?;
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    match lines.is_empty() {
+        true => Err(Error::Config(format!("{variable}: {path} is empty"))),
+        false => Ok(lines.join(",")),
     }
 }
 
@@ -741,12 +814,31 @@ fn figment(flags: &Flags, env: &BTreeMap<String, String>) -> Result<Figment> {
         if let Some(value) = env.get(setting.env) {
             figment = figment.merge(Named(setting.env, setting.key, value.clone()));
         }
+        let variable = format!("{}_FILE", setting.env);
+        let path = env.get(&variable).filter(|_| may_be_in_a_file(setting));
+        if let Some(path) = path {
+            if env.contains_key(setting.env) {
+                let message = format!("{variable}: give either this or {}", setting.env);
+                return Err(Error::Config(message));
+            }
+            let value = of_file(&variable, path)?;
+            figment = figment.merge(Named(&variable, setting.key, value));
+        }
     }
     let mut sources = Dict::new();
     for (name, value) in env {
-        if let Some(source) = name.strip_prefix("BGFILES_SOURCE_") {
-            sources.insert(source.to_ascii_lowercase(), Value::from(value.as_str()));
-        }
+        let Some(source) = name.strip_prefix("BGFILES_SOURCE_") else { continue };
+        // A source whose name ends so has a URL.
+        match source.strip_suffix("_FILE").filter(|_| !value.contains(':')) {
+            None => sources.insert(source.to_ascii_lowercase(), Value::from(value.as_str())),
+            Some(source) if env.contains_key(&format!("BGFILES_SOURCE_{source}")) => {
+                let message = format!("{name}: give either this or BGFILES_SOURCE_{source}");
+                return Err(Error::Config(message));
+            }
+            Some(source) => {
+                sources.insert(source.to_ascii_lowercase(), Value::from(of_file(name, value)?))
+            }
+        };
     }
     if !sources.is_empty() {
         figment = figment.merge(Serialized::default("sources", sources));

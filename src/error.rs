@@ -82,6 +82,10 @@ pub enum Error {
     /// The caller may not do this.
     #[error("{0}")]
     Forbidden(&'static str),
+    /// A request or a link that would be wider than its file type lets the caller make it; every
+    /// field is named.
+    #[error("{}", describe(.0))]
+    LinkPolicy(Vec<FieldError>),
     /// Somebody else holds the lock.
     #[error("{0}")]
     Locked(String),
@@ -91,9 +95,18 @@ pub enum Error {
         /// Whether somebody holds the lock.
         held: bool,
     },
+    /// The caller has as much as they may have.
+    #[error("{0}")]
+    Quota(String),
     /// The caller is too fast.
     #[error("Request was throttled. Expected available in {}.", seconds(.retry_after))]
     Throttled {
+        /// When to try again.
+        retry_after: std::time::Duration,
+    },
+    /// Too many wait for the same already.
+    #[error("too many people log in at this moment")]
+    Overloaded {
         /// When to try again.
         retry_after: std::time::Duration,
     },
@@ -233,10 +246,13 @@ impl Error {
             Error::NotRequester => "not_requester",
             Error::Unauthenticated(_) => "unauthenticated",
             Error::Forbidden(_) => "forbidden",
+            Error::LinkPolicy(_) => "link_policy",
             Error::Locked(_) => "locked",
             Error::LockRefused { held: true } => "wrong_lock_token",
             Error::LockRefused { held: false } => "not_locked",
+            Error::Quota(_) => "quota",
             Error::Throttled { .. } => "throttled",
+            Error::Overloaded { .. } => "overloaded",
             Error::Conflict { code, .. } => code,
             Error::Permanent { code, .. } | Error::Temporary { code, .. } => code,
             Error::LeaseLost(_) => "lease_lost",

@@ -23,7 +23,6 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use sqlx::{
     PgPool, SqlitePool,
-    postgres::PgListener,
     sqlite::{SqlitePoolOptions, SqliteSynchronous},
 };
 use tokio::{
@@ -37,7 +36,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use uuid::Uuid;
 
 use crate::{
-    db::{Conn, Db, on, pool},
+    db::{Conn, Db, ear::Ear, on, pool},
     error::{Error, Result},
     ids::RequestId,
 };
@@ -405,6 +404,8 @@ impl PollStrategy for Ticks {
 const QUIET: Duration = Duration::from_secs(15);
 /// How long that may take.
 const WORD: Duration = Duration::from_secs(5);
+/// How long a pooler that shares sessions is left alone; whoever the session is lent to would hear.
+const SHARED: Duration = Duration::from_secs(30);
 
 /// Passes PostgreSQL's announcements on until it is stopped.
 async fn listen(pool: PgPool, inserts: broadcast::Sender<Heard>, stop: CancellationToken) {
@@ -413,22 +414,29 @@ async fn listen(pool: PgPool, inserts: broadcast::Sender<Heard>, stop: Cancellat
             heard = hear(&pool, &inserts) => heard,
             () = stop.cancelled() => return,
         };
-        if let Err(error) = heard {
-            tracing::debug!(%error, "listening for new jobs; the tick goes on meanwhile");
-            tokio::time::sleep(Duration::from_secs(1)).await;
+        let pause = match heard {
+            Ok(true) => continue,
+            Ok(false) => SHARED,
+            Err(error) => {
+                tracing::debug!(%error, "listening for new jobs; the tick goes on meanwhile");
+                Duration::from_secs(1)
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
         }
     }
 }
 
-async fn hear(pool: &PgPool, inserts: &broadcast::Sender<Heard>) -> Result<(), sqlx::Error> {
+/// Until the connection is lost; `false` where there is nothing to hear.
+async fn hear(pool: &PgPool, inserts: &broadcast::Sender<Heard>) -> Result<bool, sqlx::Error> {
     #[derive(Deserialize)]
     struct Insert {
         job_type: String,
     }
-    // Not of the pool for work, whose places come back.
-    let own = pool::options(1).connect_lazy_with((*pool.connect_options()).clone());
-    let mut listener = PgListener::connect_with(&own).await?;
-    listener.eager_reconnect(false);
+    let Some(ear) = Ear::open(pool, pool).await? else { return Ok(false) };
+    let mut listener = ear.into_listener();
     listener.listen_all(["apalis::job::insert", CHANNEL]).await?;
     loop {
         let Ok(heard) = tokio::time::timeout(QUIET, listener.try_recv()).await else {
@@ -438,7 +446,7 @@ async fn hear(pool: &PgPool, inserts: &broadcast::Sender<Heard>) -> Result<(), s
             word.map_err(|_| sqlx::Error::PoolTimedOut)??;
             continue;
         };
-        let Some(notification) = heard? else { return Ok(()) };
+        let Some(notification) = heard? else { return Ok(true) };
         let is_job = notification.channel() != CHANNEL;
         let insert = is_job.then(|| serde_json::from_str::<Insert>(notification.payload()));
         let name = match &insert {

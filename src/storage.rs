@@ -171,7 +171,7 @@ impl Storage {
             // `file:folder` would be the folder at the root.
             let folder = parsed.to_file_path().ok().filter(|_| url.starts_with("file:///"));
             let folder = folder.ok_or_else(|| wrong(&"file: needs an absolute path, file:///…"))?;
-            std::fs::create_dir_all(&folder)
+            put::create_folder(&folder)
                 .map_err(|e| wrong(&format!("{}: {e}", folder.display())))?;
             // The names on the way to it outlast a power cut; another process may have made them a
             // moment ago. Whose folders we may not open are older than we are.
@@ -231,7 +231,7 @@ impl Storage {
         let finished = match (complete.await, &mut parts) {
             (Err(e), _) => Err(e),
             (Ok(()), Some(upload)) => match upload.finish(last).await {
-                Ok(()) => self.sync_names(key).await,
+                Ok(()) => self.settle_file(key).await,
                 failed => failed,
             },
             (Ok(()), None) => self.put(key, headers, last).await,
@@ -245,12 +245,13 @@ impl Storage {
         Ok(Uploaded { size, sha256: hex(&digest.finalize()) })
     }
 
-    /// Waits until the names that lead to a file in a folder are on the disk: the store does so for
-    /// the folders that it makes itself.
-    async fn sync_names(&self, key: StorageKey) -> Result<()> {
+    /// What the store does not do for a file in a folder: it is for nobody else to read, and the names
+    /// that lead to it are on the disk.
+    async fn settle_file(&self, key: StorageKey) -> Result<()> {
         let Some(folder) = &self.folder else { return Ok(()) };
         let (path, names) = (folder.join(key.to_string()), self.names.clone());
         let task = tokio::task::spawn_blocking(move || {
+            put::close_to_others(&path)?;
             names.sync(path.parent().unwrap_or(std::path::Path::new(".")))
         });
         task.await.map_err(|e| Error::Internal(e.to_string()))?.map_err(Error::io("storing a file"))
@@ -267,6 +268,11 @@ impl Storage {
     }
 
     async fn begin(&self, path: &Path, headers: &Headers) -> Result<Parts> {
+        if let Some(folder) = &self.folder {
+            let path = folder.join(path.as_ref());
+            let parent = path.parent().unwrap_or(folder);
+            put::create_folder(parent).map_err(Error::io(parent.display().to_string()))?;
+        }
         let options =
             PutMultipartOptions { attributes: self.attributes(headers), ..Default::default() };
         let upload = self.store.put_multipart_opts(path, options).await?;

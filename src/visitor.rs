@@ -5,14 +5,14 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 
 /// Most characters of a user agent that are kept.
-const MAX_AGENT: usize = 500;
+const MAX_AGENT: usize = 200;
 
 /// Where a request came from, as far as that can be trusted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Visitor {
     /// The client's address; `None` when nobody knows.
     pub ip: Option<IpAddr>,
-    /// The `User-Agent`, cut to 500 characters; empty when there was none.
+    /// The `User-Agent`, cut to 200 characters; empty when there was none.
     pub user_agent: String,
 }
 
@@ -33,6 +33,18 @@ impl Visitor {
             Some(ip) => ip.to_string(),
             None => "unknown".into(),
         }
+    }
+
+    /// The networks around [`Visitor::network`] that one party may have as well, and how many parties'
+    /// each counts for: of IPv6 the /56 that households get, and the /48 that anybody can get.
+    pub fn wider_networks(&self) -> Vec<(String, i64)> {
+        let Some(IpAddr::V6(ip)) = self.ip else { return Vec::new() };
+        let [a, b, c, d, ..] = ip.segments();
+        let household = d & 0xff00;
+        vec![
+            (format!("{a:x}:{b:x}:{c:x}:{household:x}::/56"), 4),
+            (format!("{a:x}:{b:x}:{c:x}::/48"), 16),
+        ]
     }
 
     /// The address as text.

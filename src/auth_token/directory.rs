@@ -32,7 +32,8 @@ pub trait UserDirectory: Send + Sync + 'static {
     async fn find(&self, id: &str) -> Result<Option<Person>>;
 
     /// The person with these credentials; `None` when there is none. It should take as long for a
-    /// name that nobody has as for a wrong password.
+    /// name that nobody has as for a wrong password. Names of more than 150 characters are nobody's,
+    /// and it is not asked.
     ///
     /// # Errors
     /// When the directory does not answer.
@@ -71,52 +72,84 @@ impl From<User> for Person {
 }
 
 impl Users {
-    /// The person with this id.
+    /// The person with this id, spelled exactly alike: whoever has another name is somebody else,
+    /// also where a directory takes the two for one.
     ///
     /// # Errors
     /// When the directory does not answer.
     pub async fn find(&self, db: &Db, id: &str) -> Result<Option<Person>> {
+        Ok(self.find_with_id(db, id).await?.map(|(person, _)| person))
+    }
+
+    /// The person whom somebody means who types this name.
+    ///
+    /// # Errors
+    /// When the directory does not answer.
+    pub async fn meant(&self, db: &Db, typed: &str) -> Result<Option<Person>> {
         match self {
-            Users::Host(directory) => directory.find(id).await,
+            Users::Host(directory) => directory.find(typed).await,
             Users::Own => {
-                let found = store::find_credentials(&mut db.acquire().await?, id).await?;
+                let found = store::find_credentials(&mut db.acquire().await?, typed).await?;
                 Ok(found.map(|(user, _)| user.into()))
             }
         }
     }
 
-    /// The active person with these credentials, and our own id of them.
+    /// The active person with these credentials. `known` is whether somebody by this name has logged
+    /// in from there before.
     ///
     /// # Errors
-    /// When the directory does not answer.
+    /// [`crate::Error::Overloaded`] when too many log in; when the directory does not answer.
     pub async fn authenticate(
         &self,
         db: &Db,
         username: &str,
         password: &str,
+        known: bool,
     ) -> Result<Option<Person>> {
         let person = match self {
             Users::Host(directory) => directory.authenticate(username, password).await?,
             Users::Own => {
                 let found = store::find_credentials(&mut db.acquire().await?, username).await?;
                 let (user, hash) = found.unzip();
-                let same = verify_password(hash.flatten(), password).await?;
+                let same = verify_password(hash.flatten(), password, known).await?;
                 user.filter(|_| same).map(Person::from)
             }
         };
         Ok(person.filter(|person| person.is_active))
     }
 
-    /// Our own id of a person; `None` when they live elsewhere.
+    /// Our own id of the person with this id; `None` when they live elsewhere.
     ///
     /// # Errors
     /// The database's.
     pub(crate) async fn own_id(&self, db: &Db, id: &str) -> Result<Option<Uuid>> {
         match self {
             Users::Host(_) => Ok(None),
+            Users::Own => Ok(self.find_with_id(db, id).await?.and_then(|(_, own_id)| own_id)),
+        }
+    }
+
+    /// The person with this id, and our own id of them; that is `None` when they live elsewhere.
+    ///
+    /// # Errors
+    /// When the directory does not answer.
+    pub(crate) async fn find_with_id(
+        &self,
+        db: &Db,
+        id: &str,
+    ) -> Result<Option<(Person, Option<Uuid>)>> {
+        match self {
+            Users::Host(directory) => {
+                let found = directory.find(id).await?.filter(|person| person.id == id);
+                Ok(found.map(|person| (person, None)))
+            }
             Users::Own => {
-                let found = store::find_credentials(&mut db.acquire().await?, id).await?;
-                Ok(found.map(|(user, _)| user.id))
+                let found = store::find_named(&mut db.acquire().await?, id).await?;
+                Ok(found.map(|user| {
+                    let own_id = user.id;
+                    (user.into(), Some(own_id))
+                }))
             }
         }
     }

@@ -154,6 +154,17 @@ pub(super) async fn knows(conn: impl Into<Conn<'_>>, key: &str, now: i64) -> Res
     Ok(known > 0)
 }
 
+/// Accounts at which guesses wait at this moment, from wherever.
+///
+/// # Errors
+/// The database's.
+pub async fn targets(conn: impl Into<Conn<'_>>, now: i64) -> Result<i64> {
+    // A key ends with the digest of the account's name.
+    let sql = "SELECT count(DISTINCT substr(key, length(key) - 63)) FROM bgfiles_login_attempts \
+        WHERE key LIKE 'account %' AND blocked_until > $1";
+    on!(conn.into(), c => Ok(sqlx::query_scalar(sql).bind(now).fetch_one(c).await?))
+}
+
 /// Removes failures that are forgotten. Answers how many.
 ///
 /// # Errors

@@ -28,7 +28,7 @@ use uuid::Uuid;
 pub use attempts::Attempt;
 pub use directory::{Person, UserDirectory, Users};
 pub use memory::Memory;
-pub use name::{check_username, username_key};
+pub use name::{LONGEST_NAME, check_username, username_key};
 pub use password::{check_password, hash_password, verify_password};
 pub use secret::AuthSecret;
 pub use session::{Session, SessionSecret};
@@ -41,11 +41,12 @@ use crate::{
     limits::Rate,
 };
 
-/// What a user may do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+/// What a user may do; each more than the one before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Role {
     /// Own requests only.
+    #[default]
     User,
     /// An application: may ask for files for any requester, and sees what it asked for and all
     /// others' requests.
@@ -184,6 +185,8 @@ pub struct Token {
     pub last_user_agent: String,
     /// Beginning of its newest secret.
     pub prefix: Option<String>,
+    /// Of an API key: with what it was made, a client's name or `session`; else empty.
+    pub made_by: String,
 }
 
 impl Token {

@@ -1,6 +1,12 @@
 //! Passwords: argon2id with the library's defaults (19 MiB, two passes: OWASP's first choice).
 
-use std::sync::LazyLock;
+use std::{
+    sync::{
+        LazyLock,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+    time::Duration,
+};
 
 use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash};
 use tokio::sync::Semaphore;
@@ -22,6 +28,37 @@ const MAX_LENGTH: usize = 1024;
 static PERMITS: LazyLock<Semaphore> = LazyLock::new(|| {
     Semaphore::new(std::thread::available_parallelism().map_or(1, std::num::NonZero::get))
 });
+
+/// Logins that wait for their turn at most: those behind would wait for seconds.
+const QUEUE: usize = 64;
+/// Of these, places for people who are known where they come from, so that a flood from elsewhere does
+/// not keep them out.
+const RESERVED: usize = 16;
+/// When to try again.
+const AGAIN: Duration = Duration::from_secs(2);
+
+/// How many wait.
+static WAITING: AtomicUsize = AtomicUsize::new(0);
+
+/// A place in the queue, free again when this is dropped.
+struct Queued;
+
+impl Queued {
+    fn up(known: bool) -> Result<Queued> {
+        let most = if known { QUEUE } else { QUEUE - RESERVED };
+        let more = |waiting: usize| (waiting < most).then_some(waiting + 1);
+        match WAITING.fetch_update(SeqCst, SeqCst, more) {
+            Ok(_) => Ok(Queued),
+            Err(_) => Err(Error::Overloaded { retry_after: AGAIN }),
+        }
+    }
+}
+
+impl Drop for Queued {
+    fn drop(&mut self) {
+        WAITING.fetch_sub(1, SeqCst);
+    }
+}
 
 /// The hash of a password that nobody has, for names that nobody has.
 static NOBODY: LazyLock<String> = LazyLock::new(|| {
@@ -69,15 +106,22 @@ pub fn hash_password(password: &str, about: &[&str]) -> Result<String> {
     Ok(hash.to_string())
 }
 
-/// Whether a password has this hash. Without a hash it takes the same time, and says no.
+/// Whether a password has this hash. Without a hash it takes the same time, and says no. `known` is
+/// whether somebody by this name has logged in from there before.
 ///
 /// # Errors
-/// [`Error::Internal`] when hashing is not possible.
-pub async fn verify_password(hash: Option<String>, password: &str) -> Result<bool> {
+/// [`Error::Overloaded`] when too many wait already; [`Error::Internal`] when hashing is not possible.
+pub async fn verify_password(hash: Option<String>, password: &str, known: bool) -> Result<bool> {
     // A longer one was never accepted; hashing it all would be a way to keep us busy.
     let password = if password.len() <= 2 * MAX_LENGTH { normal(password) } else { String::new() };
     let busy = |_| Error::Internal("password hashing has ended".into());
-    let permit = PERMITS.acquire().await.map_err(busy)?;
+    let permit = match PERMITS.try_acquire() {
+        Ok(permit) => permit,
+        Err(_) => {
+            let _queued = Queued::up(known)?;
+            PERMITS.acquire().await.map_err(busy)?
+        }
+    };
     let verify = move || {
         // Held until the hash is done, whether or not somebody still waits for it.
         let _permit = permit;

@@ -4,6 +4,7 @@
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
+use uuid::Uuid;
 
 use crate::{ids::random_bytes, storage::hex};
 
@@ -47,6 +48,8 @@ pub struct Session {
     pub hash: String,
     /// Who logged in.
     pub user_id: String,
+    /// Their row in our own table; `None` when users live elsewhere.
+    pub own_user_id: Option<Uuid>,
     /// When.
     pub created_at: DateTime<Utc>,
     /// Until when it lasts.

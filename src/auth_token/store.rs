@@ -8,7 +8,7 @@ use crate::{
     error::{Error, Result},
 };
 
-/// Inserts a user.
+/// Inserts a user, whose name was checked.
 ///
 /// # Errors
 /// [`Error::Conflict`] when the name is taken.
@@ -80,6 +80,15 @@ pub async fn find_client(conn: impl Into<Conn<'_>>, name: &str) -> Result<Option
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(name).fetch_optional(c).await?))
 }
 
+/// The user of this very name, to the byte.
+///
+/// # Errors
+/// The database's.
+pub async fn find_named(conn: impl Into<Conn<'_>>, username: &str) -> Result<Option<User>> {
+    let sql = "SELECT id, username, email, role, is_active FROM bgfiles_users WHERE username = $1";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(username).fetch_optional(c).await?))
+}
+
 #[derive(sqlx::FromRow)]
 struct Credentials {
     #[sqlx(flatten)]
@@ -87,7 +96,8 @@ struct Credentials {
     password_hash: Option<String>,
 }
 
-/// The user whom people mean by this name, and the hash of their password.
+/// The user whom people mean who type this name, whatever its case and form, and the hash of their
+/// password.
 ///
 /// # Errors
 /// The database's.
@@ -95,10 +105,11 @@ pub async fn find_credentials(
     conn: impl Into<Conn<'_>>,
     username: &str,
 ) -> Result<Option<(User, Option<String>)>> {
+    let Some(key) = username_key(username) else { return Ok(None) };
     let sql = "SELECT id, username, email, role, is_active, password_hash FROM bgfiles_users \
         WHERE username_key = $1";
     let found: Option<Credentials> = on!(conn.into(), c => sqlx::query_as(sql)
-        .bind(username_key(username))
+        .bind(key)
         .fetch_optional(c)
         .await?);
     Ok(found.map(|found| (found.user, found.password_hash)))
@@ -148,7 +159,8 @@ pub async fn fill_username_keys(conn: impl Into<Conn<'_>>) -> Result<()> {
     let sql = "SELECT username FROM bgfiles_users WHERE username_key IS NULL";
     let names: Vec<String> = on!(conn.reborrow(), c => sqlx::query_scalar(sql).fetch_all(c).await?);
     for name in names {
-        let key = username_key(&name);
+        // A longer one, written by hand, is nobody whom a login can mean.
+        let Some(key) = username_key(&name) else { continue };
         let sql = "SELECT username FROM bgfiles_users WHERE username_key = $1";
         let other: Option<String> = on!(conn.reborrow(), c => sqlx::query_scalar(sql)
             .bind(&key)
@@ -171,13 +183,14 @@ pub async fn fill_username_keys(conn: impl Into<Conn<'_>>) -> Result<()> {
 /// # Errors
 /// The database's.
 pub async fn insert_session(conn: impl Into<Conn<'_>>, session: &Session) -> Result<()> {
-    let sql = "INSERT INTO bgfiles_sessions (hash, user_id, created_at, expires_at) \
-        VALUES ($1, $2, $3, $4)";
+    let sql = "INSERT INTO bgfiles_sessions (hash, user_id, created_at, expires_at, own_user_id) \
+        VALUES ($1, $2, $3, $4, $5)";
     on!(conn.into(), c => sqlx::query(sql)
         .bind(&session.hash)
         .bind(&session.user_id)
         .bind(session.created_at)
         .bind(session.expires_at)
+        .bind(session.own_user_id)
         .execute(c)
         .await
         .map(drop)?);
@@ -195,6 +208,21 @@ pub async fn find_session(
 ) -> Result<Option<Session>> {
     let sql = "SELECT * FROM bgfiles_sessions WHERE hash = $1 AND expires_at > $2";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(hash).bind(now).fetch_optional(c).await?))
+}
+
+/// Whether a user was there at this time.
+///
+/// # Errors
+/// The database's.
+pub async fn was_there(
+    conn: impl Into<Conn<'_>>,
+    user: uuid::Uuid,
+    at: DateTime<Utc>,
+) -> Result<bool> {
+    let sql = "SELECT 1 FROM bgfiles_users WHERE id = $1 AND created_at <= $2";
+    let found: Option<i32> =
+        on!(conn.into(), c => sqlx::query_scalar(sql).bind(user).bind(at).fetch_optional(c).await?);
+    Ok(found.is_some())
 }
 
 /// Ends a session.

@@ -15,7 +15,7 @@ use crate::{
 /// Buckets in memory above which full ones are forgotten, whenever there are twice as many as the
 /// last time.
 const MANY: usize = 10_000;
-/// Buckets in memory above which all are.
+/// Buckets in memory above which half of them are, those first that will be full first.
 const TOO_MANY: usize = 500_000;
 
 /// Everybody's buckets.
@@ -64,12 +64,37 @@ impl Throttle {
         if full_at.len() >= MANY.max(*stayed * 2) {
             full_at.retain(|_, full_at| *full_at > now);
             if full_at.len() > TOO_MANY {
-                full_at.clear();
+                let mut times: Vec<i64> = full_at.values().copied().collect();
+                let middle = times.len() / 2;
+                let (_, middle, _) = times.select_nth_unstable(middle);
+                let middle = *middle;
+                full_at.retain(|_, full_at| *full_at > middle);
             }
             *stayed = full_at.len();
         }
         let full_at = full_at.entry(who).or_insert(now);
         *full_at = rate.admit(*full_at, now)?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn too_many_buckets_forget_the_emptiest_half() {
+        let (throttle, rate): (_, Rate) = (Throttle::default(), "1000000/d".parse().unwrap());
+        let strict: Rate = "1/d".parse().unwrap();
+        // Somebody has used up what they may; then all the world comes once.
+        throttle.take_here("amy".into(), strict, 0).unwrap();
+        for number in 0..1_200_000 {
+            throttle.take_here(number.to_string(), rate, 0).unwrap();
+        }
+        assert!(throttle.0.lock().unwrap().full_at.len() <= 2 * TOO_MANY);
+        assert!(
+            throttle.take_here("amy".into(), strict, 1).is_err(),
+            "who is refused stays refused"
+        );
     }
 }

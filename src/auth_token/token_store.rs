@@ -130,7 +130,8 @@ pub async fn restart(
     let sql = "DELETE FROM bgfiles_auth_secrets WHERE token_id = $1";
     on!(conn.reborrow(), c => sqlx::query(sql).bind(token).execute(c).await.map(drop)?);
     let sql = "UPDATE bgfiles_auth_tokens SET created_at = $2, expires_at = $3, own_user_id = $4, \
-        last_used_at = NULL, last_ip = NULL, last_user_agent = '' WHERE id = $1";
+        last_used_at = NULL, last_ip = NULL, last_user_agent = '', made_by = '', \
+        not_after = NULL WHERE id = $1";
     on!(conn, c => sqlx::query(sql)
         .bind(token)
         .bind(now)
@@ -139,6 +140,49 @@ pub async fn restart(
         .execute(c)
         .await
         .map(drop)?);
+    Ok(())
+}
+
+/// Writes down with what a token was made, and the end of that: nothing extends the token beyond.
+///
+/// # Errors
+/// The database's.
+pub async fn made_by(
+    conn: impl Into<Conn<'_>>,
+    token: Uuid,
+    with: &str,
+    not_after: Option<DateTime<Utc>>,
+) -> Result<()> {
+    let sql = "UPDATE bgfiles_auth_tokens SET made_by = $2, not_after = $3 WHERE id = $1";
+    on!(conn.into(), c => sqlx::query(sql)
+        .bind(token)
+        .bind(with)
+        .bind(not_after)
+        .execute(c)
+        .await
+        .map(drop)?);
+    Ok(())
+}
+
+/// Ends a token, and all its secrets, at that time.
+///
+/// # Errors
+/// The database's.
+pub async fn shorten(
+    conn: impl Into<Conn<'_>>,
+    token: Uuid,
+    expires_at: Option<DateTime<Utc>>,
+) -> Result<()> {
+    let mut conn = conn.into();
+    let sql = "UPDATE bgfiles_auth_tokens SET expires_at = $2 WHERE id = $1";
+    on!(conn.reborrow(), c => sqlx::query(sql)
+        .bind(token)
+        .bind(expires_at)
+        .execute(c)
+        .await
+        .map(drop)?);
+    let sql = "UPDATE bgfiles_auth_secrets SET expires_at = $2 WHERE token_id = $1";
+    on!(conn, c => sqlx::query(sql).bind(token).bind(expires_at).execute(c).await.map(drop)?);
     Ok(())
 }
 
@@ -216,15 +260,19 @@ pub async fn renew(
     Ok(renewed == 1)
 }
 
-/// The client of a token.
+/// How long a token may be extended for: its client's seconds, and the moment that nothing extends it
+/// beyond. `None` when it is gone.
 ///
 /// # Errors
 /// The database's.
-pub async fn client_of(conn: impl Into<Conn<'_>>, token: Uuid) -> Result<Option<Client>> {
-    let sql = "SELECT c.id, c.name, c.token_ttl, c.throttle_rate, c.tokens FROM bgfiles_clients c \
+pub async fn extent(conn: impl Into<Conn<'_>>, token: Uuid) -> Result<Option<Extent>> {
+    let sql = "SELECT c.token_ttl, t.not_after FROM bgfiles_clients c \
         JOIN bgfiles_auth_tokens t ON t.client_id = c.id WHERE t.id = $1";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(token).fetch_optional(c).await?))
 }
+
+/// Of a token: the seconds of its client (for ever when `None`), and its last moment, if it has one.
+pub type Extent = (Option<i64>, Option<DateTime<Utc>>);
 
 /// Which tokens to list.
 #[derive(Clone, Debug, Default)]
@@ -243,7 +291,7 @@ pub struct Filter<'a> {
 /// The database's.
 pub async fn list(conn: impl Into<Conn<'_>>, filter: &Filter<'_>) -> Result<Vec<Token>> {
     let sql = "SELECT t.id, t.user_id, c.name AS client, t.created_at, t.expires_at, \
-            t.last_used_at, t.last_ip, t.last_user_agent, \
+            t.last_used_at, t.last_ip, t.last_user_agent, t.made_by, \
             (SELECT s.prefix FROM bgfiles_auth_secrets s WHERE s.token_id = t.id \
                 ORDER BY s.created_at DESC LIMIT 1) AS prefix \
         FROM bgfiles_auth_tokens t JOIN bgfiles_clients c ON c.id = t.client_id \

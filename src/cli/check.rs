@@ -1,6 +1,9 @@
 //! `bgfiles check`
 
-use std::{collections::BTreeMap, process::ExitCode};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::ExitCode,
+};
 
 use serde_json::json;
 
@@ -11,7 +14,7 @@ use super::{
 use crate::{
     cleaner::Sweeps,
     config::{Config, Flags},
-    db::Db,
+    db::{Db, Watch},
     error::{Error, Result},
     export,
     registry::Registry,
@@ -34,6 +37,8 @@ pub(super) struct Check {
 struct Report {
     types: Vec<serde_json::Value>,
     problems: Vec<String>,
+    /// What works, if not as it should.
+    warnings: Vec<String>,
     connections: Connections,
 }
 
@@ -89,6 +94,7 @@ impl Check {
                 "settings": settings,
                 "file_types": report.types,
                 "connections": report.connections.json(),
+                "warnings": report.warnings,
                 "problems": report.problems,
             }));
         } else {
@@ -103,6 +109,9 @@ impl Check {
                 ));
             }
             report.connections.say();
+            for warning in &report.warnings {
+                note(format_args!("warning: {warning}"));
+            }
             for problem in &report.problems {
                 note(problem);
             }
@@ -135,7 +144,10 @@ impl Report {
             if matches!(db, Db::Postgres(_)) {
                 self.connections.own = config.database_connections;
             }
-            self.found(db.require_current().await.map_err(setup::refused));
+            if self.found(db.require_current().await.map_err(setup::refused)).is_some() {
+                let warning = self.found(Watch::try_out(&db).await).flatten();
+                self.warnings.extend(warning.map(str::to_owned));
+            }
         }
     }
 
@@ -150,6 +162,20 @@ impl Report {
         let urls = setup::source_urls(config);
         let sources = self.found(export::Sources::open(&config.database_url, urls));
         let Some(sources) = sources else { return };
+        let named: BTreeSet<&String> = definitions.iter().map(|one| &one.source).collect();
+        for name in named {
+            // One that is not there or does not answer is a problem below.
+            let Ok(source) = sources.get(name) else { continue };
+            let own = format!(
+                "give exports a role of their own (BGFILES_SOURCE_{})",
+                name.to_uppercase()
+            );
+            let warnings = source.warnings().await.unwrap_or_else(|error| {
+                vec![format!("what its role may do is not known: {}", error.in_full())]
+            });
+            self.warnings
+                .extend(warnings.iter().map(|text| format!("source {name}: {text}; {own}")));
+        }
         for definition in definitions {
             let most =
                 sources.get(&definition.source).map_or(0, |source| source.most_connections());

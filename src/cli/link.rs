@@ -4,6 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use super::{output::say, setup};
 use crate::{
+    auth_token::Role,
     config::Flags,
     error::{Error, Result},
     file_request::store,
@@ -26,9 +27,9 @@ pub(super) struct Link {
     /// Opening it shows a page first, so that mail scanners do not download
     #[arg(long)]
     scanner_safe: bool,
-    /// Only the requester may use it
-    #[arg(long)]
-    requester_only: bool,
+    /// Only the requester may use it; `=false`: whoever has it, also where the file type says otherwise
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    requester_only: Option<bool>,
     /// Print the link's row as JSON, with its URL
     #[arg(long)]
     json: bool,
@@ -43,17 +44,19 @@ impl Link {
         let mut tx = toolbox.db.begin().await?;
         let row = store::find(&mut tx, id).await?.ok_or(Error::NotFound("request"))?;
         let options = LinkOptions {
-            requester_only: self.requester_only.then_some(true),
+            requester_only: self.requester_only,
             max_age: self.max_age,
-            max_uses: self.max_uses,
-            scanner_safe: self.scanner_safe,
+            max_uses: self.max_uses.map(Some),
+            scanner_safe: self.scanner_safe.then_some(true),
             created_by: "cli".into(),
+            // Who may run this may do everything.
+            role: Role::Staff,
             ..Default::default()
         };
         let (link, url) = toolbox.create_link(&mut tx, &row, options).await?;
         tx.commit().await?;
         match self.json {
-            true => say(link.to_json(Some(&url))),
+            true => say(toolbox.link_json(&row, &link, Some(&url))),
             false => say(url),
         }
         Ok(ExitCode::SUCCESS)

@@ -3,18 +3,35 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "this is where output goes out")]
 
 use std::{
+    borrow::Cow,
     fmt::Display,
     io::{IsTerminal, Write},
 };
 
+use crate::file_request::filename::is_bidi_control;
+
+/// What callers wrote may move the cursor of a terminal, or turn its text around: U+009B begins what ESC
+/// and `[` do. Written as JSON writes them, in which they stay what they are.
+fn harmless(text: &str) -> Cow<'_, str> {
+    let is_bad = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || is_bidi_control(c);
+    if !text.contains(is_bad) {
+        return text.into();
+    }
+    let escaped = text.chars().map(|c| match is_bad(c) {
+        true => format!("\\u{:04x}", u32::from(c)),
+        false => c.into(),
+    });
+    escaped.collect::<String>().into()
+}
+
 /// A line of result. A reader that went away (`| head`) is no error.
 pub(super) fn say(line: impl Display) {
-    let _ = writeln!(std::io::stdout().lock(), "{line}");
+    let _ = writeln!(std::io::stdout().lock(), "{}", harmless(&line.to_string()));
 }
 
 /// A line to the person at the terminal.
 pub(super) fn note(line: impl Display) {
-    let _ = writeln!(std::io::stderr().lock(), "{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", harmless(&line.to_string()));
 }
 
 /// What went wrong.

@@ -46,9 +46,10 @@ pub(super) struct Request {
     /// The requester's time zone, e.g. `Europe/Amsterdam`
     #[arg(long)]
     timezone: Option<String>,
-    /// Only the requester may use the link
-    #[arg(long)]
-    requester_only: bool,
+    /// Only the requester may use the link; `=false`: whoever has it, also where the file type says
+    /// otherwise
+    #[arg(long, num_args = 0..=1, require_equals = true, default_missing_value = "true", value_name = "BOOL")]
+    requester_only: Option<bool>,
     /// Send no mail
     #[arg(long)]
     no_notify: bool,
@@ -72,10 +73,12 @@ impl Request {
             description: self.description,
             language: self.language,
             timezone: self.timezone,
-            requester_only: self.requester_only.then_some(true),
+            requester_only: self.requester_only,
             notify: Some(!self.no_notify),
             ..NewFileRequest::new(Error::parse_file_type(&self.file_type)?)
         };
+        // Who may run this may do everything.
+        let loosens = toolbox.loosens(&new);
         let mut tx = toolbox.db.begin().await?;
         let row = match &self.idempotency_key {
             Some(key) => {
@@ -85,6 +88,9 @@ impl Request {
             }
             None => toolbox.add_request(&mut tx, new).await?,
         };
+        if loosens {
+            toolbox.note_loosened(&mut tx, "cli", &row).await?;
+        }
         tx.commit().await?;
         match self.json {
             true => say(row.to_json(None)),

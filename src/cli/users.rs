@@ -5,7 +5,10 @@ use std::{
     process::ExitCode,
 };
 
-use super::{output::say, setup};
+use super::{
+    output::{note, say},
+    setup,
+};
 use crate::{
     auth_token::{Role, TokenPolicy},
     config::Flags,
@@ -34,9 +37,12 @@ pub(super) struct CreateUser {
 }
 
 /// Changes what is given of a user. A deactivated one is refused at once, everywhere; their tokens
-/// stay for the day they are active again.
+/// stay for the day they are active again. Links to their files, and links that they made to others',
+/// end, as whoever has one needs no account.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  bgfiles set-user amy --active false")]
+#[command(
+    after_help = "Examples:\n  bgfiles set-user amy --active false\n  bgfiles set-user amy --active false --keep-links"
+)]
 pub(super) struct SetUser {
     /// Whom
     name: String,
@@ -49,19 +55,29 @@ pub(super) struct SetUser {
     /// `true` or `false`
     #[arg(long, value_name = "BOOL")]
     active: Option<bool>,
+    /// End their links; what deactivating does by itself
+    #[arg(long)]
+    revoke_links: bool,
+    /// Let their links go on until the files' end when they are deactivated
+    #[arg(long, conflicts_with = "revoke_links")]
+    keep_links: bool,
 }
 
 /// Gives a user another password: from standard input, or asked for at a terminal. 12 characters
-/// or more; what is easy to guess is refused.
+/// or more; what is easy to guess is refused. Logs them out everywhere: all their tokens and sessions
+/// end.
 #[derive(clap::Args)]
 #[command(
-    after_help = "Examples:\n  bgfiles set-password amy\n  pass show amy | bgfiles set-password amy --revoke"
+    after_help = "Examples:\n  bgfiles set-password amy\n  pass show amy | bgfiles set-password amy --keep"
 )]
 pub(super) struct SetPassword {
     /// Whose
     name: String,
-    /// Log them out everywhere: end all their tokens and sessions
+    /// Let their tokens and sessions go on
     #[arg(long)]
+    keep: bool,
+    /// What is done without `--keep`
+    #[arg(long, hide = true, conflicts_with = "keep")]
     revoke: bool,
 }
 
@@ -98,12 +114,23 @@ impl CreateUser {
 
 impl SetUser {
     pub(super) async fn run(self, flags: &Flags) -> Result<ExitCode> {
-        let changes = UserChanges { email: self.email, role: self.role, is_active: self.active };
+        let deactivates = self.active == Some(false);
+        let revoke_links = self.revoke_links || (deactivates && !self.keep_links);
+        let (email, role, is_active) = (self.email, self.role, self.active);
+        let changes = UserChanges { email, role, is_active, revoke_links };
         let toolbox = setup::accounts(flags).await?;
         let user = toolbox.update_user(&self.name, changes).await?;
         let state = if user.is_active { "active" } else { "inactive" };
         let (name, role) = (&user.username, user.role.as_str());
+        let links = match (revoke_links, deactivates) {
+            (true, _) => "Links to their files, and links that they made, have ended.",
+            (false, true) => "Links to their files go on; --revoke-links ends them.",
+            (false, false) => "",
+        };
         say(format_args!("{name:?} is an {state} {role} at {:?}.", user.email));
+        if !links.is_empty() {
+            note(links);
+        }
         Ok(ExitCode::SUCCESS)
     }
 }
@@ -112,9 +139,12 @@ impl SetPassword {
     pub(super) async fn run(self, flags: &Flags) -> Result<ExitCode> {
         let toolbox = setup::accounts(flags).await?;
         let user = toolbox.set_password(&self.name, &read_password()?).await?;
-        let ended = match self.revoke {
-            true => format!(" {} token(s) ended.", toolbox.revoke_all(&user.username).await?),
-            false => " Tokens and sessions stay; --revoke ends them.".into(),
+        let ended = match self.keep {
+            true => " Tokens and sessions go on.".into(),
+            false => {
+                let tokens = toolbox.revoke_all(&user.username).await?;
+                format!(" {tokens} token(s) and all sessions have ended.")
+            }
         };
         say(format_args!("Set the password of {:?}.{ended}", user.username));
         Ok(ExitCode::SUCCESS)

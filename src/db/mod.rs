@@ -4,13 +4,13 @@
 //! [`Conn`], a borrowed connection: of our own transaction, or of one that the host application
 //! opened on the same database. The macro `on!` expands one body for both drivers.
 
-pub(crate) mod copy;
+pub(crate) mod ear;
 mod lent;
 mod migrations;
 pub(crate) mod pool;
 mod watch;
 
-use std::{str::FromStr, time::Duration};
+use std::{os::unix::fs::OpenOptionsExt, path::Path, str::FromStr, time::Duration};
 
 use sqlx::{
     PgConnection, PgPool, Postgres, Sqlite, SqliteConnection, SqlitePool,
@@ -181,6 +181,7 @@ impl Db {
                 .synchronous(SqliteSynchronous::Full)
                 .foreign_keys(true)
                 .busy_timeout(Duration::from_secs(10));
+            create_private(options.get_filename());
             let pool = SqlitePoolOptions::new()
                 .max_connections(8)
                 .acquire_timeout(Duration::from_secs(20))
@@ -293,6 +294,16 @@ pub(crate) async fn within<T>(
 async fn begin(pool: &PgPool) -> Result<Lent<Postgres>> {
     let lent = lend(pool).await?;
     within(SILENCE, async { Ok(lent.begin(None).await?) }).await
+}
+
+/// Makes the file of a database that is not there yet: it has digests of passwords and tokens, and is
+/// for nobody else to read. SQLite gives those beside it the same mode. What cannot be made here, it
+/// says when it is opened.
+fn create_private(path: &Path) {
+    if path.as_os_str().is_empty() || path == Path::new(":memory:") {
+        return;
+    }
+    let _ = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
 }
 
 async fn lend(pool: &PgPool) -> Result<Lent<Postgres>> {

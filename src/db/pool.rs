@@ -79,8 +79,45 @@ pub(crate) fn options(most: u32) -> PgPoolOptions {
 /// The options of a connection by its URL.
 pub(crate) fn connect_options(url: &str) -> Option<PgConnectOptions> {
     tls::install();
-    url.parse().ok()
+    let mut url = url::Url::parse(url).ok()?;
+    let is_known = |name: &str| KNOWN.contains(&name) || name.starts_with("options[");
+    if url.query_pairs().any(|(name, _)| !is_known(&name)) {
+        let pairs: Vec<(String, String)> = url.query_pairs().into_owned().collect();
+        let (known, unknown): (Vec<_>, Vec<_>) =
+            pairs.into_iter().partition(|(name, _)| is_known(name));
+        for (name, _) in unknown {
+            // sqlx would log its value, and `PASSWORD` is one that it does not know.
+            tracing::warn!(
+                name,
+                "a parameter of a database URL is not known; it counts for nothing"
+            );
+        }
+        url.query_pairs_mut().clear().extend_pairs(known);
+    }
+    url.as_str().parse().ok()
 }
+
+/// The parameters of a URL that sqlx reads.
+const KNOWN: [&str; 18] = [
+    "sslmode",
+    "ssl-mode",
+    "sslrootcert",
+    "ssl-root-cert",
+    "ssl-ca",
+    "sslcert",
+    "ssl-cert",
+    "sslkey",
+    "ssl-key",
+    "statement-cache-capacity",
+    "host",
+    "hostaddr",
+    "port",
+    "dbname",
+    "user",
+    "password",
+    "application_name",
+    "options",
+];
 
 tokio::task_local! {
     static IDLE: RefCell<Option<Idle>>;

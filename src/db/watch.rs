@@ -6,7 +6,9 @@
 //! made a change waits until every process has heard of it: each holds a shared advisory lock while
 //! it trusts its memory and lets go of it for a moment when it is notified; who made the change
 //! takes the exclusive one, once. A process that does not answer (stopped, cut off) stops trusting
-//! its memory by itself after [`TRUST`], and nobody waits longer than that for it.
+//! its memory by itself after [`TRUST`], and nobody waits longer than that for it. It trusts for as
+//! long as it hears what it says to itself ([`Ear`]): behind a pooler that shares sessions nobody
+//! hears anything, and nothing is kept.
 //!
 //! There are two ways to make a change: [`Watch::changed`] after it was committed; and, where the
 //! caller's transaction ends elsewhere, [`Watch::hold`] before it is made: the exclusive lock then
@@ -20,19 +22,25 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sqlx::{Connection, PgPool, SqliteConnection, SqlitePool, postgres::PgListener};
+use sqlx::{Connection, PgPool, SqliteConnection, SqlitePool};
 use tokio::task::AbortHandle;
 
-use super::{Conn, Db, Lent, pool};
+use super::{
+    Conn, Db, Lent,
+    ear::{Ear, Heard, PING, TRUST},
+    pool,
+};
 use crate::error::Result;
 
 const CHANNEL: &str = "bgfiles_auth";
 /// The number of our advisory lock: "bgfauth".
 const LOCK: i64 = 0x62_6766_6175_7468;
-/// How long memory is trusted without word from the server.
-const TRUST: Duration = Duration::from_secs(2);
-/// How often the server is asked for a word.
-const PING: Duration = Duration::from_millis(500);
+/// How long a pooler that shares sessions is left alone.
+const LATER: Duration = Duration::from_secs(30);
+/// What operators are told of it.
+const SHARED: &str = "a pooler shares the sessions of the database (DATABASE_URL), and announcements of \
+    revocations are not heard: tokens and links are looked up each time, and workers look for work \
+    by the clock; connect directly, or let the pooler pool sessions (PgBouncer: pool_mode = session)";
 /// For how long a process that was notified leaves the lock to who notified it.
 const PAUSE: Duration = Duration::from_millis(25);
 /// How long the connection for announcements waits for the next one.
@@ -47,11 +55,12 @@ pub struct Watch(Kind);
 #[derive(Debug)]
 enum Kind {
     Sqlite(SqlitePool, Looks),
-    Postgres(PgPool, Arc<Hearing>, Mutex<Option<AbortHandle>>, Herald),
+    Postgres(PgPool, Arc<Hearing>, Mutex<Option<AbortHandle>>, Arc<Herald>),
 }
 
-/// A connection for announcements in the middle of others' transactions, so that these need no
-/// second one of the pool they came from. Opened on first use, and not kept for long.
+/// A connection for announcements: those in the middle of others' transactions, so that these need no
+/// second one of the pool they came from, and what a process says to itself. Opened on first use, and
+/// not kept for long when there is none.
 #[derive(Debug, Default)]
 struct Herald(OnceLock<PgPool>);
 
@@ -78,6 +87,10 @@ struct Hearing {
     open: AtomicBool,
     generation: AtomicU64,
     heard: Mutex<Instant>,
+    /// Whether a pooler shares our sessions, as far as is known.
+    shared: AtomicBool,
+    /// Whether somebody was warned since it was trusted last.
+    warned: AtomicBool,
 }
 
 impl Watch {
@@ -90,8 +103,10 @@ impl Watch {
                     open: AtomicBool::new(false),
                     generation: AtomicU64::new(0),
                     heard: Mutex::new(Instant::now()),
+                    shared: AtomicBool::new(false),
+                    warned: AtomicBool::new(false),
                 };
-                let herald = Herald::default();
+                let herald = Arc::default();
                 Kind::Postgres(pool.clone(), Arc::new(hearing), Mutex::new(None), herald)
             }
         })
@@ -117,14 +132,41 @@ impl Watch {
                     }
                 }
             }
-            Kind::Postgres(pool, hearing, task, _) => {
-                let mut task = task.lock().unwrap_or_else(|e| e.into_inner());
-                if task.as_ref().is_none_or(AbortHandle::is_finished) {
-                    let listening = tokio::spawn(listen(pool.clone(), hearing.clone()));
-                    *task = Some(listening.abort_handle());
-                }
+            Kind::Postgres(_, hearing, ..) => {
+                self.begin();
                 hearing.generation()
             }
+        }
+    }
+
+    /// What an operator should know: that a pooler shares the sessions of this process. `None` also
+    /// while it is not known yet.
+    pub fn warning(&self) -> Option<&'static str> {
+        self.begin();
+        match &self.0 {
+            Kind::Postgres(_, hearing, ..) if hearing.shared.load(Ordering::SeqCst) => Some(SHARED),
+            _ => None,
+        }
+    }
+
+    /// The same by one attempt.
+    ///
+    /// # Errors
+    /// When the database does not let us try.
+    pub async fn try_out(db: &Db) -> Result<Option<&'static str>> {
+        match db {
+            Db::Postgres(pool) => Ok(super::ear::is_shared(pool).await?.then_some(SHARED)),
+            Db::Sqlite(_) => Ok(None),
+        }
+    }
+
+    /// Begins to listen, unless that is under way.
+    fn begin(&self) {
+        let Kind::Postgres(pool, hearing, task, herald) = &self.0 else { return };
+        let mut task = task.lock().unwrap_or_else(|e| e.into_inner());
+        if task.as_ref().is_none_or(AbortHandle::is_finished) {
+            let listening = listen(pool.clone(), hearing.clone(), herald.clone());
+            *task = Some(tokio::spawn(listening).abort_handle());
         }
     }
 
@@ -215,12 +257,15 @@ impl Drop for Watch {
 
 impl Herald {
     async fn announce(&self, pool: &PgPool) -> Result<()> {
-        let own = self.0.get_or_init(|| {
+        Ok(announce(self.mouth(pool)).await?)
+    }
+
+    fn mouth(&self, pool: &PgPool) -> &PgPool {
+        self.0.get_or_init(|| {
             let options = pool.connect_options().as_ref().clone();
             let few = pool::options(1).acquire_timeout(TRUST);
             few.idle_timeout(HERALD).connect_lazy_with(options)
-        });
-        Ok(announce(own).await?)
+        })
     }
 }
 
@@ -269,63 +314,82 @@ impl Hearing {
     }
 }
 
+/// Why nothing is heard any more.
+enum End {
+    Lost,
+    /// Words to oneself do not come back.
+    Deaf,
+    /// They never did.
+    Shared,
+}
+
 /// Listens until it is told to end.
-async fn listen(pool: PgPool, hearing: Arc<Hearing>) {
+async fn listen(pool: PgPool, hearing: Arc<Hearing>, herald: Arc<Herald>) {
     while !pool.is_closed() {
-        let result = hear(&pool, &hearing).await;
+        let end = hear(&pool, &hearing, herald.mouth(&pool)).await;
         hearing.open.store(false, Ordering::SeqCst);
-        if let Err(error) = result {
-            tracing::warn!(%error, "announcements of revocations are not heard; tokens and links are looked up each time");
+        let warned = || hearing.warned.swap(true, Ordering::SeqCst);
+        let mut pause = PING;
+        match end {
+            Ok(End::Lost) => {}
+            Ok(End::Shared) => {
+                hearing.shared.store(true, Ordering::SeqCst);
+                pause = LATER;
+                if !warned() {
+                    tracing::warn!("{SHARED}");
+                }
+            }
+            Ok(End::Deaf) if !warned() => {
+                tracing::warn!(
+                    "announcements of revocations are not heard any more; tokens and links are looked up each time"
+                );
+            }
+            Err(error) if !warned() => {
+                tracing::warn!(%error, "announcements of revocations are not heard; tokens and links are looked up each time");
+            }
+            Ok(End::Deaf) | Err(_) => {}
         }
-        tokio::time::sleep(PING).await;
+        tokio::time::sleep(pause).await;
     }
 }
 
-async fn hear(pool: &PgPool, hearing: &Hearing) -> Result<()> {
-    // A connection of its own: it goes with its locks when this ends.
-    let options = pool.connect_options().as_ref().clone();
-    let own = pool::options(1).connect_lazy_with(options);
-    let mut listener = PgListener::connect_with(&own).await?;
-    listener.eager_reconnect(false);
-    listener.listen(CHANNEL).await?;
-    trust(&mut listener, hearing).await?;
+async fn hear(pool: &PgPool, hearing: &Hearing, mouth: &PgPool) -> Result<End> {
+    let Some(mut ear) = Ear::open(pool, mouth).await? else { return Ok(End::Shared) };
+    hearing.shared.store(false, Ordering::SeqCst);
+    hearing.heard(ear.proven());
+    ear.connection().listen(CHANNEL).await?;
+    trust(&mut ear, hearing).await?;
+    if hearing.warned.swap(false, Ordering::SeqCst) {
+        tracing::info!("announcements of revocations are heard again");
+    }
     loop {
-        match tokio::time::timeout(PING, listener.try_recv()).await {
-            Ok(Ok(Some(_))) => doubt(&mut listener, hearing).await?,
-            // The connection is lost, and the lock with it.
-            Ok(Ok(None)) => return Ok(()),
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) => {
-                let asked = Instant::now();
-                let word = sqlx::query("SELECT 1").execute(&mut listener);
-                // After that it is not trusted anyway, and a new one may be heard.
-                let word = tokio::time::timeout(TRUST, word).await;
-                word.map_err(|_| sqlx::Error::PoolTimedOut)??;
-                match listener.next_buffered() {
-                    Some(_) => doubt(&mut listener, hearing).await?,
-                    None => hearing.heard(asked),
-                }
-            }
+        ear.speak(mouth);
+        match ear.hear().await? {
+            Heard::Itself(said) => hearing.heard(said),
+            Heard::Other => doubt(&mut ear, hearing).await?,
+            Heard::Quiet => {}
+            Heard::Nothing => return Ok(End::Deaf),
+            // The lock is lost with it.
+            Heard::Lost => return Ok(End::Lost),
         }
     }
 }
 
 /// Something changed: forgets, lets go of the lock for who waits for it, and begins anew.
-async fn doubt(listener: &mut PgListener, hearing: &Hearing) -> Result<()> {
+async fn doubt(ear: &mut Ear, hearing: &Hearing) -> Result<()> {
     hearing.open.store(false, Ordering::SeqCst);
     let sql = "SELECT pg_advisory_unlock_shared($1)";
-    sqlx::query(sql).bind(LOCK).execute(&mut *listener).await?;
+    sqlx::query(sql).bind(LOCK).execute(ear.connection()).await?;
     tokio::time::sleep(PAUSE).await;
-    trust(listener, hearing).await
+    trust(ear, hearing).await
 }
 
-/// With the lock, no change can end unheard. What was read before it counts for nothing.
-async fn trust(listener: &mut PgListener, hearing: &Hearing) -> Result<()> {
-    let asked = Instant::now();
+/// With the lock, no change can end unheard. What was read before it counts for nothing. How long that
+/// is trusted is for the next word to oneself to say.
+async fn trust(ear: &mut Ear, hearing: &Hearing) -> Result<()> {
     let sql = "SELECT pg_advisory_lock_shared($1)";
-    sqlx::query(sql).bind(LOCK).execute(&mut *listener).await?;
+    sqlx::query(sql).bind(LOCK).execute(ear.connection()).await?;
     hearing.generation.fetch_add(1, Ordering::SeqCst);
-    hearing.heard(asked);
     hearing.open.store(true, Ordering::SeqCst);
     Ok(())
 }

@@ -36,6 +36,7 @@ pub use definition::Definition;
 pub use definition::duration::parse_duration;
 pub use format::Format;
 pub use localized::Localized;
+pub(crate) use query::{CONNECTIONS, SOURCE_BUSY};
 pub use query::{PostgresSource, Source, SqliteFile};
 pub use sources::Sources;
 pub use table::TableWriter;
@@ -44,7 +45,10 @@ pub use value::{Column, Interval, Kind, Value};
 use crate::{
     auth_token::Role,
     error::{Error, Result},
-    file_request::{Criteria, links::LinkPolicy},
+    file_request::{
+        Criteria,
+        links::{LinkPolicy, RequesterOnly},
+    },
     registry::{Delivery, GUESS_AFTER, Guess, Handler, Job, Output},
 };
 
@@ -130,12 +134,12 @@ impl DeclaredExport {
         let limit = self.definition.delay_over;
         let timeout = self.definition.timeout.min(EVALUATE);
         let counted = self.source.count_up_to(&self.definition, given, limit, zone, timeout);
-        match counted.await {
-            Ok(count) if count <= limit => Ok(Delivery::Now),
-            Ok(_) => Ok(Delivery::Later),
-            // What takes long to count takes longer to write.
-            Err(error) if is_timeout(&error) => Ok(Delivery::Later),
-            Err(other) => Err(other),
+        match tokio::time::timeout(EVALUATE, counted).await {
+            Ok(Ok(count)) if count <= limit => Ok(Delivery::Now),
+            Ok(Err(error)) if !is_timeout(&error) => Err(error),
+            // What takes long to count takes longer to write; or other exports leave no room at the
+            // moment.
+            _ => Ok(Delivery::Later),
         }
     }
 
@@ -219,7 +223,7 @@ impl Handler for DeclaredExport {
     }
 
     fn requester_only(&self) -> bool {
-        self.definition.requester_only
+        self.definition.link_policy.requester_only != RequesterOnly::No
     }
 
     fn link_policy(&self) -> LinkPolicy {

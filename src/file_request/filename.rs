@@ -144,7 +144,7 @@ fn parts(name: &str) -> (&str, &str) {
 }
 
 /// Characters that make `gpj.exe` read as `exe.jpg`.
-fn is_bidi_control(c: char) -> bool {
+pub(crate) fn is_bidi_control(c: char) -> bool {
     matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

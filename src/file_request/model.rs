@@ -53,8 +53,9 @@ pub struct FileRequest {
     pub requester_language: String,
     /// IANA name, e.g. `Europe/Amsterdam`; empty for UTC.
     pub requester_timezone: String,
-    /// Whether links are bound to the requester.
-    pub requester_only: bool,
+    /// Whether links are for the requester alone; as the file type says when `None`. `Some(false)`
+    /// is the word of somebody who may loosen what the type says.
+    pub requester_only: Option<bool>,
     /// Whether to mail about the end.
     pub notify: bool,
     /// Where it stands.
@@ -104,6 +105,8 @@ pub struct FileRequest {
     pub download_limit: Option<i32>,
     /// When it last was.
     pub last_download_at: Option<DateTime<Utc>>,
+    /// Links that were signed before count for nothing.
+    pub links_from: Option<DateTime<Utc>>,
 }
 
 impl FileRequest {
@@ -218,7 +221,7 @@ pub struct NewFileRequest {
     pub language: Option<String>,
     /// IANA name.
     pub timezone: Option<String>,
-    /// Overrides the handler's rule.
+    /// Whether links are for the requester alone; as the file type says when `None`.
     pub requester_only: Option<bool>,
     /// Whether to mail about the end; yes when `None`.
     pub notify: Option<bool>,
@@ -254,7 +257,7 @@ impl NewFileRequest {
             ("filename", self.filename.as_deref(), 200),
             ("description", self.description.as_deref(), 2_000),
             ("requester.id", self.requester.id.as_deref(), 200),
-            ("requester.email", Some(self.requester.email.as_str()), 254),
+            ("requester.email", Some(self.requester.email.as_str()), LONGEST_ADDRESS),
             ("language", self.language.as_deref(), 35),
             ("timezone", self.timezone.as_deref(), 64),
         ];
@@ -270,9 +273,7 @@ impl NewFileRequest {
         if self.requester.id.as_deref() == Some("") {
             wrong("requester.id", "must not be empty; leave it out when there is none");
         }
-        if !self.requester.email.is_empty()
-            && self.requester.email.parse::<lettre::Address>().is_err()
-        {
+        if !self.requester.email.is_empty() && !is_address(&self.requester.email) {
             wrong("requester.email", "is not an e-mail address");
         }
         if let Some(zone) = self.timezone.as_deref().filter(|z| !z.is_empty())
@@ -306,7 +307,7 @@ impl NewFileRequest {
             requester_email: self.requester.email,
             requester_language: self.language.unwrap_or_default(),
             requester_timezone: self.timezone.unwrap_or_default(),
-            requester_only: self.requester_only.unwrap_or(false),
+            requester_only: self.requester_only,
             notify: self.notify.unwrap_or(true),
             status: Status::Pending,
             generation: 0,
@@ -331,8 +332,20 @@ impl NewFileRequest {
             downloads: 0,
             download_limit: None,
             last_download_at: None,
+            links_from: None,
         }
     }
+}
+
+/// Most characters of a mail address (RFC 5321, section 4.5.3.1.3, without the brackets).
+const LONGEST_ADDRESS: usize = 254;
+
+/// Whether text is a mail address. The length comes first: what a domain of another script is in
+/// ASCII takes long to find out.
+pub fn is_address(text: &str) -> bool {
+    text.len() <= 4 * LONGEST_ADDRESS
+        && text.chars().count() <= LONGEST_ADDRESS
+        && text.parse::<lettre::Address>().is_ok()
 }
 
 /// The shape of BCP 47: subtags of 1 to 8 letters or digits, the first of letters only.

@@ -8,7 +8,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use super::{FileRequest, Status};
 use crate::{
     db::{Conn, on},
-    error::Result,
+    error::{Error, Result},
     ids::{FileType, RequestId},
 };
 
@@ -117,6 +117,27 @@ pub async fn discard(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<()> {
 pub async fn find(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<Option<FileRequest>> {
     let sql = "SELECT * FROM bgfiles_file_requests WHERE id = $1";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(id).fetch_optional(c).await?))
+}
+
+/// The requests with these ids, as far as they are there, in no order.
+///
+/// # Errors
+/// The database's.
+pub async fn find_all(conn: impl Into<Conn<'_>>, ids: &[RequestId]) -> Result<Vec<FileRequest>> {
+    match conn.into() {
+        Conn::Postgres(c) => {
+            let sql = "SELECT * FROM bgfiles_file_requests WHERE id = ANY($1)";
+            Ok(sqlx::query_as(sql).bind(ids).fetch_all(c).await?)
+        }
+        Conn::Sqlite(c) => {
+            // Ids are bytes there, which come in JSON as hexadecimal digits.
+            let sql = "SELECT * FROM bgfiles_file_requests WHERE id IN \
+                (SELECT unhex(value) FROM json_each($1))";
+            let ids: Vec<String> = ids.iter().map(|id| id.0.simple().to_string()).collect();
+            let ids = serde_json::to_string(&ids).map_err(|e| Error::Internal(e.to_string()))?;
+            Ok(sqlx::query_as(sql).bind(ids).fetch_all(c).await?)
+        }
+    }
 }
 
 /// A search looks at the descriptions of so many requests: as many as cost some milliseconds.

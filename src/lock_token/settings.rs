@@ -20,6 +20,8 @@ pub struct Settings {
     pub timeout: Duration,
     /// How long one may last at most.
     pub longest: Duration,
+    /// How many locks one user may hold at a time.
+    pub most: u32,
     /// `DATEFORMAT`: how `expires` is written, as strftime.
     pub dateformat: String,
     /// Whether nobody in particular may lock, as in the original.
@@ -35,6 +37,7 @@ impl Default for Settings {
         Settings {
             timeout: Duration::from_secs(3600),
             longest: Duration::from_secs(86_400),
+            most: 100,
             dateformat: "%Y-%m-%d %H:%M:%S %Z".into(),
             open: false,
             conflict_status: 409,
@@ -49,6 +52,7 @@ impl Settings {
         Settings {
             timeout: config.lock_tokens_timeout,
             longest: config.lock_tokens_max_timeout,
+            most: config.lock_tokens_max_held.get(),
             dateformat: config.lock_tokens_dateformat.clone(),
             open: config.lock_tokens_open,
             conflict_status: config.lock_tokens_conflict_status,

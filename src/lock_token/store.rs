@@ -95,6 +95,27 @@ pub async fn acquire(
     Ok(Acquired::Held(Box::new(Held { token: token.to_owned(), expires_at, ttl, lock })))
 }
 
+/// How many locks somebody holds at this time, besides one on `but`.
+///
+/// # Errors
+/// The database's.
+pub async fn count_of(
+    conn: impl Into<Conn<'_>>,
+    owner: &str,
+    but: &Resource,
+    now: DateTime<Utc>,
+) -> Result<i64> {
+    let sql = "SELECT count(*) FROM bgfiles_locks WHERE owner = $1 AND held AND expires_at > $2 \
+        AND NOT (resource = $3 AND object_id = $4)";
+    on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
+        .bind(owner)
+        .bind(now)
+        .bind(but.kind())
+        .bind(but.id())
+        .fetch_one(c)
+        .await?))
+}
+
 fn nobody(resource: &Resource, now: DateTime<Utc>) -> Lock {
     Lock {
         resource: resource.kind().to_owned(),

@@ -10,6 +10,7 @@ mod server;
 mod smtp;
 
 use std::{
+    os::unix::fs::DirBuilderExt,
     path::PathBuf,
     sync::{Arc, Mutex},
 };
@@ -22,6 +23,7 @@ use lettre::{
         header::{HeaderName, HeaderValue},
     },
 };
+use tokio::io::AsyncWriteExt;
 use url::Url;
 
 use self::{server::Server, smtp::Smtp};
@@ -74,8 +76,10 @@ impl Mailer {
                 let folder = parsed.to_file_path().ok().filter(|_| url.starts_with("file:///"));
                 let folder =
                     folder.ok_or_else(|| wrong("file: needs an absolute path, file:///…"))?;
-                std::fs::create_dir_all(&folder)
-                    .map_err(|e| wrong(&format!("{}: {e}", folder.display())))?;
+                // Mails have links that work: they are for nobody else to read.
+                let private =
+                    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(&folder);
+                private.map_err(|e| wrong(&format!("{}: {e}", folder.display())))?;
                 Transport::File(folder)
             }
             "smtp" | "smtps" => Transport::Smtp(Arc::new(Smtp::new(Server::parse(&parsed)?))),
@@ -169,7 +173,11 @@ async fn write_eml(folder: &std::path::Path, mail: &Mail, bytes: &[u8]) -> Resul
     let name = mail.message_id.replace(|c: char| !c.is_ascii_alphanumeric() && c != '.', "_");
     let (path, draft) = (folder.join(format!("{name}.eml")), folder.join(format!(".{name}.new")));
     let write = async {
-        tokio::fs::write(&draft, bytes).await?;
+        let mut options = tokio::fs::OpenOptions::new();
+        let file = options.write(true).create(true).truncate(true).mode(0o600).open(&draft);
+        let mut file = file.await?;
+        file.write_all(bytes).await?;
+        file.flush().await?;
         tokio::fs::rename(&draft, &path).await
     };
     write

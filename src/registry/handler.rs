@@ -11,7 +11,11 @@ use super::{Output, Progress};
 use crate::{
     auth_token::Role,
     error::{Error, Result},
-    file_request::{Criteria, FileRequest, filename, links::LinkPolicy, notice::MailKind},
+    file_request::{
+        Criteria, FileRequest, filename,
+        links::{LinkPolicy, RequesterOnly},
+        notice::MailKind,
+    },
     signer::Signer,
 };
 
@@ -172,14 +176,17 @@ pub trait Handler: Send + Sync + 'static {
         self.title(&job.language)
     }
 
-    /// Whether links are bound to the requester, when the caller did not say. (dj-bgfiles says
-    /// yes; we say no, as a mailed link is often opened where nobody is logged in.)
+    /// Whether links are for the requester alone: a floor, which `service` and `staff` may loosen
+    /// for one request. Who lets nobody says so in [`Handler::link_policy`]; the stricter of the two
+    /// counts. (dj-bgfiles says yes; we say no, as a mailed link is often opened where nobody is
+    /// logged in.)
     fn requester_only(&self) -> bool {
         false
     }
 
-    /// What the mailed link is to be like: how often it works, and whether opening it shows a page
-    /// first. Without a policy it downloads at once, as often as one likes.
+    /// What the mailed link is like, and what links of a `user` are at most: how often they work,
+    /// for how long, whether opening them shows a page first, and for whom they are. Without a
+    /// policy a link downloads at once, as often as one likes.
     fn link_policy(&self) -> LinkPolicy {
         LinkPolicy::default()
     }
@@ -232,6 +239,14 @@ pub trait Handler: Send + Sync + 'static {
 }
 
 impl dyn Handler {
+    /// The one policy of this type's links: that of [`Handler::link_policy`], with the floor of
+    /// [`Handler::requester_only`].
+    pub fn policy(&self) -> LinkPolicy {
+        let policy = self.link_policy();
+        let floor = RequesterOnly::from(self.requester_only());
+        LinkPolicy { requester_only: policy.requester_only.max(floor), ..policy }
+    }
+
     /// The name that the file is offered under: the caller's, with its extension; else the
     /// handler's; else one made of type and day.
     pub fn offered_name(&self, job: &Job) -> String {

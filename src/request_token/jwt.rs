@@ -99,6 +99,12 @@ pub fn is_jwt(text: &str) -> bool {
         && claims(text).is_some_and(|claims| missing(&claims).is_none())
 }
 
+/// Whether a JWT names its key, as ours do and django-request-token's do not. Says nothing of its
+/// signature.
+pub fn names_key(token: &str) -> bool {
+    head(token).is_some_and(|head| head.kid.is_some())
+}
+
 fn claims(token: &str) -> Option<Map<String, Value>> {
     use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
     serde_json::from_slice(&URL_SAFE_NO_PAD.decode(token.split('.').nth(1)?).ok()?).ok()

@@ -97,9 +97,26 @@ pub struct RequestToken {
     pub used_to_date: i32,
     /// Who made it (username).
     pub created_by: String,
+    /// What it was issued for; `None` where that is not known.
+    pub issued_scope: Option<String>,
 }
 
 impl RequestToken {
+    /// Whether a JWT of ours with these claims was made of this row. Numbers alone do not say so: each
+    /// database begins at 1, and one that was restored gives numbers out again. What can be edited is
+    /// not compared, but for the scope, which may be the one of now or of then.
+    pub fn is_of(&self, claims: &Map<String, Value>) -> bool {
+        let text = |name: &str| claims.get(name).and_then(Value::as_str);
+        let seconds = claims.get("iat").map(Value::as_i64);
+        let scopes = [Some(&self.scope), self.issued_scope.as_ref()];
+        claims.get("aud").is_none_or(Value::is_string)
+            && text("aud") == self.user_id.as_deref()
+            && seconds == self.issued_at.map(|at| Some(at.timestamp()))
+            && text("mod") == Some(self.login_mode.claim())
+            && (self.issued_scope.is_none()
+                || scopes.into_iter().flatten().any(|scope| text("sub") == Some(scope)))
+    }
+
     /// The claims of its JWT.
     pub fn claims(&self) -> Map<String, Value> {
         let mut claims = claims(self.max_uses, &self.scope, self.login_mode);

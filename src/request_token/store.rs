@@ -22,8 +22,8 @@ pub async fn insert(
     now: DateTime<Utc>,
 ) -> Result<RequestToken> {
     let sql = "INSERT INTO bgfiles_request_tokens (login_mode, user_id, scope, expiration_time, \
-        not_before_time, issued_at, data, max_uses, created_by) \
-        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) RETURNING *";
+        not_before_time, issued_at, data, max_uses, created_by, issued_scope) \
+        VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $3) RETURNING *";
     on!(conn.into(), c => Ok(sqlx::query_as(sql)
         .bind(new.login_mode.as_str())
         .bind(&new.user_id)

@@ -2,9 +2,9 @@
 //! four times, one after the other: eight milliseconds instead of one.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, OpenOptions},
     io::{self, Write},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -88,10 +88,23 @@ fn is_same(known: Option<&File>, now: &File) -> io::Result<bool> {
     Ok((known.dev(), known.ino()) == (now.dev(), now.ino()))
 }
 
+/// Readable for its group, which may be that of the server that hands files out, and for nobody else.
+pub(super) fn create_folder(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o750).create(path)
+}
+
+pub(super) fn close_to_others(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, fs::Permissions::from_mode(0o640))
+}
+
+fn create(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create(true).truncate(true).mode(0o640).open(path)
+}
+
 fn write(path: &Path, draft: &PathBuf, payload: &PutPayload, names: &Names) -> io::Result<()> {
     let parent = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(parent)?;
-    let mut file = File::create(draft)?;
+    create_folder(parent)?;
+    let mut file = create(draft)?;
     payload.iter().try_for_each(|piece| file.write_all(piece))?;
     fs::rename(draft, path)?;
     // Everything is done before the first wait, so that one write of the journal holds it all. Of

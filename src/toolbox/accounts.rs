@@ -10,6 +10,7 @@ use crate::{
     },
     db::Tx,
     error::{Error, Result},
+    file_request::{links, model::is_address},
     limits::TokenTtl,
     lock_token::Resource,
 };
@@ -36,10 +37,13 @@ pub struct UserChanges {
     pub role: Option<Role>,
     /// Whether they may do anything.
     pub is_active: Option<bool>,
+    /// Whether links end: those to their files, and those that they made to others'. Whoever has one
+    /// needs no account.
+    pub revoke_links: bool,
 }
 
 fn check_email(email: &str) -> Result<()> {
-    let fits = email.is_empty() || email.parse::<lettre::Address>().is_ok();
+    let fits = email.is_empty() || is_address(email);
     fits.then_some(()).ok_or_else(|| Error::invalid("email", "is not an e-mail address"))
 }
 
@@ -85,19 +89,28 @@ impl Toolbox {
         Ok(user)
     }
 
-    /// Changes a user. Once it returns, an inactive one is refused everywhere.
+    /// Changes a user. Once it returns, an inactive one is refused everywhere; links go on unless they
+    /// are revoked with it.
     ///
     /// # Errors
     /// [`Error::Invalid`] without such a user, or on the address.
     pub async fn update_user(&self, username: &str, changes: UserChanges) -> Result<User> {
         changes.email.as_deref().map(check_email).transpose()?;
         let user = self.own_user(username).await?;
-        let UserChanges { email, role, is_active } = changes;
         let mut tx = self.db.begin().await?;
-        store::update_user(&mut tx, user.id, email.as_deref(), role, is_active).await?;
+        self.change_user(&mut tx, &user, &changes).await?;
         tx.commit().await?;
         self.memory().watch.changed().await;
         self.own_user(username).await
+    }
+
+    async fn change_user(&self, tx: &mut Tx, user: &User, changes: &UserChanges) -> Result<()> {
+        let UserChanges { email, role, is_active, revoke_links } = changes;
+        store::update_user(&mut *tx, user.id, email.as_deref(), *role, *is_active).await?;
+        if *revoke_links {
+            links::store::revoke_of(tx, &user.username, self.clock.now()).await?;
+        }
+        Ok(())
     }
 
     /// Adds a client; without a lifetime its tokens have the default one.
@@ -148,11 +161,10 @@ impl Toolbox {
         detail: &str,
     ) -> Result<()> {
         changes.email.as_deref().map(check_email).transpose()?;
-        let UserChanges { email, role, is_active } = changes;
         let actor = editor.name.to_owned();
         let mut tx = self.db.begin().await?;
         let edit = self.begin_edit(&mut tx, resource.clone(), editor).await?;
-        store::update_user(&mut tx, user.id, email.as_deref(), role, is_active).await?;
+        self.change_user(&mut tx, user, &changes).await?;
         self.audit(&mut tx, &actor, "user.update", &user.username, detail).await?;
         self.end_edit(&mut tx, edit).await?;
         tx.commit().await?;
@@ -170,14 +182,14 @@ impl Toolbox {
         found.then_some(()).ok_or(Error::NotFound("client"))
     }
 
-    /// The person and the client of these names, for a token.
+    /// The person and the client of these names, as an operator types them, for a token.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming which of the two there is not.
     pub async fn person_and_client(&self, user: &str, client: &str) -> Result<(Person, Client)> {
         let missing =
             |field: &str, name: &str| Error::invalid(field, format!("there is no {name:?}"));
-        let person = self.users.find(&self.db, user).await?;
+        let person = self.users.meant(&self.db, user).await?;
         let client_row = self.client(client).await?;
         Ok((
             person.ok_or_else(|| missing("user", user))?,

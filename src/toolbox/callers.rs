@@ -105,7 +105,8 @@ impl Toolbox {
     }
 
     /// Somebody whose name the host application or a trusted proxy vouches for. Whom our directory
-    /// knows has the role that it says, and is refused when inactive; anybody else is a user.
+    /// knows, by a name that is spelled exactly alike, has the role that it says, and is refused when
+    /// inactive; anybody else is a user, whose rows are their own.
     ///
     /// # Errors
     /// [`Error::Unauthenticated`] for an inactive user; the directory's.
@@ -129,6 +130,16 @@ impl Toolbox {
             (Some(caller), None) => format!("user\n{}", caller.username),
             _ => format!("network\n{}", visitor.network()),
         };
+        self.memory().throttle.take(&self.db, who, rate, self.clock.now()).await
+    }
+
+    /// Counts a call of a link, of the visitor's network.
+    ///
+    /// # Errors
+    /// [`Error::Throttled`] above the rate; the database's.
+    pub async fn throttle_download(&self, visitor: &Visitor) -> Result<()> {
+        let Some(rate) = self.download_rate else { return Ok(()) };
+        let who = format!("download\n{}", visitor.network());
         self.memory().throttle.take(&self.db, who, rate, self.clock.now()).await
     }
 

@@ -151,10 +151,13 @@ impl Toolbox {
         let (file_type, outcome) =
             (row.file_type.clone(), self.conclude(row, attempt, max_attempts));
         let outcome = outcome.await?;
-        metrics::counter!("bgfiles_dispatched_total", "file_type" => file_type.to_string(),
+        // What is measured is kept for ever, and names that nobody registered have no end.
+        let known = self.registry.get(file_type.as_str()).is_ok();
+        let file_type = if known { file_type.to_string() } else { "_OTHER".into() };
+        metrics::counter!("bgfiles_dispatched_total", "file_type" => file_type.clone(),
             "outcome" => format!("{outcome:?}").to_lowercase())
         .increment(1);
-        metrics::histogram!("bgfiles_dispatch_seconds", "file_type" => file_type.to_string())
+        metrics::histogram!("bgfiles_dispatch_seconds", "file_type" => file_type)
             .record(began.elapsed().as_secs_f64());
         Ok(outcome)
     }
@@ -495,6 +498,10 @@ impl Drop for AtWork<'_> {
 /// The job of a row, with what a row written by hand may lack.
 fn prepare(handler: &dyn Handler, row: &FileRequest) -> Result<Job> {
     let mut job = Job::new(row.clone())?;
+    if handler.policy().requester_only.counts(row.requester_only) && row.requester.is_none() {
+        let message = "only the requester may download this file, and the request names none";
+        return Err(Error::permanent("requester_missing", message));
+    }
     let given = Some(job.request.format.as_str());
     // What nobody offers is nobody's to try again.
     job.request.format = handler

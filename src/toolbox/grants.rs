@@ -1,14 +1,19 @@
 //! Redeeming links. One redemption is one use and gives a grant, under which the file can be
 //! fetched in one piece or in many, and again after the connection broke.
 
+use std::collections::BTreeSet;
+
 use chrono::TimeDelta;
 
-use super::{Toolbox, Visit, tokens::has_file};
+use super::{
+    Toolbox, Visit,
+    tokens::{has_file, is_requester},
+};
 use crate::{
     error::{Error, Result},
     file_request::{
         FileRequest,
-        links::{Event, Grant, GrantSecret, Hit, store},
+        links::{Event, Grant, GrantSecret, Hit, line, store},
         store as requests,
     },
     visitor::Visitor,
@@ -27,24 +32,27 @@ pub struct Redeemer<'a> {
 }
 
 impl Toolbox {
-    /// Redeems a link: one use, unless `by.nonce` was redeemed already.
+    /// Redeems a link: one use, unless `by.nonce` was redeemed already. A link without a limit gives
+    /// a program of a network the grant that it has, and counts: whoever has the link makes no more
+    /// grants than there are hours.
     ///
     /// # Errors
     /// What [`Visit::verdict`] says; also when others were faster.
     pub async fn redeem(&self, visit: Visit, by: Redeemer<'_>) -> Result<GrantSecret> {
+        let limited = visit.link.as_ref().is_some_and(|link| link.max_uses.is_some());
+        let about = visit.claims.jti.unwrap_or(visit.row.id.0);
+        let signer = self.signer_for(visit.row.file_type.as_str());
+        let derived = |text: String| GrantSecret::from_bytes(signer.derive("grant", &text));
         let secret = match by.nonce {
-            Some(nonce) => {
-                let about = visit.claims.jti.unwrap_or(visit.row.id.0);
-                let signer = self.signer_for(visit.row.file_type.as_str());
-                GrantSecret::from_bytes(signer.derive("grant", &format!("{about}:{nonce}")))
-            }
+            _ if !limited => derived(self.whose(&visit, by)),
+            Some(nonce) => derived(format!("{about}:{nonce}")),
             None => GrantSecret::random(),
         };
-        if by.nonce.is_some() && self.evaluate_grant(&secret, by.user).await.is_ok() {
+        if limited && by.nonce.is_some() && self.evaluate_grant(&secret, by.user).await.is_ok() {
             return Ok(secret);
         }
         let redeemed = match visit.verdict {
-            Ok(()) => self.spend(&visit.row, visit.claims.jti, &visit.claims, &secret, by).await,
+            Ok(()) => self.spend(&visit, limited, &secret, by).await,
             Err(error) => Err(error),
         };
         if let Err(error) = redeemed {
@@ -55,21 +63,34 @@ impl Toolbox {
         Ok(secret)
     }
 
+    /// Whose grant to a file it is, for as long as a grant lasts.
+    fn whose(&self, visit: &Visit, by: Redeemer<'_>) -> String {
+        let about = visit.claims.jti.unwrap_or(visit.row.id.0);
+        let (file, user) = (visit.row.sha256.as_deref(), by.user.unwrap_or_default());
+        let age = i64::try_from(self.grant_age.as_secs()).unwrap_or(i64::MAX).max(1);
+        let while_it_lasts = self.clock.now().timestamp().div_euclid(age);
+        let (network, agent) = (by.visitor.network(), &by.visitor.user_agent);
+        let bound = visit.row.requester.as_deref().filter(|_| visit.bound).unwrap_or_default();
+        format!(
+            "open\n{about}\n{}\n{while_it_lasts}\n{network}\n{bound}\n{user}\n{agent}",
+            file.unwrap_or_default()
+        )
+    }
+
     async fn spend(
         &self,
-        row: &FileRequest,
-        jti: Option<uuid::Uuid>,
-        claims: &crate::signer::Claims,
+        visit: &Visit,
+        limited: bool,
         secret: &GrantSecret,
         by: Redeemer<'_>,
     ) -> Result<()> {
-        let now = self.clock.now();
+        let (row, jti, now) = (&visit.row, visit.claims.jti, self.clock.now());
         let age = TimeDelta::from_std(self.grant_age).unwrap_or(TimeDelta::hours(1));
         let grant = Grant {
             hash: secret.hash(),
             request_id: row.id,
             jti,
-            requester: claims.requester.clone(),
+            requester: row.requester.clone().filter(|_| visit.bound),
             sha256: row.sha256.clone().unwrap_or_default(),
             created_at: now,
             expires_at: now + age,
@@ -84,12 +105,18 @@ impl Toolbox {
             let link = store::find(&mut tx, jti).await?;
             return Err(link.and_then(|link| link.denial(now)).unwrap_or(Error::LinkRevoked));
         }
+        // The request before the grant, as who removes it does.
+        line::store::hold(&mut tx, &BTreeSet::from([row.id])).await?;
         if !store::insert_grant(&mut tx, &grant).await? {
-            // The same click twice: this one is taken back with the transaction.
-            return Ok(());
+            if limited {
+                // The same click twice: this one is taken back with the transaction.
+                return Ok(());
+            }
+            store::renew_grant(&mut tx, &grant.hash).await?;
         }
         let redeemed = hit(row, jti, Event::Redeemed, by);
-        store::log(&mut tx, &Hit { grant: Some(grant.hash), ..redeemed }, now).await?;
+        let redeemed = Hit { grant: Some(grant.hash), ..redeemed };
+        line::store::log(&mut tx, &[(redeemed, now)]).await?;
         store::count_download(&mut tx, row.id, now).await?;
         tx.commit().await?;
         metrics::counter!("bgfiles_links_total", "event" => "redeemed").increment(1);
@@ -112,14 +139,17 @@ impl Toolbox {
         let mut tx = self.db.read().await?;
         let grant = store::find_grant(&mut tx, &secret.hash()).await?.ok_or_else(missing)?;
         let row = requests::find(&mut tx, grant.request_id).await?.ok_or_else(missing)?;
-        if let Some(jti) = grant.jti {
-            let link = store::find(&mut tx, jti).await?;
-            if link.is_none_or(|link| link.revoked_at.is_some()) {
-                return Err(Error::LinkRevoked);
+        let link = match grant.jti {
+            Some(jti) => {
+                let link = store::find(&mut tx, jti).await?;
+                let link = link.filter(|link| link.revoked_at.is_none());
+                Some(link.ok_or(Error::LinkRevoked)?)
             }
-        }
+            None => None,
+        };
         drop(tx);
-        if grant.requester.is_some() && grant.requester.as_deref() != caller {
+        let of_another = grant.requester.is_some() && grant.requester.as_deref() != caller;
+        if of_another || (self.is_bound(&row, link.as_ref()) && !is_requester(&row, caller)) {
             return Err(Error::NotRequester);
         }
         if grant.expires_at <= self.clock.now() {

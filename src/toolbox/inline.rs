@@ -1,6 +1,10 @@
 //! A file made in the response that asks for it: nothing is stored, nothing is mailed.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
@@ -11,8 +15,10 @@ use tokio::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
+use super::places::{Place, Places};
 use crate::{
     error::{Error, Result, Said},
+    export,
     file_request::filename,
     ids::FileType,
     registry::{Handler, Job, Output, Progress},
@@ -25,6 +31,22 @@ const HELD: usize = 16 * 1024 * 1024;
 /// How often to look whether a file that is held back has grown too large. Formats keep rows for a
 /// while, so that its bytes do not tell.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// Files that one caller has made in answers at the same time. Each may read its source twice at once,
+/// for its rows and for how many there will be; so nobody has more than half of a source.
+const AT_ONCE: usize = 2;
+const _: () = assert!(2 * AT_ONCE <= export::CONNECTIONS as usize / 2);
+
+/// Places for files that are made in answers.
+pub(super) fn places() -> Places {
+    Places::new(AT_ONCE)
+}
+
+/// For whom, and how long at most, a file is made in an answer.
+pub(super) struct Terms {
+    pub place: Place,
+    pub limit: Duration,
+}
 
 /// A file under way to its requester.
 pub struct Inline {
@@ -56,8 +78,28 @@ impl std::fmt::Debug for Inline {
 /// The handler at work; stopped when dropped (the client went away).
 struct Work {
     task: JoinHandle<Result<()>>,
-    bytes: mpsc::Receiver<Bytes>,
+    bytes: Incoming,
     _stop: DropGuard,
+}
+
+/// What comes of a file. Whoever sends it may not take any for long; so its end can be closed from
+/// elsewhere, for a handler that waits to go on.
+#[derive(Clone)]
+struct Incoming(Arc<Mutex<mpsc::Receiver<Bytes>>>);
+
+impl Incoming {
+    fn receiver(&self) -> MutexGuard<'_, mpsc::Receiver<Bytes>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    async fn recv(&self) -> Option<Bytes> {
+        poll_fn(|cx| self.receiver().poll_recv(cx)).await
+    }
+
+    /// What is there can still be taken; no more comes.
+    fn close(&self) {
+        self.receiver().close();
+    }
 }
 
 impl Drop for Work {
@@ -77,10 +119,10 @@ pub(super) struct Small {
 impl Inline {
     /// Starts the handler and waits for its first bytes, so that what goes wrong before them can
     /// still be told as an error.
-    pub(super) async fn start(handler: Arc<dyn Handler>, job: Job) -> Result<Inline> {
+    pub(super) async fn start(handler: Arc<dyn Handler>, job: Job, terms: Terms) -> Result<Inline> {
         let (content_type, disposition) = headers(&*handler, &job);
         let file_type = job.request.file_type.clone();
-        let mut work = Work::begin(handler, job);
+        let mut work = Work::begin(handler, job, terms);
         let first = work.bytes.recv().await;
         if first.is_none() {
             work.finish().await?;
@@ -94,11 +136,12 @@ impl Inline {
     pub(super) async fn hold(
         handler: Arc<dyn Handler>,
         job: Job,
+        terms: Terms,
         small: Small,
     ) -> Result<Option<Inline>> {
         let (content_type, disposition) = headers(&*handler, &job);
         let progress = job.progress.clone();
-        let mut work = Work::begin(handler, job);
+        let mut work = Work::begin(handler, job, terms);
         let held = work.hold(&progress, small.rows);
         match tokio::time::timeout_at(small.until, held).await {
             Ok(Ok(Some(chunks))) => {
@@ -138,6 +181,18 @@ impl Inline {
     }
 }
 
+/// Of its own time, and of that of an answer, the shorter one is over.
+fn too_long(own: Duration, limit: Duration) -> Error {
+    let message = match own <= limit {
+        true => "making the file took too long".to_owned(),
+        false => format!(
+            "the answer took longer than {} s; ask with `deliver: later` for a file that takes long",
+            limit.as_secs()
+        ),
+    };
+    Error::permanent("timeout", message)
+}
+
 /// Nobody else says why an answer has no end.
 fn broke_off(file_type: &FileType, error: &Error) {
     let Said { state, detail, hint, context } = error.said();
@@ -153,16 +208,21 @@ fn headers(handler: &dyn Handler, job: &Job) -> (String, String) {
 }
 
 impl Work {
-    fn begin(handler: Arc<dyn Handler>, mut job: Job) -> Work {
+    fn begin(handler: Arc<dyn Handler>, mut job: Job, terms: Terms) -> Work {
         let stop = CancellationToken::new();
         job.cancelled = stop.clone();
-        let timeout = handler.timeout();
+        let Terms { place, limit } = terms;
+        let own = handler.timeout();
         let (out, bytes) = Output::channel();
+        let bytes = Incoming(Arc::new(Mutex::new(bytes)));
+        let incoming = bytes.clone();
         let write = async move {
-            match tokio::time::timeout(timeout, handler.write(&job, out)).await {
-                Ok(result) => result,
-                Err(_) => Err(Error::permanent("timeout", "making the file took too long")),
-            }
+            // As long as somebody makes it, whether or not its reader takes anything.
+            let _place = place;
+            let written = tokio::time::timeout(own.min(limit), handler.write(&job, out)).await;
+            // A thread that waits for the reader, too.
+            incoming.close();
+            written.unwrap_or_else(|_| Err(too_long(own, limit)))
         };
         Work { task: tokio::spawn(write), bytes, _stop: stop.drop_guard() }
     }

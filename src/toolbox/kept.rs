@@ -18,9 +18,8 @@ use uuid::Uuid;
 use super::{Download, Toolbox, Visit};
 use crate::{
     error::Result,
-    file_request::{FileRequest, links::Link},
     ids::RequestId,
-    signer::{Claims, Signer, Verified},
+    signer::{Signer, Verified},
 };
 
 /// Links kept at most.
@@ -50,14 +49,16 @@ pub struct Ready {
 }
 
 impl Ready {
-    fn new(row: &FileRequest, claims: &Claims, link: Option<&Link>, file: Download) -> Self {
+    fn new(visit: &Visit, file: Download) -> Self {
+        let Visit { claims, row, link, bound, .. } = visit;
+        let link = link.as_ref();
         let ends = [row.expires_at, link.map(|link| link.expires_at)];
         Ready {
             request_id: row.id,
             jti: claims.jti,
             file,
             headers: OnceLock::new(),
-            requester: claims.requester.clone(),
+            requester: row.requester.clone().filter(|_| *bound),
             begins: link.and_then(|link| link.not_before),
             ends: ends.into_iter().flatten().min(),
             aged: None,
@@ -145,8 +146,7 @@ impl Toolbox {
             && token.len() <= LONGEST
             && let Ok(file) = self.serve(&visit.row)
         {
-            let ready = Ready::new(&visit.row, &visit.claims, visit.link.as_ref(), file);
-            let ready = Arc::new(ready.aging(&signer, &verified));
+            let ready = Arc::new(Ready::new(&visit, file).aging(&signer, &verified));
             self.0.kept.keep(token, ready.clone(), generation);
             return Ok(Opened::Ready(ready));
         }

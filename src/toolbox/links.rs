@@ -6,13 +6,14 @@ use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::{Map, Value};
 use uuid::Uuid;
 
-use super::{Toolbox, tokens::servable};
+use super::{Toolbox, policy::judge, tokens::servable};
 use crate::{
+    auth_token::Role,
     db::Conn,
     error::{Error, Result},
     file_request::{
         FileRequest,
-        links::{Link, store, store::LinkChanges},
+        links::{Link, Wish, store, store::LinkChanges},
         notice::{self, Notice, store::Carrier},
     },
     limits, queue,
@@ -22,23 +23,32 @@ use crate::{
 /// As good as for ever.
 const AGES: TimeDelta = TimeDelta::days(365 * 100);
 
+/// Most bytes of a link's data, as JSON: it is signed along, and so part of a URL.
+const DATA: usize = 2048;
+/// Most links of a request that are not over.
+pub(super) const LINKS: i64 = 100;
+
 /// How a link with a row of its own is to be.
 #[derive(Clone, Debug, Default)]
 pub struct LinkOptions {
-    /// Only for the requester; as the request says when `None`.
+    /// Only for the requester, or not; as the request says when `None`.
     pub requester_only: Option<bool>,
-    /// How long it works; as long as the file stays when `None`.
+    /// How long it works; as the file type says when `None`, and as long as the file stays at most.
     pub max_age: Option<Duration>,
     /// From when it works; at once when `None`.
     pub not_before: Option<DateTime<Utc>>,
-    /// How often it can be redeemed; as often as one likes when `None`.
-    pub max_uses: Option<NonZeroU32>,
-    /// Whether opening it shows a page first. Limited links always do.
-    pub scanner_safe: bool,
-    /// Signed along.
+    /// How often it can be redeemed, `Some(None)` as often as one likes; as the file type says when
+    /// `None`.
+    pub max_uses: Option<Option<NonZeroU32>>,
+    /// Whether opening it shows a page first, which limited links always do; as the file type says
+    /// when `None`.
+    pub scanner_safe: Option<bool>,
+    /// Signed along; 2 KiB at most.
     pub data: Map<String, Value>,
     /// Who makes it.
     pub created_by: String,
+    /// On whose word: links of a `user` are never wider than the file type's policy.
+    pub role: Role,
 }
 
 /// What an edit of a link changes; `None` leaves as it is.
@@ -52,15 +62,20 @@ pub struct LinkEdit {
     pub max_uses: Option<Option<NonZeroU32>>,
     /// Whether opening it shows a page first.
     pub scanner_safe: Option<bool>,
+    /// Who edits it.
+    pub edited_by: String,
+    /// On whose word, as with [`LinkOptions::role`].
+    pub role: Role,
 }
 
 impl Toolbox {
     /// Makes a link with a row, which rules it. It ends with the file at the latest. Answers the
-    /// row and the URL.
+    /// row and the URL. What is wider than the file type's policy is written to the audit log.
     ///
     /// # Errors
-    /// [`Error::NotReady`] when there is no file; [`Error::Invalid`] when it should be for the
-    /// requester and there is none, or would never work.
+    /// [`Error::NotReady`] when there is no file; [`Error::LinkPolicy`] when it may not be as wide;
+    /// [`Error::Invalid`] when it should be for the requester and there is none, would never work,
+    /// or carries too much; [`Error::Conflict`] when there are 100 already that are not over.
     pub async fn create_link(
         &self,
         conn: impl Into<Conn<'_>>,
@@ -70,44 +85,76 @@ impl Toolbox {
         let (now, mut conn) = (self.clock.now(), conn.into());
         servable(row, now)?;
         is_plain(options.not_before)?;
-        let requester_only = options.requester_only.unwrap_or(row.requester_only);
-        if requester_only && row.requester.is_none() {
-            return Err(Error::invalid("requester_only", "the request has no requester"));
-        }
+        is_short(&options.data)?;
+        let policy = self.link_policy(row.file_type.as_str());
+        let wish = Wish {
+            requester_only: options.requester_only,
+            max_uses: options.max_uses,
+            scanner_safe: options.scanner_safe,
+            max_age: options.max_age,
+        };
+        let bound = self.is_bound(row, None);
+        let widened = judge(&policy, &wish, bound, options.role)?;
+        let filled = policy.filled(wish);
         let link = Link {
             jti: Uuid::new_v4(),
             request_id: row.id,
-            requester_only,
+            // `false` is said where it loosens something, and else left to the request.
+            requester_only: wish.requester_only.filter(|only| *only || bound),
             data: options.data,
             created_by: options.created_by,
             created_at: now,
-            expires_at: ends(row, options.max_age, now),
+            expires_at: ends(row, filled.max_age, now),
             revoked_at: None,
             not_before: options.not_before,
-            max_uses: options.max_uses.map(signed),
+            max_uses: filled.max_uses.flatten().map(signed),
             uses: 0,
-            scanner_safe: options.scanner_safe,
+            scanner_safe: filled.scanner_safe.unwrap_or_default(),
             last_used_at: None,
         };
+        if self.is_bound(row, Some(&link)) && row.requester.is_none() {
+            return Err(Error::invalid("requester_only", "the request has no requester"));
+        }
         begins_before_it_ends(&link)?;
+        // Others who make one at the same time wait here, and count this one.
+        store::hold_request(conn.reborrow(), row.id).await?;
+        if store::count_good(conn.reborrow(), row.id, now).await? >= LINKS {
+            return Err(too_many());
+        }
         store::insert(conn.reborrow(), &link).await?;
-        store::recount(conn, row.id).await?;
+        store::recount(conn.reborrow(), row.id).await?;
+        if let Some(in_what) = widened {
+            self.note_widened(conn, &link, &link.created_by, &in_what).await?;
+        }
         let url = self.link_url(row, &link);
         Ok((link, url))
     }
 
+    async fn note_widened(&self, conn: Conn<'_>, link: &Link, by: &str, what: &str) -> Result<()> {
+        let detail = format!("{}: {what}", link.jti);
+        self.audit(conn, by, "link.widen", &link.request_id.to_string(), &detail).await
+    }
+
     /// The URL of a link with a row.
     pub fn link_url(&self, row: &FileRequest, link: &Link) -> String {
-        let requester = row.requester.as_deref().filter(|_| link.requester_only);
+        let bound = self.is_bound(row, Some(link));
+        let requester = row.requester.as_deref().filter(|_| bound);
         let token = self.sign(row, link.data.clone(), requester, Some(link.jti));
         self.base_url.join(&format!("/d/{token}"))
     }
 
+    /// The JSON of a link with a row. The URL stands only in the answer that makes it.
+    pub fn link_json(&self, row: &FileRequest, link: &Link, url: Option<&str>) -> Value {
+        link.to_json(self.is_bound(row, Some(link)), url)
+    }
+
     /// Edits a link; URLs that are about follow as soon as the transaction is committed, in every
-    /// process. It ends with the file at the latest.
+    /// process. It ends with the file at the latest. What is wider than the file type's policy is
+    /// written to the audit log.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such a link; [`Error::Conflict`] when it was revoked;
+    /// [`Error::NotFound`] without such a link; [`Error::Conflict`] when it was revoked, or works
+    /// again beside 100 others; [`Error::LinkPolicy`] when it may not be as wide;
     /// [`Error::Invalid`] when it would never work.
     pub async fn extend_link(
         &self,
@@ -119,22 +166,40 @@ impl Toolbox {
         is_plain(edit.not_before.flatten())?;
         let mut conn = conn.into();
         let now = self.clock.now();
+        let before = store::find(conn.reborrow(), jti).await?;
+        let before = before.filter(|link| link.request_id == row.id);
+        let before = before.ok_or(Error::NotFound("link"))?;
+        let ends = edit.max_age.map(|age| ends(row, Some(age), now));
+        // An age is one from when the link was made; what ends it sooner widens nothing.
+        let later = ends.filter(|at| *at > before.expires_at);
+        let wish = Wish {
+            max_age: later.and_then(|at| (at - before.created_at).to_std().ok()),
+            max_uses: edit.max_uses,
+            scanner_safe: edit.scanner_safe,
+            requester_only: None,
+        };
+        let policy = self.link_policy(row.file_type.as_str());
+        let widened = judge(&policy, &wish, self.is_bound(row, None), edit.role)?;
         let changes = LinkChanges {
-            expires_at: edit.max_age.map(|age| ends(row, Some(age), now)),
+            expires_at: ends,
             not_before: edit.not_before,
             max_uses: edit.max_uses.map(|max| max.map(signed)),
             scanner_safe: edit.scanner_safe,
         };
         self.memory().watch.hold(conn.reborrow()).await?;
-        let Some(link) = store::update(conn.reborrow(), row.id, jti, &changes).await? else {
-            let link = store::find(conn, jti).await?.filter(|link| link.request_id == row.id);
-            return Err(match link {
-                None => Error::NotFound("link"),
-                Some(_) => revoked(),
-            });
-        };
+        let changed = store::update(conn.reborrow(), row.id, jti, &changes).await?;
+        let link = changed.ok_or_else(revoked)?;
         begins_before_it_ends(&link)?;
-        store::recount(conn, row.id).await?;
+        store::recount(conn.reborrow(), row.id).await?;
+        if before.is_over(now)
+            && !link.is_over(now)
+            && store::count_good(conn.reborrow(), row.id, now).await? > LINKS
+        {
+            return Err(too_many());
+        }
+        if let Some(in_what) = widened {
+            self.note_widened(conn, &link, &edit.edited_by, &in_what).await?;
+        }
         Ok(link)
     }
 
@@ -210,27 +275,33 @@ impl Toolbox {
         row: &FileRequest,
     ) -> Result<Option<Link>> {
         let mut conn = conn.into();
+        let now = self.clock.now();
+        let policy = self.link_policy(row.file_type.as_str());
+        let ends = ends(row, policy.max_age, now);
         if let Some(jti) = row.link_jti {
-            let ends = ends(row, None, self.clock.now());
             let changes = LinkChanges { expires_at: Some(ends), ..LinkChanges::default() };
             store::update(conn.reborrow(), row.id, jti, &changes).await?;
             return store::find(conn, jti).await;
         }
-        let policy = match self.registry.get(row.file_type.as_str()) {
-            Ok(handler) => handler.link_policy(),
-            Err(_) => return Ok(None),
-        };
         if !policy.needs_row() {
             return Ok(None);
         }
-        let options = LinkOptions {
-            requester_only: Some(row.requester_only && row.requester.is_some()),
-            max_uses: policy.max_uses,
-            scanner_safe: policy.scanner_safe,
+        let link = Link {
+            jti: Uuid::new_v4(),
+            request_id: row.id,
+            requester_only: None,
+            data: Map::new(),
             created_by: "bgfiles".into(),
-            ..LinkOptions::default()
+            created_at: now,
+            expires_at: ends,
+            revoked_at: None,
+            not_before: None,
+            max_uses: policy.max_uses.map(signed),
+            uses: 0,
+            scanner_safe: policy.scanner_safe,
+            last_used_at: None,
         };
-        let (link, _) = self.create_link(conn.reborrow(), row, options).await?;
+        store::insert(conn.reborrow(), &link).await?;
         store::set_standing(conn.reborrow(), row.id, link.jti).await?;
         store::recount(conn, row.id).await?;
         Ok(Some(link))
@@ -252,6 +323,20 @@ fn is_plain(not_before: Option<DateTime<Utc>>) -> Result<()> {
         true => Ok(()),
         false => Err(Error::invalid("not_before", limits::PLAIN_TIME)),
     }
+}
+
+fn is_short(data: &Map<String, Value>) -> Result<()> {
+    let bytes = serde_json::to_vec(data).map_or(usize::MAX, |text| text.len());
+    match bytes <= DATA {
+        true => Ok(()),
+        false => Err(Error::invalid("data", format!("must be {DATA} bytes of JSON at most"))),
+    }
+}
+
+fn too_many() -> Error {
+    let message =
+        format!("the request has {LINKS} links that are not over; revoke one of them first");
+    Error::Conflict { code: "too_many_links", message }
 }
 
 fn begins_before_it_ends(link: &Link) -> Result<()> {

@@ -11,7 +11,7 @@ use crate::{
     auth_token::{Caller, Role},
     db::{Conn, Tx},
     error::{Error, Result},
-    file_request::{FileRequest, Status, store as requests},
+    file_request::{FileRequest, Status, filename::is_bidi_control, store as requests},
     ids::RequestId,
     lock_token::{Acquired, Ask, Check, Held, Lock, Resource, locked, store},
 };
@@ -141,7 +141,8 @@ impl Toolbox {
     /// Takes a lock, or says who has it. Whether the caller may is not asked here.
     ///
     /// # Errors
-    /// [`Error::Invalid`] on `ttl` or `reason`; the database's.
+    /// [`Error::Invalid`] on `ttl` or `reason`; [`Error::Quota`] when its owner holds too many others;
+    /// the database's.
     pub async fn lock(&self, resource: &Resource, ask: Ask) -> Result<Acquired> {
         let mut tx = self.db.begin().await?;
         let acquired = self.lock_in(&mut tx, resource, &ask).await?;
@@ -165,6 +166,15 @@ impl Toolbox {
         if let Some(lease) = self.lease_of(tx.conn(), resource).await? {
             return Ok(Acquired::Taken(Box::new(lease)));
         }
+        if let Some(owner) = &ask.owner {
+            let others = store::count_of(tx.conn(), owner, resource, self.clock.now()).await?;
+            let most = self.locks.most;
+            if others >= i64::from(most) {
+                return Err(Error::Quota(format!("you hold {most} locks; release one first")));
+            }
+        }
+        let reason = ask.reason.chars().filter(|c| !is_bidi_control(*c)).collect();
+        let ask = &Ask { reason, ..ask.clone() };
         let token = Uuid::new_v4().simple().to_string();
         store::acquire(tx, resource, ask, ttl, &token, self.clock.now()).await
     }

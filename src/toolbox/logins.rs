@@ -6,8 +6,9 @@ use uuid::Uuid;
 use super::Toolbox;
 use crate::{
     auth_token::{
-        Attempt, AuthEvent, AuthSecret, Caller, Client, Person, Token, TokenPolicy, store,
+        Attempt, AuthEvent, AuthSecret, Caller, Client, Person, Proof, Token, TokenPolicy, store,
         token_store::{self, Standing},
+        username_key, verify_password,
     },
     db::Tx,
     error::{Error, Result},
@@ -48,19 +49,50 @@ pub enum ApiAccess {
     Already,
 }
 
+/// The earlier of two ends; `None` is for ever.
+fn earlier(one: Option<DateTime<Utc>>, other: Option<DateTime<Utc>>) -> Option<DateTime<Utc>> {
+    one.into_iter().chain(other).min()
+}
+
+/// What a key was asked for with.
+fn made_with(caller: &Caller) -> &str {
+    match &caller.proof {
+        Proof::Token(token) => &token.client,
+        Proof::Session => "session",
+        Proof::Proxy => "proxy",
+        Proof::Host => "host",
+    }
+}
+
 impl Toolbox {
-    /// The active person with these credentials. Wrong guesses make the next ones wait.
+    /// The active person with these credentials. Wrong guesses make the next ones wait. A name of
+    /// more than 150 characters is nobody's: no directory is asked, and the answer takes as long.
     ///
     /// # Errors
-    /// [`Error::Throttled`] while guesses wait; the directory's.
+    /// [`Error::Throttled`] while guesses wait; [`Error::Overloaded`] while too many log in; the
+    /// directory's.
     pub async fn check_credentials(
         &self,
         username: &str,
         password: &str,
         visitor: &Visitor,
     ) -> Result<Option<Person>> {
-        let attempt = Attempt::begin(&self.db, username, visitor, self.clock.now()).await?;
-        let person = self.users.authenticate(&self.db, username, password).await?;
+        let key = username_key(username);
+        let attempt = Attempt::begin(&self.db, key.as_deref(), visitor, self.clock.now()).await?;
+        let person = match key {
+            Some(_) => {
+                self.users.authenticate(&self.db, username, password, attempt.is_known()).await
+            }
+            None => verify_password(None, password, false).await.map(|_| None),
+        };
+        let person = match person {
+            // Nobody has looked at the password: this was no guess.
+            Err(error @ Error::Overloaded { .. }) => {
+                attempt.taken_back(&self.db).await?;
+                return Err(error);
+            }
+            person => person?,
+        };
         let outcome = if person.is_some() { "ok" } else { "refused" };
         metrics::counter!("bgfiles_logins_total", "outcome" => outcome).increment(1);
         match &person {
@@ -158,8 +190,8 @@ impl Toolbox {
         let used = caller.token().ok_or(Error::Forbidden("Only a token can be refreshed."))?;
         let gone = || Error::Unauthenticated("Invalid token.");
         let mut tx = self.db.begin().await?;
-        let client = token_store::client_of(&mut tx, used.id).await?.ok_or_else(gone)?;
-        let expiry = TokenTtl::end(client.token_ttl, self.clock.now());
+        let (ttl, last) = token_store::extent(&mut tx, used.id).await?.ok_or_else(gone)?;
+        let expiry = earlier(TokenTtl::end(ttl, self.clock.now()), last);
         if !token_store::renew(&mut tx, used.id, Some(&used.hash), expiry).await? {
             return Err(gone());
         }
@@ -286,12 +318,16 @@ impl Toolbox {
         Ok(found.into_iter().next())
     }
 
-    /// Issues the user's own API token, unless they have one.
+    /// Issues the user's own API token, unless they have one. It lasts no longer than the token that it
+    /// was asked for with, if it was one.
     ///
     /// # Errors
-    /// [`Error::NotFound`] without such a client.
+    /// [`Error::NotFound`] without such a client; [`Error::Forbidden`] when the caller's client may not
+    /// use the API.
     pub async fn issue_api_access(&self, caller: &Caller) -> Result<ApiAccess> {
         let client = self.api_access_client().await?;
+        // A key is a way to use the API.
+        self.check_client(caller)?;
         // Whatever the client's policy, it is one.
         let client = Client { tokens: TokenPolicy::OneOnly, ..client };
         let own_user = self.users.own_id(&self.db, &caller.username).await?;
@@ -307,6 +343,12 @@ impl Toolbox {
             return Ok(ApiAccess::Already);
         }
         let (login, _) = self.issue(&mut tx, &caller.username, own_user, &client).await?;
+        let last = caller.token().and_then(|token| token.expires_at);
+        token_store::made_by(&mut tx, login.token_id, made_with(caller), last).await?;
+        if last.is_some() {
+            let end = earlier(login.expiry, last);
+            token_store::shorten(&mut tx, login.token_id, end).await?;
+        }
         tx.commit().await?;
         self.memory().watch.changed().await;
         let token = self.find_token(&caller.username, &client.name).await?;

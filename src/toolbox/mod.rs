@@ -6,6 +6,7 @@
 //!            `publisher`
 //! tokens     create_token · create_general_token · decode · visit · evaluate_request
 //! links      create_link · extend_link · revoke_link · send_link
+//! policy     link_policy · is_bound · check_role · check_ask: who may ask, and what links may be
 //! files      attach_file · attach_local_file · serve
 //! dispatch   dispatch: one attempt of a worker, from claim to publish
 //! notices    deliver_notice: one try to mail
@@ -18,6 +19,8 @@
 //! locks      lock · renew_lock · unlock · guard_lock · lock_for_session · break_lock
 //! accounts   create_user · create_client · set_password · revoke_token
 //! operators  overview · history · expire · notify_again · audit
+//! watching   watch: requests under somebody's eyes, looked at together
+//! places     so many at a time for each caller
 //! inline     a file made in the response that asks for it
 //! unknown    give_up_unknown: requests of types that nobody knows
 //! earlier    what the last file of a type tells about the next one
@@ -36,6 +39,8 @@ mod locks;
 mod logins;
 mod notices;
 mod operators;
+mod places;
+mod policy;
 mod publisher;
 mod receipts;
 mod recorder;
@@ -44,6 +49,7 @@ mod requests;
 mod together;
 mod tokens;
 mod unknown;
+mod watching;
 
 use std::{
     sync::{Arc, Mutex, atomic::AtomicUsize},
@@ -68,6 +74,7 @@ pub use request_tokens::{Admission, Presented};
 pub use requests::{Deliver, IdempotencyKey, Response};
 pub use tokens::{Rules, Visit};
 pub use unknown::Unknown;
+pub use watching::Watched;
 
 use crate::{
     auth_token::{self, Memory, Users},
@@ -75,6 +82,7 @@ use crate::{
     config::{BaseUrl, Config},
     db::Db,
     error::Result,
+    limits::Rate,
     lock_token,
     mail::Mailer,
     queue,
@@ -106,6 +114,9 @@ struct Chest {
     sent: publisher::Sent,
     /// Files that are being made in this process.
     at_work: AtomicUsize,
+    /// Whose files are made in answers.
+    inline: places::Places,
+    watching: watching::Watching,
 }
 
 /// What a [`Toolbox`] is made of.
@@ -142,6 +153,10 @@ pub struct Tools {
     pub session_age: Duration,
     /// How long a redeemed link's download may be resumed.
     pub grant_age: Duration,
+    /// Most calls of links from one network; no limit when `None`.
+    pub download_rate: Option<Rate>,
+    /// How long an answer with a file made in it may take in all.
+    pub inline_timeout: Duration,
     /// Whose `X-Forwarded-For` is believed.
     pub trusted_proxies: TrustedProxies,
 }
@@ -180,6 +195,8 @@ impl Tools {
             lease: Duration::from_secs(10),
             session_age: day * 14,
             grant_age: Duration::from_secs(3600),
+            download_rate: None,
+            inline_timeout: Duration::from_secs(60),
             trusted_proxies: TrustedProxies::default(),
         })
     }
@@ -214,6 +231,8 @@ impl Toolbox {
             publisher: publisher::publisher(),
             sent: publisher::sent(),
             at_work: AtomicUsize::new(0),
+            inline: inline::places(),
+            watching: watching::Watching::default(),
         }))
     }
 
@@ -269,6 +288,8 @@ impl Toolbox {
             request_tokens: request_token::Settings::configured(config)?,
             session_age: config.session_age,
             grant_age: config.grant_age,
+            download_rate: config.download_rate,
+            inline_timeout: config.inline_timeout,
             trusted_proxies: config.trusted_proxies.clone(),
             db,
             storage: Storage::open(&config.storage, &config.storage_options)?,

@@ -200,7 +200,7 @@ impl Toolbox {
             rows => &row.rows,
             requester => &row.requester,
             requester_email => &row.requester_email,
-            requester_only => link.map_or(row.requester_only, |link| link.requester_only),
+            requester_only => self.is_bound(row, link),
             max_uses => link.and_then(|link| link.max_uses),
             language => row.language(),
             timezone => row.timezone().name(),

@@ -28,6 +28,8 @@ const SILENT: TimeDelta = TimeDelta::seconds(20);
 const RECENT: TimeDelta = TimeDelta::hours(1);
 /// What a request's page shows of its downloads.
 const HITS: i64 = 100;
+/// And of its links: all that are not over, as long as no more were made before there was a limit.
+const SHOWN: i64 = 100;
 
 /// A worker process, and what it is at.
 #[derive(Clone, Debug)]
@@ -68,8 +70,10 @@ pub struct History {
     pub attempts: Vec<Attempt>,
     /// Mails about it.
     pub notices: Vec<Notice>,
-    /// Links with a row.
+    /// Links with a row: a hundred at most, those first that are not over.
     pub links: Vec<Link>,
+    /// Whether there are more.
+    pub more_links: bool,
     /// What became of its links, the newest first; the last hundred.
     pub hits: Vec<HitRow>,
 }
@@ -120,12 +124,16 @@ impl Toolbox {
     /// The database's.
     pub async fn history(&self, id: RequestId) -> Result<History> {
         self.write_earlier_receipts().await;
-        let mut tx = self.db.read().await?;
+        let (mut tx, now) = (self.db.read().await?, self.clock.now());
+        let mut links = links::store::good_first(&mut tx, id, now, SHOWN + 1).await?;
+        let more_links = links.len() as i64 > SHOWN;
+        links.truncate(SHOWN as usize);
         Ok(History {
             attempts: attempts::store::of_request(&mut tx, id).await?,
             notices: notice::store::of_request(&mut tx, id).await?,
-            links: links::store::list(&mut tx, id).await?,
-            hits: links::store::hits(&mut tx, id, None, None, HITS).await?,
+            links,
+            more_links,
+            hits: links::line::store::hits(&mut tx, id, None, None, HITS).await?,
         })
     }
 

@@ -1,18 +1,21 @@
 //! Receipts: each hit of a link is logged, and downloads are counted.
 //!
-//! Receipts of links that may be used as often as one likes are gathered, and written together
-//! every 50 ms or 1,000: a transaction for each would be most of the work of a small download, and
+//! Receipts of links that may be used as often as one likes, of refusals and of pages are gathered,
+//! and written together every 50 ms or 1,000: a transaction for each would be most of the work of a small download, and
 //! make everybody who has the same link wait for its row. They were written behind their answers
 //! before, too. Who kills the process (`kill -9`) loses the lines and counts of the last tenth of
 //! a second; one that ends writes them first. What decides something is never gathered: the use of
 //! a limited link is counted before its grant is given, and the pieces under a grant are written
 //! one by one, since which one completes the file is decided there.
 //!
+//! Hits that are alike are one line with their number (`file_request::links::line`), so that whoever
+//! has a link does not fill the database with it.
+//!
 //! While the database does not answer they are kept, up to a bound, and tried again. Only when the
 //! answer to a commit is lost may a line stand twice.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -22,7 +25,7 @@ use chrono::{DateTime, Utc};
 use super::Toolbox;
 use crate::{
     error::{Error, Result},
-    file_request::links::{Event, Hit, covers, store},
+    file_request::links::{Event, Hit, cover, line, store},
 };
 
 /// How long receipts are gathered.
@@ -95,16 +98,14 @@ impl Drop for Care {
 }
 
 impl Toolbox {
-    /// Logs a hit.
+    /// Logs a hit that decides nothing: soon, and at once when there is no room for it.
     ///
     /// # Errors
     /// The database's.
     pub async fn record_hit(&self, hit: Hit) -> Result<()> {
-        metrics::counter!("bgfiles_links_total", "event" => hit.event.as_str()).increment(1);
+        let Some(hit) = self.note(hit) else { return Ok(()) };
         self.write_earlier_receipts().await;
-        let mut tx = self.db.begin().await?;
-        store::log(&mut tx, &hit, self.clock.now()).await?;
-        tx.commit().await
+        self.write_together(&[(hit, self.clock.now())]).await
     }
 
     /// Logs bytes that were sent of a file of `size` bytes: `range`, or `complete` when with them
@@ -117,28 +118,22 @@ impl Toolbox {
     pub async fn record_sent(&self, hit: Hit, size: i64) -> Result<()> {
         self.write_earlier_receipts().await;
         let now = self.clock.now();
-        let mut tx = self.db.begin().await?;
-        // The line comes first, so that it stands before what happens next; of two pieces that end at
-        // the same time, whoever holds the grant second sees both lines.
-        let logged = store::log(&mut tx, &Hit { event: Event::Range, ..hit.clone() }, now).await?;
-        if let Some(grant) = &hit.grant {
-            store::hold_grant(&mut tx, grant).await?;
-        }
-        let complete = match &hit.grant {
-            Some(grant) => {
-                covers(store::pieces(&mut tx, grant).await?, size)
-                    && store::complete_grant(&mut tx, grant, now).await?
-            }
-            None => is_whole(&hit, size),
+        let Some(grant) = hit.grant.clone() else {
+            let event = if is_whole(&hit, size) { Event::Complete } else { Event::Range };
+            return self.write_together(&[(Hit { event, ..hit }, now)]).await;
         };
-        if let (true, Some(id)) = (complete, logged) {
-            store::relabel(&mut tx, id, Event::Complete).await?;
-            if hit.grant.is_none() {
-                store::count_download(&mut tx, hit.request_id, now).await?;
-            }
-        }
-        tx.commit().await?;
+        let mut tx = self.db.begin().await?;
+        // The request before the grant, as who removes it does.
+        line::store::hold(&mut tx, &BTreeSet::from([hit.request_id])).await?;
+        let mut pieces = store::hold_grant(&mut tx, &grant).await?;
+        let (first, length) = (hit.first_byte.unwrap_or_default(), hit.bytes.unwrap_or_default());
+        pieces.push((first, first.saturating_add(length)));
+        let (covered, whole) = cover(pieces, size);
+        store::cover_grant(&mut tx, &grant, &covered).await?;
+        let complete = whole && store::complete_grant(&mut tx, &grant, now).await?;
         let event = if complete { Event::Complete } else { Event::Range };
+        line::store::log(&mut tx, &[(Hit { event, ..hit }, now)]).await?;
+        tx.commit().await?;
         metrics::counter!("bgfiles_links_total", "event" => event.as_str()).increment(1);
         Ok(())
     }
@@ -156,13 +151,13 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn record_handed_over(&self, hit: Hit) -> Result<()> {
-        let Some(hit) = self.note(Hit { event: Event::HandedOver, ..hit }) else { return Ok(()) };
-        let now = self.clock.now();
-        let mut tx = self.db.begin().await?;
-        store::log(&mut tx, &Hit { event: Event::HandedOver, ..hit.clone() }, now).await?;
+        let hit = Hit { event: Event::HandedOver, ..hit };
         if hit.grant.is_none() {
-            store::count_download(&mut tx, hit.request_id, now).await?;
+            return self.record_hit(hit).await;
         }
+        // The use was counted when the link was redeemed.
+        let mut tx = self.db.begin().await?;
+        line::store::log(&mut tx, &[(hit, self.clock.now())]).await?;
         tx.commit().await
     }
 
@@ -254,7 +249,7 @@ impl Toolbox {
 
     async fn write_together(&self, hits: &[(Hit, DateTime<Utc>)]) -> Result<()> {
         let mut counted = BTreeMap::new();
-        let mut numbers = [(Event::Complete, 0u64), (Event::Range, 0)];
+        let mut numbers: BTreeMap<&'static str, u64> = BTreeMap::new();
         for (hit, at) in hits {
             let one = counted.entry(hit.request_id).or_insert(store::Downloads {
                 request_id: hit.request_id,
@@ -265,17 +260,15 @@ impl Toolbox {
                 one.number += 1;
                 one.last_at = one.last_at.max(Some(*at));
             }
-            for (event, number) in &mut numbers {
-                *number += u64::from(hit.event == *event);
-            }
+            *numbers.entry(hit.event.as_str()).or_default() += 1;
         }
         let counted: Vec<_> = counted.into_values().collect();
         let mut tx = self.db.begin().await?;
-        store::log_all(&mut tx, &counted, hits).await?;
+        line::store::log(&mut tx, hits).await?;
         store::count_downloads(&mut tx, &counted).await?;
         tx.commit().await?;
-        for (event, number) in numbers.into_iter().filter(|(_, number)| *number > 0) {
-            metrics::counter!("bgfiles_links_total", "event" => event.as_str()).increment(number);
+        for (event, number) in numbers {
+            metrics::counter!("bgfiles_links_total", "event" => event).increment(number);
         }
         Ok(())
     }

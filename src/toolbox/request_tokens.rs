@@ -1,6 +1,7 @@
 //! Request tokens: issuing them, and admitting who presents one.
 
 use chrono::{DateTime, TimeDelta, Utc};
+use serde_json::{Map, Value};
 
 use super::Toolbox;
 use crate::{
@@ -111,8 +112,18 @@ impl Toolbox {
     pub async fn find_by_jwt(&self, text: &str) -> Result<Option<RequestToken>> {
         let Ok(claims) = self.request_tokens.keys.signed(text) else { return Ok(None) };
         let Some(id) = jwt::row_id(&claims) else { return Ok(None) };
-        let mut tx = self.db.read().await?;
-        store::find(&mut tx, id).await
+        self.row_of(text, &claims, id).await
+    }
+
+    /// The row that verified claims name. A JWT of ours must say what that row says.
+    async fn row_of(
+        &self,
+        jwt: &str,
+        claims: &Map<String, Value>,
+        id: i64,
+    ) -> Result<Option<RequestToken>> {
+        let token = store::find(&mut self.db.acquire().await?, id).await?;
+        Ok(token.filter(|token| !jwt::names_key(jwt) || token.is_of(claims)))
     }
 
     /// Counts one use of a token, if it admits. A denial is logged with its reason, as far as the
@@ -166,10 +177,9 @@ impl Toolbox {
             }
         };
         let Some(id) = jwt::row_id(&claims) else { return Ok(Err((Denial::Malformed, None))) };
-        let mut tx = self.db.read().await?;
-        let token = store::find(&mut tx, id).await?;
-        drop(tx);
-        let Some(token) = token else { return Ok(Err((Denial::Unknown, None))) };
+        let Some(token) = self.row_of(presented.jwt, &claims, id).await? else {
+            return Ok(Err((Denial::Unknown, None)));
+        };
         if let Some(denial) = self.policy(&token, presented, now).await? {
             return Ok(Err((denial, Some(id))));
         }
@@ -256,6 +266,7 @@ impl Toolbox {
         let age = TimeDelta::from_std(self.session_age).unwrap_or(TimeDelta::days(14));
         let session = Session {
             hash: secret.hash(),
+            own_user_id: self.users.own_id(&self.db, user_id).await?,
             user_id: user_id.to_owned(),
             created_at: now,
             expires_at: now + age,
@@ -291,8 +302,20 @@ impl Toolbox {
         let session = auth::find_session(&mut tx, &secret.hash(), self.clock.now()).await?;
         drop(tx);
         let Some(session) = session else { return Ok(None) };
-        let person = self.users.find(&self.db, &session.user_id).await?;
-        Ok(person.filter(|person| person.is_active))
+        // Whoever was given the name since is somebody else.
+        let Some((person, own_id)) = self.users.find_with_id(&self.db, &session.user_id).await?
+        else {
+            return Ok(None);
+        };
+        let is_theirs = match (session.own_user_id, own_id) {
+            // Begun by a host application without a word of whose it is.
+            (None, Some(own_id)) => {
+                let mut conn = self.db.acquire().await?;
+                auth::was_there(&mut conn, own_id, session.created_at).await?
+            }
+            (theirs, own_id) => theirs == own_id,
+        };
+        Ok(is_theirs.then_some(person).filter(|person| person.is_active))
     }
 
     /// Removes lines of the log of request tokens: all but the newest `max_count`, and those older

@@ -4,12 +4,15 @@ use tokio::time::Instant;
 
 use super::{
     Inline, KEEP_ENDED, Toolbox,
-    inline::{PATIENCE, Small},
+    inline::{PATIENCE, Small, Terms},
+    policy::judge,
 };
 use crate::{
+    auth_token::{Caller, Role},
     db::{Conn, Tx},
     error::{Error, Result},
-    file_request::{FileRequest, NewFileRequest, filename, store},
+    export,
+    file_request::{FileRequest, NewFileRequest, filename, links::Wish, store},
     ids::RequestId,
     lock_token::{self, Resource},
     queue,
@@ -65,14 +68,18 @@ impl Toolbox {
     /// Checks a request and fills in what its handler decides.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every wrong field; [`Error::UnknownFileType`].
+    /// [`Error::Invalid`] with every wrong field; [`Error::UnknownFileType`];
+    /// [`Error::LinkPolicy`] when links are said to be for anybody that never are.
     pub fn prepare(&self, mut new: NewFileRequest) -> Result<FileRequest> {
         new.validate()?;
         let handler = self.registry.get(new.file_type.as_str())?;
         new.criteria = handler.parse_criteria(&new.criteria)?;
         new.format = Some(handler.choose_format(new.format.as_deref())?);
-        let requester_only = *new.requester_only.get_or_insert(handler.requester_only());
-        if requester_only && new.requester.id.is_none() {
+        // Nobody may loosen what is so always, the host application included.
+        let policy = handler.policy();
+        let wish = Wish { requester_only: new.requester_only, ..Wish::default() };
+        judge(&policy, &wish, policy.requester_only.counts(None), Role::Staff)?;
+        if policy.requester_only.counts(new.requester_only) && new.requester.id.is_none() {
             return Err(Error::invalid(
                 "requester.id",
                 "is needed, as only the requester may download this file",
@@ -141,24 +148,30 @@ impl Toolbox {
         found.ok_or(Error::NotFound("the request of this idempotency key"))
     }
 
-    /// Now or later: the whole decision for a route that hands out files. Later is recorded in a
-    /// transaction of ours, together with what else comes at this moment.
+    /// As [`Toolbox::respond_to_caller`] for the requester.
     ///
     /// # Errors
-    /// As [`Toolbox::add_request_once`]; for delivery at once also what the handler says before
-    /// its first byte.
+    /// As there.
     pub async fn respond_to(
         &self,
         new: NewFileRequest,
         deliver: Deliver,
         key: Option<IdempotencyKey<'_>>,
     ) -> Result<Response> {
-        let at_once = match deliver {
-            Deliver::Later => None,
-            Deliver::Now => Some(self.at_once(new.clone()).await?),
-            Deliver::Auto => self.at_once_if_small(new.clone(), key).await?,
-        };
-        if let Some(file) = at_once {
+        let caller = new.requester.id.clone().unwrap_or_default();
+        self.respond(&caller, new, deliver, key).await
+    }
+
+    /// `caller` has two files at a time made in answers; [`Deliver::Auto`] then records, and where
+    /// the file's source is busy.
+    async fn respond(
+        &self,
+        caller: &str,
+        new: NewFileRequest,
+        deliver: Deliver,
+        key: Option<IdempotencyKey<'_>>,
+    ) -> Result<Response> {
+        if let Some(file) = self.delivered_at_once(caller, &new, deliver, key).await? {
             return Ok(Response::Now(file));
         }
         let row = match key {
@@ -173,10 +186,63 @@ impl Toolbox {
         Ok(Response::Later(Box::new(row)))
     }
 
-    async fn at_once(&self, new: NewFileRequest) -> Result<Inline> {
+    /// As [`Toolbox::respond_to`], for a caller: held against their role and the file type's policy.
+    /// What loosens it is written to the audit log with the request. Each caller has two files at a
+    /// time made in answers; [`Deliver::Auto`] then records, and where the file's source is busy.
+    ///
+    /// # Errors
+    /// As [`Toolbox::check_ask`] and [`Toolbox::respond_to`]; [`Error::Throttled`] when the caller
+    /// has two files made in answers already.
+    pub async fn respond_to_caller(
+        &self,
+        caller: &Caller,
+        mut new: NewFileRequest,
+        deliver: Deliver,
+        key: Option<IdempotencyKey<'_>>,
+    ) -> Result<Response> {
+        let name = &caller.username;
+        if !self.check_ask(&mut new, caller.role)? {
+            return self.respond(name, new, deliver, key).await;
+        }
+        if let Some(file) = self.delivered_at_once(name, &new, deliver, key).await? {
+            return Ok(Response::Now(file));
+        }
+        let mut tx = self.db.begin().await?;
+        let row = match key {
+            Some(key) => self.add_request_once(&mut tx, new, key).await?,
+            None => self.add_request(&mut tx, new).await?,
+        };
+        self.note_loosened(&mut tx, name, &row).await?;
+        tx.commit().await?;
+        Ok(Response::Later(Box::new(row)))
+    }
+
+    /// `None`: a worker is to make it.
+    async fn delivered_at_once(
+        &self,
+        caller: &str,
+        new: &NewFileRequest,
+        deliver: Deliver,
+        key: Option<IdempotencyKey<'_>>,
+    ) -> Result<Option<Inline>> {
+        match deliver {
+            Deliver::Later => Ok(None),
+            Deliver::Now => self.at_once(new.clone(), self.terms(caller)?).await.map(Some),
+            Deliver::Auto => match self.terms(caller) {
+                Ok(terms) => self.at_once_if_small(new.clone(), key, terms).await,
+                Err(_) => Ok(None),
+            },
+        }
+    }
+
+    fn terms(&self, caller: &str) -> Result<Terms> {
+        Ok(Terms { place: self.0.inline.take(caller)?, limit: self.inline_timeout })
+    }
+
+    async fn at_once(&self, new: NewFileRequest, terms: Terms) -> Result<Inline> {
         let row = self.prepare(new)?;
         let handler = self.registry.get(row.file_type.as_str())?.clone();
-        Inline::start(handler, Job::new(row)?).await
+        Inline::start(handler, Job::new(row)?, terms).await
     }
 
     /// `None`: a worker is to make it.
@@ -184,6 +250,7 @@ impl Toolbox {
         &self,
         new: NewFileRequest,
         key: Option<IdempotencyKey<'_>>,
+        terms: Terms,
     ) -> Result<Option<Inline>> {
         let until = Instant::now() + PATIENCE;
         let row = self.prepare(new)?;
@@ -195,12 +262,18 @@ impl Toolbox {
         }
         let handler = self.registry.get(row.file_type.as_str())?.clone();
         let job = Job::new(row)?;
-        match handler.evaluate(&job).await? {
-            Delivery::Now => Inline::start(handler, job).await.map(Some),
-            Delivery::NowIfSmall { rows } if self.was_small(&job.request, rows).await => {
-                Inline::hold(handler, job, Small { rows, until }).await
+        let made = match handler.evaluate(&job).await {
+            Ok(Delivery::Now) => Inline::start(handler, job, terms).await.map(Some),
+            Ok(Delivery::NowIfSmall { rows }) if self.was_small(&job.request, rows).await => {
+                Inline::hold(handler, job, terms, Small { rows, until }).await
             }
-            Delivery::NowIfSmall { .. } | Delivery::Later => Ok(None),
+            Ok(Delivery::NowIfSmall { .. } | Delivery::Later) => Ok(None),
+            Err(error) => Err(error),
+        };
+        match made {
+            // A worker waits for its turn.
+            Err(error) if error.code() == export::SOURCE_BUSY => Ok(None),
+            made => made,
         }
     }
 

@@ -39,6 +39,9 @@ pub struct Visit {
     pub row: FileRequest,
     /// The row that rules it.
     pub link: Option<Link>,
+    /// Whether it is for the requester alone, by what it says itself or by what its file type, its
+    /// request and its row say now.
+    pub bound: bool,
     /// Whether it may be used by this caller now. [`Error::ConfirmationNeeded`] is not among the
     /// answers; see [`Visit::waits_for_confirmation`].
     pub verdict: Result<()>,
@@ -81,7 +84,8 @@ impl Toolbox {
         Ok(self.sign(row, extra, row.requester.as_deref(), None))
     }
 
-    /// A token that whoever has it may use.
+    /// A token that whoever has it may use, unless the file type or the request say that links are
+    /// for the requester alone: that is asked when it is used.
     pub fn create_general_token(&self, row: &FileRequest, extra: Map<String, Value>) -> String {
         self.sign(row, extra, None, None)
     }
@@ -111,7 +115,8 @@ impl Toolbox {
 
     /// The link as the request's own rule wants it: what the mail carries.
     pub fn download_url(&self, row: &FileRequest) -> String {
-        let requester = row.requester.as_deref().filter(|_| row.requester_only);
+        let bound = self.is_bound(row, None);
+        let requester = row.requester.as_deref().filter(|_| bound);
         let token = self.sign(row, Map::new(), requester, row.link_jti);
         self.base_url.join(&format!("/d/{token}"))
     }
@@ -178,6 +183,9 @@ impl Toolbox {
             None => None,
         };
         let valid = fresh(&own).and_then(|()| {
+            if row.links_from.is_some_and(|from| verified.signed_at < from) {
+                return Err(Error::LinkRevoked);
+            }
             let changed = claims.requester.is_some() && claims.requester != row.requester;
             if changed { Err(Error::NotFound("file")) } else { Ok(()) }
         });
@@ -217,22 +225,24 @@ impl Toolbox {
         let Found { claims, row, link, valid, signer, verified } =
             self.look_up(token, false).await?;
         let now = self.clock.now();
+        let bound = claims.requester.is_some() || self.is_bound(&row, link.as_ref());
         let verdict = valid.and_then(|()| {
             if let Some(denial) = link.as_ref().and_then(|link| link.denial(now)) {
                 return Err(denial);
             }
-            if claims.requester.is_some() && caller != row.requester.as_deref() {
+            if bound && !is_requester(&row, caller) {
                 return Err(Error::NotRequester);
             }
             servable(&row, now)
         });
-        Ok((Visit { claims, row, link, verdict }, signer, verified))
+        Ok((Visit { claims, row, link, bound, verdict }, signer, verified))
     }
 
     /// The request of a token, if `caller` may have its file under `rules`.
     ///
     /// # Errors
-    /// As [`Toolbox::decode`]; [`Error::NotRequester`]; [`Error::FileExpired`] and
+    /// As [`Toolbox::decode`]; [`Error::NotRequester`], also where the file type or the request let
+    /// the requester alone; [`Error::FileExpired`] and
     /// [`Error::NotReady`] when there is no file to serve; [`Error::ConfirmationNeeded`] for a
     /// link that must be redeemed.
     pub async fn evaluate_request(
@@ -241,18 +251,21 @@ impl Toolbox {
         caller: Option<&str>,
         rules: Rules,
     ) -> Result<FileRequest> {
-        let (claims, row) = self.decode(token, rules.require_requester).await?;
-        if rules.verify_requester && (caller.is_none() || caller != row.requester.as_deref()) {
+        let now = self.clock.now();
+        let Found { row, link, valid, .. } = self.look_up(token, rules.require_requester).await?;
+        valid?;
+        if let Some(denial) = link.as_ref().and_then(|link| link.denial(now)) {
+            return Err(denial);
+        }
+        let verify = rules.verify_requester || self.is_bound(&row, link.as_ref());
+        if verify && !is_requester(&row, caller) {
             return Err(Error::NotRequester);
         }
-        servable(&row, self.clock.now())?;
-        if let Some(jti) = claims.jti {
-            let link = links::store::find(&mut self.db.read().await?, jti).await?;
-            if link.is_none_or(|link| link.waits_for_confirmation()) {
-                return Err(Error::ConfirmationNeeded);
-            }
+        servable(&row, now)?;
+        match link.is_some_and(|link| link.waits_for_confirmation()) {
+            true => Err(Error::ConfirmationNeeded),
+            false => Ok(row),
         }
-        Ok(row)
     }
 
     /// As [`Toolbox::evaluate_request`] with the rules that the token itself carries.
@@ -265,6 +278,11 @@ impl Toolbox {
         visit.verdict?;
         if waits { Err(Error::ConfirmationNeeded) } else { Ok(visit.row) }
     }
+}
+
+/// Whether `caller` is who asked. A request without a requester is nobody's.
+pub(super) fn is_requester(row: &FileRequest, caller: Option<&str>) -> bool {
+    caller.is_some() && caller == row.requester.as_deref()
 }
 
 /// Whether there is a file to serve.

@@ -119,7 +119,7 @@ async fn refresh(State(toolbox): Box_, Known(caller): Known) -> Answer {
 async fn logout(State(toolbox): Box_, Known(caller): Known, headers: HeaderMap) -> Answer {
     toolbox.log_out(&caller).await?;
     if caller.proof == Proof::Session
-        && let Some(secret) = session::of(&headers)
+        && let Some(secret) = session::of(&toolbox.base_url, &headers)
     {
         toolbox.end_session(&secret).await?;
         return Ok((StatusCode::NO_CONTENT, [session::end(&toolbox)?]).into_response());
@@ -137,7 +137,7 @@ fn is_current(caller: &Caller, token: &Token) -> bool {
 }
 
 fn common(toolbox: &Toolbox, token: &Token) -> Value {
-    json!({
+    let mut json = json!({
         "client": token.client,
         "created": rfc3339(Some(token.created_at)),
         "expiry": rfc3339(token.expires_at),
@@ -147,7 +147,11 @@ fn common(toolbox: &Toolbox, token: &Token) -> Value {
         "last_used": rfc3339(token.last_used_at),
         "last_ip": token.last_ip,
         "last_user_agent": token.last_user_agent,
-    })
+    });
+    if !token.made_by.is_empty() {
+        json["made_by"] = token.made_by.as_str().into();
+    }
+    json
 }
 
 async fn sessions(State(toolbox): Box_, Known(caller): Known) -> Answer {

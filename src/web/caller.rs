@@ -15,9 +15,14 @@ use crate::{
 };
 
 /// Set by a host application's own layer (request extension) when it knows who is calling: the
-/// requester id, as it stands in the file requests.
+/// requester id, as it stands in the file requests, to the byte.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequesterId(pub String);
+
+/// Whom a layer of ours further out has identified, and no more: whether they may do what they ask for
+/// is still to be found out. Counts for the [`RequesterId`] that it set.
+#[derive(Clone, Debug)]
+pub(super) struct Identified(pub(super) Caller);
 
 /// The secret of `Authorization: Token <secret>`; `None` without the header or with another
 /// scheme.
@@ -50,6 +55,10 @@ pub(super) async fn identify(toolbox: &Toolbox, parts: &Parts) -> Result<Option<
         return Ok(Some(caller.clone()));
     }
     if let Some(RequesterId(id)) = parts.extensions.get::<RequesterId>() {
+        let known = parts.extensions.get::<Identified>();
+        if let Some(Identified(caller)) = known.filter(|known| known.0.username == *id) {
+            return Ok(Some(caller.clone()));
+        }
         return toolbox.vouched_for(id, None, Proof::Host).await.map(Some);
     }
     if let Some(secret) = secret(&parts.headers, &toolbox.auth.header_prefix)? {
@@ -60,7 +69,7 @@ pub(super) async fn identify(toolbox: &Toolbox, parts: &Parts) -> Result<Option<
         let email = said_by_proxy(toolbox, parts, toolbox.auth.identity_email_header.as_ref())?;
         return toolbox.vouched_for(id, email, Proof::Proxy).await.map(Some);
     }
-    let Some(secret) = session::of(&parts.headers) else { return Ok(None) };
+    let Some(secret) = session::of(&toolbox.base_url, &parts.headers) else { return Ok(None) };
     let person = toolbox.session_user(&secret).await?;
     person.map(|person| Caller::new(Some(person), Proof::Session)).transpose()
 }
@@ -85,7 +94,8 @@ fn said_by_proxy<'p>(
     let Some(said) = values.next() else { return Ok(None) };
     let unclear = Error::Unauthenticated("The proxy's identity header is not one readable name.");
     let said = std::str::from_utf8(said.as_bytes()).ok().filter(|_| values.next().is_none());
-    let said = said.ok_or(unclear)?.trim();
+    // Spaces around a value are none of it (RFC 9110, section 5.5). Other blanks are part of a name.
+    let said = said.ok_or(unclear)?.trim_matches([' ', '\t']);
     Ok((!said.is_empty()).then_some(said))
 }
 
@@ -112,7 +122,7 @@ pub(super) async fn require(toolbox: &Toolbox, parts: &Parts) -> Result<Caller> 
 
 /// Whether a request that changes something is of our own pages (Fetch Metadata; `Origin` where a
 /// browser does not send it), or of no browser.
-fn comes_from_here(toolbox: &Toolbox, parts: &Parts) -> bool {
+pub(super) fn comes_from_here(toolbox: &Toolbox, parts: &Parts) -> bool {
     if matches!(parts.method, Method::GET | Method::HEAD | Method::OPTIONS) {
         return true;
     }

@@ -51,6 +51,7 @@ pub(super) async fn download(
     let Path(token) = token.map_err(|_| Error::BadToken("it is not text"))?;
     let (parts, _) = request.into_parts();
     let toolbox = &state.toolbox;
+    pace(toolbox, &parts).await?;
     let knock = knock(toolbox, &parts).await?;
     let visit = match toolbox.open_link(&token, knock.user.as_deref()).await? {
         Opened::Ready(ready) => {
@@ -93,6 +94,7 @@ pub(super) async fn at_once(state: &WebState, request: &Parts) -> Option<Respons
     if !matches!(request.method, Method::GET | Method::HEAD)
         || !extensions.get::<MatchedPath>().is_some_and(of_a_link)
         || state.serve != Serve::Stream
+        || state.toolbox.download_rate.is_some()
     {
         return None;
     }
@@ -101,7 +103,7 @@ pub(super) async fn at_once(state: &WebState, request: &Parts) -> Option<Respons
         || toolbox.auth.identity_header.is_some()
         || extensions.get::<Caller>().is_some()
         || extensions.get::<RequesterId>().is_some()
-        || session::of(headers).is_some();
+        || session::of(&toolbox.base_url, headers).is_some();
     // Our tokens need no escapes; somebody else may write some all the same.
     let token = request.uri.path().rsplit('/').next().filter(|token| !token.contains('%'));
     let (false, Some(token)) = (known, token) else { return None };
@@ -135,6 +137,12 @@ pub(super) async fn at_once(state: &WebState, request: &Parts) -> Option<Respons
         }
     };
     answer.into_response(about, body).ok()
+}
+
+/// Counts a call of a link, before anything is looked up for it.
+pub(super) async fn pace(toolbox: &Toolbox, parts: &Parts) -> Result<()> {
+    let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
+    toolbox.throttle_download(&visitor).await
 }
 
 /// Logs why a link that is ours was refused.

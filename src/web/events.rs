@@ -17,12 +17,9 @@ use super::{Problem, Shared, caller, requests};
 use crate::{
     auth_token::Caller,
     error::Result,
-    file_request::{FileRequest, store},
-    toolbox::Toolbox,
+    file_request::FileRequest,
+    toolbox::{Toolbox, Watched},
 };
-
-/// Workers write progress once a second.
-const LOOK: Duration = Duration::from_millis(500);
 
 pub(super) async fn events(
     State(state): Shared,
@@ -32,7 +29,8 @@ pub(super) async fn events(
 ) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
     let row = requests::visible(&state.toolbox, &caller, &id).await?;
     let (toolbox, shutdown) = (state.toolbox.clone(), state.shutdown.clone());
-    let watch = Watch { toolbox, caller, parts, current: row, sent: None };
+    let watched = toolbox.watch(&caller.username, std::slice::from_ref(&row))?;
+    let watch = Watch { toolbox, caller, parts, current: row, sent: None, watched };
     Ok(stream(watch, Watch::next, shutdown))
 }
 
@@ -65,6 +63,7 @@ struct Watch {
     parts: Parts,
     current: FileRequest,
     sent: Option<FileRequest>,
+    watched: Watched,
 }
 
 impl Watch {
@@ -80,19 +79,9 @@ impl Watch {
                 let over = self.current.status.is_terminal();
                 return Some((event, (!over).then_some(self)));
             }
-            tokio::time::sleep(LOOK).await;
-            match self.look().await {
-                Ok(Some(row)) => self.current = row,
-                Ok(None) => return None,
-                // The next look may have more luck.
-                Err(error) => tracing::warn!(%error, "could not look at a watched request"),
-            }
+            // None once it is gone.
+            self.current = self.watched.changed().await?.0.pop()?;
         }
-    }
-
-    async fn look(&self) -> Result<Option<FileRequest>> {
-        let mut tx = self.toolbox.db.read().await?;
-        store::find(&mut tx, self.current.id).await
     }
 
     fn event(&self) -> Option<Event> {

@@ -3,7 +3,7 @@
 use axum::{Json, extract::State, http::HeaderMap};
 use serde_json::{Value, json};
 
-use crate::{auth_token::Caller, toolbox::Toolbox};
+use crate::{auth_token::Caller, file_request::links::RequesterOnly, toolbox::Toolbox};
 
 pub(super) async fn list(
     State(toolbox): State<Toolbox>,
@@ -17,15 +17,13 @@ pub(super) async fn list(
         .iter()
         .filter(|handler| handler.may_ask(caller.role))
         .map(|handler| {
+            let policy = handler.policy();
             json!({
                 "name": handler.file_type(),
                 "title": handler.title(language),
                 "formats": handler.formats(),
-                "requester_only": handler.requester_only(),
-                "link": {
-                    "max_uses": handler.link_policy().max_uses,
-                    "scanner_safe": handler.link_policy().scanner_safe,
-                },
+                "requester_only": policy.requester_only != RequesterOnly::No,
+                "link": policy.to_json(),
                 "criteria": handler.criteria_schema(language),
             })
         })

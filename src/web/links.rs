@@ -16,13 +16,13 @@ use uuid::Uuid;
 use super::{
     Problem,
     body::{JsonBody, Whole, given},
-    paging::{Page, page},
+    paging::{self, Page, page},
     requests::{editor, note, visible},
 };
 use crate::{
     auth_token::Caller,
     error::{Error, Result},
-    file_request::links::store,
+    file_request::links::{line, store},
     lock_token::Resource,
     toolbox::{LinkEdit, LinkOptions, Toolbox},
 };
@@ -35,9 +35,10 @@ pub(super) struct Ask {
     /// Seconds.
     max_age: Option<Whole<u32>>,
     not_before: Option<DateTime<Utc>>,
-    max_uses: Option<Whole<u32>>,
-    #[serde(default)]
-    scanner_safe: bool,
+    /// `null`: as often as one likes; as the file type says when it is left out.
+    #[serde(default, deserialize_with = "given")]
+    max_uses: Option<Option<Whole<u32>>>,
+    scanner_safe: Option<bool>,
     #[serde(default)]
     data: Map<String, Value>,
 }
@@ -67,28 +68,35 @@ pub(super) async fn create(
         requester_only: ask.requester_only,
         max_age: age(ask.max_age)?,
         not_before: ask.not_before,
-        max_uses: uses(ask.max_uses)?,
+        max_uses: ask.max_uses.map(uses).transpose()?,
         scanner_safe: ask.scanner_safe,
         data: ask.data,
         created_by: caller.username,
+        role: caller.role,
     };
     let mut tx = toolbox.db.begin().await?;
     let (link, url) = toolbox.create_link(&mut tx, &row, options).await?;
     note(&toolbox, &by, &mut tx, &row, "link", &link.jti.to_string()).await?;
     tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(link.to_json(Some(&url)))).into_response())
+    Ok((StatusCode::CREATED, Json(toolbox.link_json(&row, &link, Some(&url)))).into_response())
 }
 
 pub(super) async fn list(
     State(toolbox): State<Toolbox>,
     caller: Caller,
     Path(id): Path<String>,
+    Query(query): Query<Page>,
 ) -> Result<Json<Value>, Problem> {
     let row = visible(&toolbox, &caller, &id).await?;
+    let (limit, before) = (query.limit()?, query.place()?);
     let mut tx = toolbox.db.read().await?;
-    let links = store::list(&mut tx, row.id).await?;
-    let items: Vec<Value> = links.iter().map(|link| link.to_json(None)).collect();
-    Ok(Json(json!({ "items": items })))
+    // One more than asked for tells whether there is a next page.
+    let mut links = store::list(&mut tx, row.id, before, limit + 1).await?;
+    let more = links.len() as i64 > limit;
+    links.truncate(usize::try_from(limit).unwrap_or(200));
+    let next = links.last().filter(|_| more).map(|link| paging::cursor(link.created_at, link.jti));
+    let items: Vec<Value> = links.iter().map(|link| toolbox.link_json(&row, link, None)).collect();
+    Ok(Json(json!({ "items": items, "next": next })))
 }
 
 fn jti(text: &str) -> Result<Uuid> {
@@ -121,15 +129,17 @@ pub(super) async fn extend(
         not_before: edit.not_before,
         max_uses: edit.max_uses.map(uses).transpose()?,
         scanner_safe: edit.scanner_safe,
+        edited_by: caller.username.clone(),
+        role: caller.role,
     };
     let mut tx = toolbox.db.begin().await?;
-    let editor = editor(&caller, &headers)?;
+    let editor = editor(&toolbox, &caller, &headers)?;
     let locked = toolbox.begin_edit(&mut tx, Resource::request(row.id), editor).await?;
     let link = toolbox.extend_link(&mut tx, &row, jti(&link)?, edit).await?;
     note(&toolbox, &caller, &mut tx, &row, "extend", &link.jti.to_string()).await?;
     toolbox.end_edit(&mut tx, locked).await?;
     tx.commit().await?;
-    Ok(Json(link.to_json(None)))
+    Ok(Json(toolbox.link_json(&row, &link, None)))
 }
 
 pub(super) async fn revoke(
@@ -189,6 +199,6 @@ async fn log(
     let (limit, before) = (query.limit()?, query.before()?);
     toolbox.flush_receipts().await?;
     let mut tx = toolbox.db.read().await?;
-    let hits = store::hits(&mut tx, row.id, link, before, limit + 1).await?;
+    let hits = line::store::hits(&mut tx, row.id, link, before, limit + 1).await?;
     Ok(page(hits, limit, |hit| hit.id, |hit| hit.to_json()))
 }

@@ -149,13 +149,13 @@ impl Drop for Holder {
 }
 
 /// Who shares a lock with whom: the tabs of a session; else the calls of one token or user.
-fn session(caller: Option<&Caller>, parts: &Parts) -> String {
+fn session(toolbox: &Toolbox, caller: Option<&Caller>, parts: &Parts) -> String {
     let own = || match caller.map(|caller| (&caller.proof, &caller.username)) {
         Some((Proof::Token(token), _)) => format!("token {}", token.id),
         Some((_, username)) => format!("user {username}"),
         None => format!("request {}", Uuid::new_v4()),
     };
-    session_of(caller, &parts.headers).unwrap_or_else(own)
+    session_of(toolbox, caller, &parts.headers).unwrap_or_else(own)
 }
 
 impl LockLayer {
@@ -165,7 +165,7 @@ impl LockLayer {
             true => caller::identify(&self.toolbox, parts).await?,
             false => Some(caller::require(&self.toolbox, parts).await?),
         };
-        let session = session(caller.as_ref(), parts);
+        let session = session(&self.toolbox, caller.as_ref(), parts);
         if !self.held && caller.is_none() && session.starts_with("request ") {
             return Err(Error::Forbidden("a lock that lasts is somebody's: send Lock-Session"));
         }

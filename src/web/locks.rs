@@ -100,9 +100,14 @@ async fn who(toolbox: &Toolbox, parts: &Parts) -> Result<Option<Caller>> {
 }
 
 /// Whose tabs share a lock: a browser's session, or what a program calls its own.
-pub(super) fn session_of(caller: Option<&Caller>, headers: &HeaderMap) -> Option<String> {
+pub(super) fn session_of(
+    toolbox: &Toolbox,
+    caller: Option<&Caller>,
+    headers: &HeaderMap,
+) -> Option<String> {
     if caller.is_some_and(|caller| caller.proof == Proof::Session) {
-        return session::of(headers).map(|secret| format!("session {}", secret.hash()));
+        return session::of(&toolbox.base_url, headers)
+            .map(|secret| format!("session {}", secret.hash()));
     }
     let given = headers.get("lock-session")?.to_str().ok()?;
     let fits = (16..=100).contains(&given.len()) && given.bytes().all(|b| b.is_ascii_graphic());
@@ -182,7 +187,7 @@ async fn acquire(
     }
     let reason = fields.get("reason").and_then(Value::as_str).unwrap_or_default().to_owned();
     let ask = Ask {
-        session: session_of(caller.as_ref(), &parts.headers),
+        session: session_of(&toolbox, caller.as_ref(), &parts.headers),
         owner: caller.map(|caller| caller.username),
         reason,
         ttl: number(&fields, "ttl")?,

@@ -34,7 +34,7 @@ mod visitor;
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
-    Router,
+    Extension, Router,
     extract::{DefaultBodyLimit, FromRef},
     middleware,
     routing::get,
@@ -71,6 +71,10 @@ use routes::Routes;
 
 /// How long a request's body may take: one that dribbles must not keep a connection for days.
 const BODY_TIME: Duration = Duration::from_secs(60);
+
+/// Most bytes of a body that is read before its sender is known: a login, the button of a link, a
+/// lock.
+const STRANGERS_BODY: usize = 16 * 1024;
 
 /// What the routes need.
 #[derive(Clone)]
@@ -133,10 +137,15 @@ pub fn monitor_router(state: WebState) -> Router {
         .route("/healthz", get(health::healthz))
         .route("/readyz", get(health::readyz))
         .route("/metrics", get(health::metrics))
+        .layer(Extension(health::Readiness::default()))
         .with_state(Arc::new(state))
 }
 
-fn table(pages: bool) -> Routes {
+/// Routes by pages and most bytes of a body. Where a body is read before anybody knows who sends it,
+/// it has no more than [`STRANGERS_BODY`].
+fn table(pages: bool, body_limit: usize) -> Routes {
+    let strangers = DefaultBodyLimit::max(body_limit.min(STRANGERS_BODY));
+    let bounded = |routes: Routes| routes.map(|router| router.layer(strangers));
     let api = Routes::default()
         .post("/requests", requests::create)
         .get("/requests", requests::list)
@@ -164,13 +173,15 @@ fn table(pages: bool) -> Routes {
         .get("/locks", locks::list)
         .get("/locks/{app}/{model}/{id}", locks::state)
         .delete("/locks/{app}/{model}/{id}", locks::break_lock)
-        .nest("/auth", auth::routes());
+        .nest("/auth", bounded(auth::routes()));
+    // HEAD comes with GET.
+    let links =
+        Routes::default().get("/d/{token}", download::download).post("/d/{token}", redeem::redeem);
+    let login = if pages { pages::login_routes() } else { Routes::default() };
     Routes::default()
         .nest("/api", api)
-        .nest("/lock_tokens", locks::routes())
-        // HEAD comes with GET.
-        .get("/d/{token}", download::download)
-        .post("/d/{token}", redeem::redeem)
+        .nest("/lock_tokens", bounded(locks::routes()))
+        .merge(bounded(links.merge(login)))
         .get("/g/{grant}/{name}", redeem::granted)
         .get("/healthz", health::healthz)
         .get("/readyz", health::readyz)
@@ -183,17 +194,19 @@ fn table(pages: bool) -> Routes {
 
 /// Method and path of every route of [`router`].
 pub fn routes() -> Vec<(http::Method, String)> {
-    table(true).list()
+    table(true, STRANGERS_BODY).list()
 }
 
 /// All routes.
 pub fn router(state: WebState) -> Router {
     let state = Arc::new(state);
-    table(state.pages)
+    table(state.pages, state.body_limit)
         .router
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
         .layer(DefaultBodyLimit::max(state.body_limit))
+        .layer(Extension(openapi::Documents::default()))
+        .layer(Extension(health::Readiness::default()))
         .layer(MapRequestLayer::new(body::within(state.body_time)))
         .layer(middleware::from_fn_with_state(state.clone(), problem::pages))
         .layer(tower_http::catch_panic::CatchPanicLayer::custom(problem::panicked))

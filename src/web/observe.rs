@@ -31,11 +31,14 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// whether anybody looks or not.
 const MANY: u64 = 16_384;
 
+/// Most characters of a method that stand in the log.
+const METHOD: usize = 16;
+
 /// What watching answers needs.
 pub(super) struct Observer {
     state: Arc<WebState>,
     /// Found by method, route and status, as making a name of these takes longer than measuring.
-    seconds: RwLock<HashMap<(Method, String, u16), Histogram>>,
+    seconds: RwLock<HashMap<(&'static str, String, u16), Histogram>>,
     /// Random, and how many ids were made of it.
     ids: (u128, AtomicU64),
     answers: AtomicU64,
@@ -80,19 +83,17 @@ impl Observer {
     }
 
     fn measure(&self, method: &Method, route: &str, status: u16, seconds: f64) {
-        let key = (method.clone(), route.to_owned(), status);
+        let method = label(method);
+        let key = (method, route.to_owned(), status);
         let known = {
             let handles = self.seconds.read().unwrap_or_else(PoisonError::into_inner);
             handles.get(&key).cloned()
         };
         let histogram = known.unwrap_or_else(|| {
-            let made = metrics::histogram!("bgfiles_http_seconds", "method" => method.to_string(),
+            let made = metrics::histogram!("bgfiles_http_seconds", "method" => method,
                 "route" => route.to_owned(), "status" => status.to_string());
             let mut handles = self.seconds.write().unwrap_or_else(PoisonError::into_inner);
-            // Whoever asks with methods of their own invention does not fill memory here.
-            if handles.len() < MANY as usize {
-                handles.insert(key, made.clone());
-            }
+            handles.insert(key, made.clone());
             made
         });
         histogram.record(seconds);
@@ -108,6 +109,28 @@ impl Observer {
     }
 }
 
+/// A method as numbers are kept by it: those of RFC 9110 and RFC 5789, and one word for all that
+/// somebody invents. What was measured once is kept for ever.
+fn label(method: &Method) -> &'static str {
+    match *method {
+        Method::GET => "GET",
+        Method::HEAD => "HEAD",
+        Method::POST => "POST",
+        Method::PUT => "PUT",
+        Method::PATCH => "PATCH",
+        Method::DELETE => "DELETE",
+        Method::OPTIONS => "OPTIONS",
+        Method::CONNECT => "CONNECT",
+        Method::TRACE => "TRACE",
+        _ => "_OTHER",
+    }
+}
+
+/// A method as it is logged: with its first characters, which are ASCII.
+fn shown(method: &Method) -> &str {
+    method.as_str().get(..METHOD).unwrap_or(method.as_str())
+}
+
 pub(super) async fn observe(
     State(observer): State<Arc<Observer>>,
     request: Request,
@@ -120,11 +143,11 @@ pub(super) async fn observe(
     let method = parts.method.clone();
     let path = parts.extensions.get::<MatchedPath>().cloned();
     let route = path.as_ref().map_or("none", MatchedPath::as_str);
-    let shown = id.to_str().unwrap_or_default();
+    let request_id = id.to_str().unwrap_or_default();
     let (mut response, plain) = match download::at_once(&observer.state, &parts).await {
         Some(response) => (response, true),
         None => {
-            let span = tracing::info_span!("http", request_id = shown, %method, route);
+            let span = tracing::info_span!("http", request_id, method = shown(&method), route);
             let request = Request::from_parts(parts, body);
             let response = next.run(request).instrument(span.clone()).await;
             let (status, ms) = (response.status().as_u16(), milliseconds(began));
@@ -135,7 +158,7 @@ pub(super) async fn observe(
     let status = response.status().as_u16();
     if plain {
         let ms = milliseconds(began);
-        tracing::debug!(request_id = shown, %method, route, status, ms, "answered");
+        tracing::debug!(request_id, method = shown(&method), route, status, ms, "answered");
     }
     observer.measure(&method, route, status, began.elapsed().as_secs_f64());
     observer.sum_up();

@@ -1,6 +1,10 @@
-//! Lists whose cursor is a number that grows.
+//! Where lists go on: after a number that grows, or after a time and an id.
+
+use std::{fmt::Display, str::FromStr};
 
 use axum::Json;
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use chrono::{DateTime, Datelike, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -21,6 +25,31 @@ impl Page {
     pub(super) fn before(&self) -> Result<Option<i64>> {
         before(self.cursor.as_deref())
     }
+
+    /// As [`Page::before`], of a list by time and id.
+    pub(super) fn place<T: FromStr>(&self) -> Result<Option<(DateTime<Utc>, T)>> {
+        filled(self.cursor.as_deref()).map(read_cursor).transpose()
+    }
+}
+
+/// Where a list by time and id goes on after this one.
+pub(super) fn cursor(at: DateTime<Utc>, id: impl Display) -> String {
+    URL_SAFE_NO_PAD.encode(format!("{}:{id}", at.timestamp_micros()))
+}
+
+/// The place that [`cursor`] told.
+///
+/// # Errors
+/// [`Error::Invalid`] on `cursor`.
+pub(super) fn read_cursor<T: FromStr>(text: &str) -> Result<(DateTime<Utc>, T)> {
+    let read = || {
+        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
+        let (micros, id) = text.split_once(':')?;
+        let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
+        // PostgreSQL knows fewer years than chrono.
+        (1..=9999).contains(&at.year()).then_some((at, id.parse().ok()?))
+    };
+    read().ok_or_else(|| Error::invalid("cursor", "take it as it stands in `next`"))
 }
 
 pub(super) fn limit(text: Option<&str>) -> Result<i64> {

@@ -104,15 +104,26 @@ impl From<Error> for Problem {
                 .advise("Log in as the person who asked for it."),
             Error::Unauthenticated(_) => new(S::UNAUTHORIZED, "Who are you?"),
             Error::Forbidden(_) => new(S::FORBIDDEN, "Not allowed"),
+            Error::LinkPolicy(errors) => {
+                let problem = new(S::FORBIDDEN, "Wider than this file type allows")
+                    .advise("Leave it out: the link is then as the file type says.");
+                Problem { errors, ..problem }
+            }
             Error::Locked(_) => new(S::LOCKED, "Somebody else is at it")
                 .advise("Wait until they are done, or ask them."),
             Error::LockRefused { held: true } => new(S::FORBIDDEN, "Somebody else is at it"),
             Error::LockRefused { held: false } => new(S::NOT_FOUND, "Not locked"),
+            Error::Quota(_) => new(S::TOO_MANY_REQUESTS, "That is as much as you may have"),
             Error::Throttled { retry_after } => {
                 let seconds = retry_after.as_millis().div_ceil(1000).max(1);
                 let problem = new(S::TOO_MANY_REQUESTS, "Too many requests")
                     .advise("Wait a little, then try again.");
                 Problem { retry_after: u64::try_from(seconds).ok(), ..problem }
+            }
+            Error::Overloaded { retry_after } => {
+                let problem = new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
+                    .advise("Try again in a little while.");
+                Problem { retry_after: Some(retry_after.as_secs().max(1)), ..problem }
             }
             Error::Conflict { .. } => new(S::CONFLICT, "That is not possible now"),
             Error::Permanent { .. } => new(S::UNPROCESSABLE_ENTITY, "The file cannot be made"),
@@ -229,14 +240,14 @@ impl Problem {
     }
 
     pub(super) fn headers(&self, headers: &mut HeaderMap) {
-        if let Some(seconds) = self.retry_after {
+        let busy = self.status == StatusCode::SERVICE_UNAVAILABLE;
+        if let Some(seconds) = self.retry_after.or(busy.then_some(5)) {
             headers.insert(header::RETRY_AFTER, seconds.into());
         }
         let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
         set(header::CACHE_CONTROL, "no-store");
         match self.status {
             StatusCode::UNAUTHORIZED => drop(set(header::WWW_AUTHENTICATE, "Token")),
-            StatusCode::SERVICE_UNAVAILABLE => drop(set(header::RETRY_AFTER, "5")),
             StatusCode::METHOD_NOT_ALLOWED if &*self.code == "confirmation_needed" => {
                 drop(set(header::ALLOW, "POST"));
             }
@@ -260,7 +271,8 @@ pub(super) async fn pages(
     request: Request,
     next: Next,
 ) -> Response {
-    let html = wants_html(request.headers()).then(|| View::of(request.headers(), request.uri()));
+    let html = wants_html(request.headers())
+        .then(|| View::of(&state.toolbox.base_url, request.headers(), request.uri()));
     let mut response = next.run(request).await;
     if let Some(problem) = of_the_framework(&response) {
         response = problem.into_response();

@@ -13,8 +13,8 @@ use minijinja::context;
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{
-    Problem, Shared, WebState,
-    download::{Receipt, denied, serve_under},
+    Problem, Shared, WebState, caller,
+    download::{Receipt, denied, pace, serve_under},
     problem::wants_html,
     session,
     view::View,
@@ -29,6 +29,7 @@ use crate::{
     },
     ids::random_bytes,
     toolbox::{Redeemer, Toolbox, Visit},
+    visitor::Visitor,
 };
 
 /// The cookie by which a browser finds its download again.
@@ -50,7 +51,7 @@ pub(super) async fn show(
 ) -> Result<Response, Problem> {
     let toolbox = &state.toolbox;
     let resumable = cookie_grant(toolbox, headers, knock, &visit).await;
-    let (row, link) = (visit.row, visit.link);
+    let (row, link, bound) = (visit.row, visit.link, visit.bound);
     if resumable.is_none()
         && let Err(error) = visit.verdict
     {
@@ -60,7 +61,7 @@ pub(super) async fn show(
     if !wants_html(headers) {
         return Err(Error::ConfirmationNeeded.into());
     }
-    let view = View::of(headers, uri).or_timezone(row.timezone());
+    let view = View::of(&toolbox.base_url, headers, uri).or_timezone(row.timezone());
     let page = view.render(
         toolbox,
         state.site(),
@@ -72,6 +73,7 @@ pub(super) async fn show(
             expires_at => rfc3339(link.as_ref().map(|link| link.expires_at).or(row.expires_at)),
             uses => link.as_ref().map(|link| link.uses),
             max_uses => link.as_ref().and_then(|link| link.max_uses),
+            for_requester => bound.then(|| row.requester.clone()).flatten(),
             nonce => URL_SAFE_NO_PAD.encode(random_bytes::<16>()),
             resume_url => resumable.map(|secret| grant_url(toolbox, &secret, &row)),
         },
@@ -89,7 +91,7 @@ async fn cookie_grant(
     knock: &Knock,
     visit: &Visit,
 ) -> Option<GrantSecret> {
-    let secret = GrantSecret::parse(session::cookie(headers, GRANT)?)?;
+    let secret = GrantSecret::parse(session::secret_below(&toolbox.base_url, headers, GRANT)?)?;
     let found = toolbox.evaluate_grant(&secret, knock.user.as_deref()).await;
     let ours = |grant: &Grant| grant.request_id == visit.row.id && grant.jti == visit.claims.jti;
     found.is_ok_and(|(_, grant)| ours(&grant)).then_some(secret)
@@ -106,13 +108,17 @@ pub(super) async fn redeem(
 ) -> Result<Response, Problem> {
     let Path(token) = token.map_err(|_| Error::BadToken("it is not text"))?;
     let toolbox = &state.toolbox;
+    pace(toolbox, &parts).await?;
+    if !caller::comes_from_here(toolbox, &parts) {
+        return Err(Error::Forbidden("this request was made by another site").into());
+    }
     let knock = knock(toolbox, &parts).await?;
     let visit = toolbox.visit(&token, knock.user.as_deref()).await?;
     let row = visit.row.clone();
     let secret = match cookie_grant(toolbox, &parts.headers, &knock, &visit).await {
         Some(secret) => secret,
         None => {
-            let nonce = nonce(&parts.headers, &body)?;
+            let nonce = nonce(&parts.headers, &body, &knock.visitor)?;
             let by = Redeemer {
                 user: knock.user.as_deref(),
                 visitor: &knock.visitor,
@@ -137,14 +143,16 @@ pub(super) async fn redeem(
     Ok((StatusCode::SEE_OTHER, headers).into_response())
 }
 
-fn nonce(headers: &HeaderMap, body: &[u8]) -> Result<Option<String>> {
+/// A page's nonce is random. A program's key may be `1`, like that of somebody else whom the link was
+/// sent to: it counts in its network.
+fn nonce(headers: &HeaderMap, body: &[u8], visitor: &Visitor) -> Result<Option<String>> {
     let key = headers.get("idempotency-key").map(|value| value.to_str().unwrap_or(""));
     if key.is_some_and(|key| key.is_empty() || key.len() > 200) {
         let message = "must be 1 to 200 visible ASCII characters";
         return Err(Error::invalid("Idempotency-Key", message));
     }
     if key.is_some() || body.len() > MAX_FORM {
-        return Ok(key.map(str::to_owned));
+        return Ok(key.map(|key| format!("{key}\n{}", visitor.network())));
     }
     let mut pairs = url::form_urlencoded::parse(body);
     let nonce = pairs.find(|(name, _)| name == "nonce").map(|(_, value)| value.into_owned());
@@ -171,6 +179,7 @@ pub(super) async fn granted(
 ) -> Result<Response, Problem> {
     let missing = || Error::NotFound("download");
     let Path((secret, _name)) = path.map_err(|_| missing())?;
+    pace(&state.toolbox, &parts).await?;
     let secret = GrantSecret::parse(&secret).ok_or_else(missing)?;
     let knock = knock(&state.toolbox, &parts).await?;
     let (row, grant) = state.toolbox.evaluate_grant(&secret, knock.user.as_deref()).await?;

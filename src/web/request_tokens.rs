@@ -18,6 +18,7 @@ use super::{
 };
 use crate::{
     auth_token::{Caller, Role},
+    db::Tx,
     error::{Error, Result},
     request_token::{Changes, LoginMode, NewRequestToken, RequestToken, store},
     toolbox::{Presented, Toolbox},
@@ -29,6 +30,16 @@ fn check(caller: &Caller) -> Result<()> {
     match caller.role {
         Role::Service | Role::Staff => Ok(()),
         Role::User => Err(Error::Forbidden("request tokens are for applications and staff")),
+    }
+}
+
+/// Nobody makes a token that stands for somebody who may do more than they.
+async fn check_user(toolbox: &Toolbox, caller: &Caller, user: Option<&str>) -> Result<()> {
+    let Some(user) = user else { return Ok(()) };
+    let person = toolbox.users.find(&toolbox.db, user).await?;
+    match person.is_some_and(|person| person.role > caller.role) {
+        true => Err(Error::Forbidden("this user's role is above yours")),
+        false => Ok(()),
     }
 }
 
@@ -51,7 +62,7 @@ pub(super) struct Ask {
 }
 
 impl Ask {
-    fn into_new(self, caller: Caller, now: DateTime<Utc>) -> Result<NewRequestToken> {
+    fn into_new(self, caller: &Caller, now: DateTime<Utc>) -> Result<NewRequestToken> {
         let login_mode = self.login_mode.as_deref().map(str::parse::<LoginMode>).transpose();
         let login_mode = login_mode.map_err(|message| Error::invalid("login_mode", message))?;
         let expires_in = self.expires_in.map(|after| now + TimeDelta::seconds(after.0.into()));
@@ -65,7 +76,7 @@ impl Ask {
             not_before_time: self.not_before_time,
             data: self.data.unwrap_or_else(|| json!({})),
             max_uses: self.max_uses.map(|uses| uses.0),
-            created_by: caller.username,
+            created_by: caller.username.clone(),
             ..NewRequestToken::new(self.scope)
         })
     }
@@ -79,9 +90,11 @@ pub(super) async fn create(
     check(&caller)?;
     let (mut ask, now) = (body.value, toolbox.clock.now());
     let url = ask.url.take();
-    let new = ask.into_new(caller, now)?;
+    let new = ask.into_new(&caller, now)?;
+    check_user(&toolbox, &caller, new.user_id.as_deref()).await?;
     let mut tx = toolbox.db.begin().await?;
     let token = toolbox.create_request_token(&mut tx, new).await?;
+    note(&toolbox, &mut tx, &caller, &token, "create").await?;
     tx.commit().await?;
     let mut json = token.to_json(now);
     json["jwt"] = toolbox.jwt(&token)?.into();
@@ -123,6 +136,20 @@ pub(super) async fn list(
     Ok(page(rows, limit, |token| token.id, |token| token.to_json(now)))
 }
 
+/// Writes down what somebody did to a token.
+async fn note(
+    toolbox: &Toolbox,
+    tx: &mut Tx,
+    caller: &Caller,
+    token: &RequestToken,
+    action: &str,
+) -> Result<()> {
+    let (action, id) = (format!("request_token.{action}"), token.id.to_string());
+    let user = token.user_id.as_deref().map(|user| format!(", user {user}")).unwrap_or_default();
+    let detail = format!("scope {}, {}{user}", token.scope, token.login_mode.as_str());
+    toolbox.audit(tx, &caller.username, &action, &id, &detail).await
+}
+
 async fn known(toolbox: &Toolbox, caller: &Caller, id: &str) -> Result<RequestToken> {
     check(caller)?;
     let missing = || Error::NotFound("request token");
@@ -160,6 +187,7 @@ pub(super) async fn update(
     body: JsonBody<Edit>,
 ) -> Result<Json<Value>, Problem> {
     let (token, edit) = (known(&toolbox, &caller, &id).await?, body.value);
+    check_user(&toolbox, &caller, token.user_id.as_deref()).await?;
     let changes = Changes {
         scope: edit.scope,
         max_uses: edit.max_uses.map(|uses| uses.0),
@@ -169,6 +197,7 @@ pub(super) async fn update(
     };
     let mut tx = toolbox.db.begin().await?;
     let token = toolbox.update_request_token(&mut tx, token.id, &changes).await?;
+    note(&toolbox, &mut tx, &caller, &token, "update").await?;
     tx.commit().await?;
     Ok(Json(token.to_json(toolbox.clock.now())))
 }
@@ -181,6 +210,7 @@ pub(super) async fn expire(
     let token = known(&toolbox, &caller, &id).await?;
     let mut tx = toolbox.db.begin().await?;
     let token = toolbox.expire_request_token(&mut tx, token.id).await?;
+    note(&toolbox, &mut tx, &caller, &token, "expire").await?;
     tx.commit().await?;
     Ok(Json(token.to_json(toolbox.clock.now())))
 }

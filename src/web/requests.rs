@@ -9,8 +9,7 @@ use axum::{
     http::{HeaderMap, StatusCode, Uri, header},
     response::{Html, IntoResponse, Response},
 };
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use chrono::{DateTime, Datelike};
+use chrono::DateTime;
 use minijinja::context;
 use serde::{Deserialize, de::IgnoredAny};
 use serde_json::{Value, json};
@@ -127,14 +126,9 @@ pub(super) async fn create(
     }
     let criteria = Criteria::from_json_text(body.written("criteria"))?;
     let (new, deliver) = body.value.into_new(criteria, &caller)?;
-    if let Ok(handler) = state.toolbox.registry.get(new.file_type.as_str())
-        && !handler.may_ask(caller.role)
-    {
-        return Err(Error::Forbidden("your role may not ask for this file type").into());
-    }
     let key =
         key.map(|key| IdempotencyKey { caller: &caller.username, key, fingerprint: &fingerprint });
-    match state.toolbox.respond_to(new, deliver, key).await? {
+    match state.toolbox.respond_to_caller(&caller, new, deliver, key).await? {
         Made::Now(file) => Ok(inline(file)?),
         Made::Later(row) => Ok(accepted(&state, &row, &headers, &uri)?),
     }
@@ -171,7 +165,12 @@ fn accepted(
                 email => &row.requester_email,
                 id => row.id.to_string(),
             };
-            View::of(headers, uri).render(toolbox, state.site(), "page/delayed.html", own)?
+            View::of(&state.toolbox.base_url, headers, uri).render(
+                toolbox,
+                state.site(),
+                "page/delayed.html",
+                own,
+            )?
         }
     };
     Ok((StatusCode::ACCEPTED, location, Html(page)).into_response())
@@ -193,7 +192,7 @@ pub(super) async fn visible(toolbox: &Toolbox, caller: &Caller, id: &str) -> Res
     if caller.may_see(row.requester.as_deref()) { Ok(row) } else { Err(missing()) }
 }
 
-/// Writes down what an operator did to somebody else's request.
+/// Writes down what an operator or an application did to somebody else's request.
 pub(super) async fn note(
     toolbox: &Toolbox,
     caller: &Caller,
@@ -203,7 +202,7 @@ pub(super) async fn note(
     detail: &str,
 ) -> Result<()> {
     let own = row.requester.as_deref() == Some(caller.username.as_str());
-    if caller.role != Role::Staff || own {
+    if caller.role == Role::User || own {
         return Ok(());
     }
     let (action, id) = (format!("request.{action}"), row.id.to_string());
@@ -259,7 +258,7 @@ pub(super) async fn list(
 
 /// Where a list of requests goes on after this one.
 pub fn cursor(row: &FileRequest) -> String {
-    URL_SAFE_NO_PAD.encode(format!("{}:{}", row.requested_at.timestamp_micros(), row.id))
+    paging::cursor(row.requested_at, row.id)
 }
 
 /// The place that [`cursor`] told.
@@ -267,14 +266,7 @@ pub fn cursor(row: &FileRequest) -> String {
 /// # Errors
 /// [`Error::Invalid`] on `cursor`.
 pub fn read_cursor(text: &str) -> Result<(DateTime<chrono::Utc>, RequestId)> {
-    let read = || {
-        let text = String::from_utf8(URL_SAFE_NO_PAD.decode(text).ok()?).ok()?;
-        let (micros, id) = text.split_once(':')?;
-        let at = DateTime::from_timestamp_micros(micros.parse().ok()?)?;
-        // PostgreSQL knows fewer years than chrono.
-        (1..=9999).contains(&at.year()).then_some((at, id.parse().ok()?))
-    };
-    read().ok_or_else(|| Error::invalid("cursor", "take it as it stands in `next`"))
+    paging::read_cursor(text)
 }
 
 /// The place of a query's cursor, when it has one.
@@ -304,10 +296,18 @@ pub(super) struct Change {
 }
 
 /// Who edits: with the lock of `Lock-Token`, else of their session, else a moment's own.
-pub(super) fn editor<'a>(caller: &'a Caller, headers: &'a HeaderMap) -> Result<Editor<'a>> {
+pub(super) fn editor<'a>(
+    toolbox: &Toolbox,
+    caller: &'a Caller,
+    headers: &'a HeaderMap,
+) -> Result<Editor<'a>> {
     let token = headers.get("lock-token").map(|value| value.to_str());
     let token = token.transpose().map_err(|_| Error::LockRefused { held: true })?;
-    Ok(Editor { name: &caller.username, session: session_of(Some(caller), headers), token })
+    Ok(Editor {
+        name: &caller.username,
+        session: session_of(toolbox, Some(caller), headers),
+        token,
+    })
 }
 
 pub(super) async fn update(
@@ -324,7 +324,7 @@ pub(super) async fn update(
         return Err(Error::invalid("description", message).into());
     }
     let mut tx = toolbox.db.begin().await?;
-    let editor = editor(&caller, &headers)?;
+    let editor = editor(&toolbox, &caller, &headers)?;
     let edit = toolbox.begin_edit(&mut tx, Resource::request(row.id), editor).await?;
     store::describe(&mut tx, row.id, &description).await?;
     note(&toolbox, &caller, &mut tx, &row, "describe", &description).await?;
@@ -334,16 +334,27 @@ pub(super) async fn update(
     Ok(Json(to_json(&toolbox, &row)))
 }
 
+/// Has a request made anew, if the caller may ask for its type; with a line in the audit log.
+pub(super) async fn start_anew(
+    toolbox: &Toolbox,
+    caller: &Caller,
+    row: &FileRequest,
+) -> Result<FileRequest> {
+    toolbox.check_retry(row, caller)?;
+    let mut tx = toolbox.db.begin().await?;
+    note(toolbox, caller, &mut tx, row, "retry", "").await?;
+    let row = toolbox.retry(&mut tx, row.id).await?;
+    tx.commit().await?;
+    Ok(row)
+}
+
 pub(super) async fn retry(
     State(toolbox): State<Toolbox>,
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let row = visible(&toolbox, &caller, &id).await?;
-    let mut tx = toolbox.db.begin().await?;
-    note(&toolbox, &caller, &mut tx, &row, "retry", "").await?;
-    let row = toolbox.retry(&mut tx, row.id).await?;
-    tx.commit().await?;
+    let row = start_anew(&toolbox, &caller, &row).await?;
     Ok((StatusCode::ACCEPTED, Json(to_json(&toolbox, &row))).into_response())
 }
 
@@ -355,6 +366,6 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Problem> {
     let toolbox = &state.toolbox;
     let row = visible(toolbox, &caller, &id).await?;
-    toolbox.delete_as(row.id, &caller, editor(&caller, &headers)?).await?;
+    toolbox.delete_as(row.id, &caller, editor(toolbox, &caller, &headers)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -15,6 +15,7 @@ use subtle::ConstantTimeEq;
 use super::session;
 use crate::{
     auth_token::{Caller, Proof, Role},
+    config::BaseUrl,
     error::{Error, Result},
     file_request::model::rfc3339,
     ids::random_bytes,
@@ -65,8 +66,8 @@ pub(super) struct View {
 
 impl View {
     /// Of a request whose caller is not known, or does not matter.
-    pub(super) fn of(headers: &HeaderMap, uri: &Uri) -> View {
-        let (session, form) = (session::of(headers), session::cookie(headers, FORM));
+    pub(super) fn of(base: &BaseUrl, headers: &HeaderMap, uri: &Uri) -> View {
+        let (session, form) = (session::of(base, headers), session::secret(base, headers, FORM));
         let form = form.filter(|secret| secret.len() >= 32);
         let fresh = (session.is_none() && form.is_none())
             .then(|| URL_SAFE_NO_PAD.encode(random_bytes::<24>()));

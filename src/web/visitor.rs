@@ -9,7 +9,7 @@ use axum::{
 
 use super::{caller, session};
 use crate::{
-    auth_token::SessionSecret,
+    auth_token::{Caller, SessionSecret},
     error::Result,
     toolbox::Toolbox,
     visitor::{TrustedProxies, Visitor},
@@ -35,12 +35,15 @@ pub(super) struct Knock {
     pub(super) visitor: Visitor,
     /// Who is logged in.
     pub(super) user: Option<String>,
+    /// The same, with how they proved it.
+    pub(super) caller: Option<Caller>,
     pub(super) session: Option<SessionSecret>,
 }
 
 pub(super) async fn knock(toolbox: &Toolbox, parts: &Parts) -> Result<Knock> {
     let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
-    let session = session::of(&parts.headers);
-    let user = caller::identify(toolbox, parts).await?.map(|caller| caller.username);
-    Ok(Knock { visitor, user, session })
+    let session = session::of(&toolbox.base_url, &parts.headers);
+    let caller = caller::identify(toolbox, parts).await?;
+    let user = caller.as_ref().map(|caller| caller.username.clone());
+    Ok(Knock { visitor, user, caller, session })
 }

@@ -788,17 +788,17 @@ both! {
             assert!(code == 1 && err.contains("password: "), "{weak}: {err}");
             assert!(!err.contains(weak), "it is not repeated");
         }
-        assert_eq!(set("AMY", "un café à Genève\n", &[]).0, 0);
+        assert_eq!(set("AMY", "un café à Genève\n", &["--keep"]).0, 0);
         assert_eq!((log_in(PASSWORD).await, log_in("un café à Genève").await), (400, 200));
         assert_eq!(log_in("un cafe\u{301} a\u{300} Gene\u{300}ve").await, 200, "however it is composed");
         assert_eq!(durin.probe(&secret).await.0, 200);
-        assert_eq!(set("amy", PASSWORD, &["--revoke"]).0, 0);
+        assert_eq!(set("amy", PASSWORD, &[]).0, 0);
         assert_eq!(durin.probe(&secret).await.0, 401);
         // Nothing is cut off: the 72 bytes of bcrypt are no limit here.
         let long = "vier paarden en een olifant ".repeat(10);
         assert_eq!(set("amy", &format!("{long}x"), &[]).0, 0);
         assert_eq!((log_in(&format!("{long}y")).await, log_in(&long).await, log_in(&format!("{long}x")).await), (400, 400, 200));
-        assert_eq!(log_in(&"x".repeat(100_000)).await, 400);
+        assert_eq!((log_in(&"x".repeat(10_000)).await, log_in(&"x".repeat(100_000)).await), (400, 413));
     }
 }
 
@@ -1098,9 +1098,9 @@ both! {
         trusting.add_user("root", Role::Staff, None).await;
         assert_eq!(ask(&trusting, "root", "elsewhere@example.com").await.1["requester_email"], "root@example.com");
         trusting.sql("UPDATE bgfiles_users SET is_active = false").await;
-        for form in ["root", "ROOT", "ｒoot"] {
-            assert_eq!(ask(&trusting, form, "").await.0, 401, "{form}");
-        }
+        assert_eq!(ask(&trusting, "root", "").await.0, 401);
+        // By another spelling it is somebody else, whose rows are their own.
+        assert_eq!(ask(&trusting, "ROOT", "").await.1["requester"], "ROOT");
         // Two values: the proxy added its own to the client's. And names need not be ASCII.
         let url = format!("http://{}/api/requests", trusting.serve().await);
         let two = trusting.http.get(&url).header("x-remote-user", "root").header("x-remote-user", "carol");

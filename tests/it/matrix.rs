@@ -82,8 +82,8 @@ DELETE /api/auth/sessions/{id}             own 401  204  204  204  204  401  204
 DELETE /api/auth/sessions/{id}         foreign 401  404  404  404  404  401  404
 GET    /api/auth/apiaccess                 own 401  200  200  200  200  401  200
 GET    /api/auth/apiaccess             foreign 401  404  404  404  404  401  404
-POST   /api/auth/apiaccess                 own 401  400  400  400  400  401  400
-POST   /api/auth/apiaccess             foreign 401  201  201  201  201  401  201
+POST   /api/auth/apiaccess                 own 401  400  400  400  400  401  403
+POST   /api/auth/apiaccess             foreign 401  201  201  201  201  401  403
 DELETE /api/auth/apiaccess                 own 401  204  204  204  204  401  204
 DELETE /api/auth/apiaccess             foreign 401  404  404  404  404  401  404
 GET    /api/locks                          own 401  200+ 200+ 200+ 200+ 401  403
@@ -378,7 +378,7 @@ impl House<'_> {
                 }
                 let options = LinkOptions {
                     requester_only: Some(true),
-                    scanner_safe: method == "POST" || parts[1] == "g",
+                    scanner_safe: Some(method == "POST" || parts[1] == "g"),
                     created_by: owner.to_owned(),
                     ..LinkOptions::default()
                 };
@@ -538,5 +538,76 @@ both! {
             }
         }
         assert!(wrong.is_empty(), "{wrong:#?}");
+    }
+}
+
+/// Doors at which a file is asked for or handed on, of a type that only staff may ask for: for who
+/// asked as staff and is a user since, for who may, and by a client that may not use the API.
+const DEMOTED: &str = "
+                                          demoted staff wrong-client
+POST /api/requests                        403 202 403
+POST /new/ledger                          403 303 403
+POST /api/requests/{waiting}/retry        403 202 403
+POST /files/{waiting}/retry               403 303 403
+POST /files/{finished}/again              403 303 403
+POST /api/requests/{finished}/links       201 201 403
+POST /files/{finished}/links              303 303 403
+POST /api/auth/apiaccess                  201 201 201
+POST /account/key                         200 200 403
+";
+
+both! {
+    async fn who_may_ask_no_more_has_nothing_made(app) {
+        let auth = Settings {
+            api_access_client: "keys".into(),
+            disallowed_clients: ["wrong".to_owned()].into(),
+            ..Settings::default()
+        };
+        let registry = Some(crate::who_may::registry(false));
+        let app = TestApp::with(app.kind, Parts { auth, registry, ..Parts::default() }).await;
+        for client in ["right", "wrong", "keys"] {
+            app.client(client, TokenTtl::DAY, "", TokenPolicy::One).await;
+        }
+        for name in ["carl", "root", "vera"] {
+            app.add_user(name, Role::Staff, None).await;
+        }
+        let base = format!("http://{}", app.serve().await);
+        let mut wrong = Vec::new();
+        for line in DEMOTED.lines().filter(|line| line.starts_with("POST")) {
+            let words: Vec<&str> = line.split_whitespace().collect();
+            for (column, (name, client)) in [("carl", "right"), ("root", "right"), ("vera", "wrong")].into_iter().enumerate() {
+                app.toolbox.update_user("carl", UserChanges { role: Some(Role::Staff), ..Default::default() }).await.unwrap();
+                let mut new = TestApp::new_request("ledger", "");
+                new.requester.id = Some(name.into());
+                let (waiting, finished) = (app.add(new.clone()).await, app.add(new).await);
+                app.dispatch(finished.id).await;
+                let mut tx = app.toolbox.db.begin().await.unwrap();
+                app.toolbox.cancel(&mut tx, waiting.id).await.unwrap();
+                tx.commit().await.unwrap();
+                app.toolbox.update_user("carl", UserChanges { role: Some(Role::User), ..Default::default() }).await.unwrap();
+                app.sql("DELETE FROM bgfiles_auth_tokens WHERE client_id IN (SELECT id FROM bgfiles_clients WHERE name = 'keys')").await;
+                let path = words[1].replace("{waiting}", &waiting.id.to_string()).replace("{finished}", &finished.id.to_string());
+                let request = app.http.post(format!("{base}{path}"));
+                let request = request.header("authorization", format!("Token {}", app.token(name, client).await));
+                let request = match path.as_str() {
+                    "/api/requests" => request.json(&json!({"file_type": "ledger"})),
+                    api if api.starts_with("/api") => request.json(&json!({})),
+                    _ => request.form(&[("max_uses", "1"), ("deliver", "later")]),
+                };
+                let (status, body) = app::json(request.send().await.unwrap()).await;
+                if status.to_string() != words[2 + column] {
+                    wrong.push(format!("{path}: {name} got {status}, not {}", words[2 + column]));
+                }
+                // With the words of asking for it.
+                if (status, column) == (403, 0) {
+                    assert_eq!(body["detail"], "your role may not ask for this file type", "{path}");
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{wrong:#?}");
+        // Operators have what somebody else asked for made anew, whether or not they may ask for it.
+        let page = app.http.get(format!("{base}/files")).header("accept", "text/html");
+        let carls = page.header("authorization", format!("Token {}", app.token("carl", "right").await));
+        assert!(!carls.send().await.unwrap().text().await.unwrap().contains("/retry"));
     }
 }

@@ -541,27 +541,33 @@ both! {
         // A link to share, used, revoked.
         let path = format!("/files/{}", done.id);
         assert_eq!(amy.post(&format!("{path}/links"), &[("max_uses", "0")]).await.status, 422);
-        let page = amy.post(&format!("{path}/links"), &[("max_uses", "2"), ("days", "1")]).await;
+        let wide = amy.post(&format!("{path}/links"), &[("max_uses", "2"), ("days", "1")]).await;
+        assert!(wide.status == 403 && wide.shows("a link to such a file works once at most"), "{}", wide.text);
+        app.advance(1);
+        let page = amy.post(&format!("{path}/links"), &[("max_uses", "1"), ("days", "1")]).await;
         assert_eq!(page.location, Some(format!("{path}?done=linked#share")));
         let page = amy.get(&path).await;
-        let url = page.text.split("used 0 of 2 times").next().unwrap();
+        let url = page.text.split("used 0 of 1 times").next().unwrap();
         let url = url.rsplit("http://files.example.com/d/").next().unwrap();
         let url = format!("/d/{}", url.split('"').next().unwrap());
-        assert!(page.shows("used 0 of 2 times"));
+        assert!(page.shows("for whoever has it"));
         let visitor = Person::nobody(&app).await;
         let shown = visitor.get(&url).await;
         assert!(shown.shows("Download</button>"), "{}", shown.text);
         let redeemed = visitor.page(app.http.post(format!("{}{url}", visitor.base)).form(&[("nonce", "n")])).await;
         assert_eq!(redeemed.status, 303);
         let page = amy.get(&path).await;
-        assert!(page.shows("used 1 of 2 times") && page.shows("Link used"));
-        let revoke = page.text.split("used 1 of 2 times").nth(1).unwrap();
+        assert!(page.shows("used 1 of 1 times") && page.shows("Link used"));
+        // The mailed one, taken back.
+        let mailed = app.link(&app.row(done.id).await);
+        let revoke = page.text.split("used 0 of 1 times").nth(1).unwrap();
         let revoke = revoke.split("/revoke\"").next().unwrap();
         let revoke = revoke.rsplit("action=\"").next().unwrap();
         assert_eq!(amy.post(&format!("{revoke}/revoke"), &[]).await.status, 303);
-        let gone = Person::nobody(&app).await.get(&url).await;
-        assert_eq!(gone.status, 403);
-        assert!(gone.shows("no longer works"));
+        for (url, why) in [(&url, "has been used"), (&mailed, "no longer works")] {
+            let gone = Person::nobody(&app).await.get(url).await;
+            assert!(gone.status == 403 && gone.shows(why), "{}", gone.text);
+        }
         // Again, with the same criteria; then retry and delete.
         let page = amy.post(&format!("/files/{}/again", done.id), &[]).await;
         let location = page.location.unwrap();
@@ -690,7 +696,7 @@ both! {
         let link = app.toolbox.download_url(&done);
         let link = link.strip_prefix("http://files.example.com").unwrap().to_owned();
         assert_eq!(amy.get(&link).await.status, 200);
-        let options = LinkOptions { scanner_safe: true, ..LinkOptions::default() };
+        let options = LinkOptions { scanner_safe: Some(true), ..LinkOptions::default() };
         let mut tx = app.toolbox.db.begin().await.unwrap();
         let (_, url) = app.toolbox.create_link(&mut tx, &done, options).await.unwrap();
         tx.commit().await.unwrap();

@@ -1,14 +1,17 @@
 //! The protocol of claim, lease, generation, publish, notice and cleaner, checked in every order
-//! that its steps can take (`ARCHITECTURE.md` tells it, `src/file_request` does it).
+//! that its steps can take (`ARCHITECTURE.md` tells it, `src/file_request` does it); and so the
+//! protocol of what is kept in memory of tokens and links.
 //!
 //! A rule that is left out must be found out: otherwise the model says nothing.
 
 #![allow(missing_docs, unreachable_pub, reason = "tests are their own documentation")]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod memory;
 mod properties;
 mod protocol;
 
+use memory::{Memory, REVOKED};
 use properties::*;
 use protocol::{Broken, Budget, Protocol};
 use stateright::{Checker, Expectation, HasDiscoveries, Model};
@@ -108,5 +111,45 @@ fn every_rule_that_is_left_out_is_found_out() {
         let checker = protocol.checker().finish_when(until).spawn_bfs().join();
         let found = checker.discovery(property);
         assert!(found.is_some(), "{broken:?} does not show in: {property}");
+    }
+}
+
+/// A connection goes deaf, and somebody else's words get in.
+fn losing() -> Memory {
+    Memory { faults: 2, pooled: false, broken: None }
+}
+
+/// A pooler shares the sessions.
+fn pooled() -> Memory {
+    Memory { faults: 3, pooled: true, broken: None }
+}
+
+#[test]
+fn revoked_is_revoked() {
+    losing().checker().spawn_bfs().join().assert_properties();
+    let checker = pooled().checker().spawn_bfs().join();
+    checker.assert_no_discovery(REVOKED);
+    assert!(checker.discovery("memory is used").is_none(), "nobody hears anything there");
+}
+
+#[test]
+fn every_rule_of_memory_that_is_left_out_is_found_out() {
+    use memory::Broken::*;
+    let lacking: [(_, fn() -> Memory); 9] = [
+        (AnswersCount, losing),
+        (AnswersCount, pooled),
+        (ForeignCounts, losing),
+        (ForeignCounts, pooled),
+        (LateCounts, losing),
+        (LockNotTaken, losing),
+        (TooLittlePatience, losing),
+        (TrustBeforeLock, losing),
+        (GenerationNotCompared, losing),
+    ];
+    for (broken, world) in lacking {
+        let memory = Memory { broken: Some(broken), ..world() };
+        let until = HasDiscoveries::AnyOf([REVOKED].into());
+        let checker = memory.checker().finish_when(until).spawn_bfs().join();
+        assert!(checker.discovery(REVOKED).is_some(), "{broken:?} does not show");
     }
 }

@@ -62,9 +62,7 @@ pub struct Definition {
     pub expires_after: Option<Duration>,
     /// Which users may ask for it; all when empty.
     pub roles: Vec<Role>,
-    /// Whether links are bound to the requester; no unless given.
-    pub requester_only: bool,
-    /// `max_uses` and `scanner_safe` of the mailed link; neither unless given.
+    /// `requester_only`, `max_uses`, `max_age` and `scanner_safe` of links; none unless given.
     pub link_policy: LinkPolicy,
     /// More rows are an error; 5,000,000 unless given.
     pub max_rows: u64,

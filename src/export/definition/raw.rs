@@ -8,6 +8,7 @@ use toml::Spanned;
 use super::{ColumnType, ParquetSettings, XlsxSettings, duration::Length};
 use crate::auth_token::Role;
 use crate::export::{criteria::Type, format::Format, localized::Localized};
+use crate::file_request::links::RequesterOnly;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,8 +24,9 @@ pub(super) struct File {
     #[serde(default)]
     pub roles: Vec<RoleName>,
     #[serde(default)]
-    pub requester_only: bool,
+    pub requester_only: Floor,
     pub max_uses: Option<std::num::NonZeroU32>,
+    pub max_age: Option<Length>,
     #[serde(default)]
     pub scanner_safe: bool,
     pub max_rows: Option<u64>,
@@ -107,6 +109,22 @@ impl<'de> Deserialize<'de> for RoleName {
         name.parse()
             .map(RoleName)
             .map_err(|why: String| D::Error::custom(format!("{name:?} {why}")))
+    }
+}
+
+/// `true`, `false` or `"always"`.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Floor(pub RequesterOnly);
+
+impl<'de> Deserialize<'de> for Floor {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        match toml::Value::deserialize(from)? {
+            toml::Value::Boolean(only) => Ok(Floor(only.into())),
+            toml::Value::String(text) if text == "always" => Ok(Floor(RequesterOnly::Always)),
+            other => {
+                Err(D::Error::custom(format!("{other} is none of true, false and \"always\"")))
+            }
+        }
     }
 }
 

@@ -1,7 +1,10 @@
 use std::{fs, path::Path, time::Duration};
 
 use super::Definition;
-use crate::error::Error;
+use crate::{
+    error::Error,
+    file_request::links::{LinkPolicy, RequesterOnly},
+};
 
 const COMPLETE: &str = r##"title.en = "Flights"
 title.nl = "Vluchten"
@@ -70,7 +73,7 @@ fn a_complete_definition_is_read_completely() {
     assert_eq!(definition.timeout, Duration::from_secs(900));
     assert_eq!(definition.max_attempts, 5);
     assert_eq!((definition.delay_over, definition.max_rows), (500, 1_000));
-    assert!(definition.requester_only);
+    assert_eq!(definition.link_policy.requester_only, RequesterOnly::Yes);
     let names: Vec<&str> = definition.criteria.0.iter().map(|one| one.name.as_str()).collect();
     assert_eq!(names, ["origin", "since", "carriers"]);
     assert!(definition.criteria.0[2].list);
@@ -83,7 +86,26 @@ fn a_minimal_definition_has_defaults() {
     assert_eq!(definition.title.get("en"), "t");
     assert_eq!(definition.source, "default");
     assert_eq!((definition.delay_over, definition.max_rows), (10_000, 5_000_000));
-    assert!(!definition.requester_only);
+    assert_eq!(definition.link_policy, LinkPolicy::default());
+}
+
+#[test]
+fn links_have_a_policy() {
+    let with = |lines: &str| load(&format!("formats = [\"csv\"]\n{lines}"), Some("SELECT 1 AS a"));
+    let policy =
+        with("requester_only = \"always\"\nmax_uses = 2\nscanner_safe = true\nmax_age = \"7d\"");
+    let expected = LinkPolicy {
+        max_uses: std::num::NonZeroU32::new(2),
+        scanner_safe: true,
+        max_age: Some(Duration::from_secs(7 * 86_400)),
+        requester_only: RequesterOnly::Always,
+    };
+    assert_eq!(policy.unwrap().link_policy, expected);
+    assert_eq!(with("requester_only = false").unwrap().link_policy, LinkPolicy::default());
+    for wrong in ["\"never\"", "1", "[true]"] {
+        let error = with(&format!("requester_only = {wrong}")).unwrap_err();
+        assert_eq!(error, format!("t.toml:2: {wrong} is none of true, false and \"always\""));
+    }
 }
 
 #[test]

@@ -34,7 +34,9 @@ use crate::{
 };
 
 /// Connections to one database.
-const CONNECTIONS: u32 = 8;
+pub(crate) const CONNECTIONS: u32 = 8;
+/// Code of the error when all of them are in use.
+pub(crate) const SOURCE_BUSY: &str = "source_busy";
 /// The same with the one that stops a query on another.
 const MOST_CONNECTIONS: u32 = CONNECTIONS + 1;
 /// How long to wait for one of them.
@@ -90,6 +92,18 @@ impl Source {
         match self {
             Source::Postgres(_) => MOST_CONNECTIONS,
             Source::Sqlite(_) => 0,
+        }
+    }
+
+    /// What an operator should know of the role and the server that exports read with: what a declared
+    /// query may do beyond reading. Whoever writes definitions has these rights.
+    ///
+    /// # Errors
+    /// When the database does not say.
+    pub async fn warnings(&self) -> Result<Vec<String>> {
+        match self {
+            Source::Postgres(source) => postgres::warnings(source).await,
+            Source::Sqlite(_) => Ok(Vec::new()),
         }
     }
 
@@ -160,11 +174,13 @@ impl Source {
 async fn slot(slots: &Arc<Semaphore>) -> Result<OwnedSemaphorePermit> {
     match tokio::time::timeout(ACQUIRE, slots.clone().acquire_owned()).await {
         Ok(Ok(slot)) => Ok(slot),
-        _ => Err(Error::temporary(
-            "source_busy",
-            "too many exports read this database at the same time",
-        )),
+        _ => Err(busy()),
     }
+}
+
+/// Nobody gets a connection at the moment.
+fn busy() -> Error {
+    Error::temporary(SOURCE_BUSY, "too many exports read this database at the same time")
 }
 
 /// When a query has to be done.
@@ -216,6 +232,18 @@ fn fault(definition: &Definition, message: impl std::fmt::Display) -> Error {
 }
 
 /// JSON objects cannot have two of a name, and people cannot tell two apart.
+/// Bytes of a cell at most, in whatever format: what is made of it is several times as large.
+const MOST_CELL: usize = 64 << 20;
+
+/// Refuses a value that a worker would have to hold in memory.
+fn check_size(bytes: usize, column: &str, row: u64) -> Result<()> {
+    if bytes <= MOST_CELL {
+        return Ok(());
+    }
+    let message = format!("column {column:?}, row {row}: the value is larger than 64 MiB");
+    Err(Error::permanent("text_too_long", message))
+}
+
 fn check_names<'n>(definition: &Definition, names: impl Iterator<Item = &'n str>) -> Result<()> {
     let mut seen = HashSet::new();
     for (at, name) in (1..).zip(names) {

@@ -1,4 +1,4 @@
-//! Receipts: what happened to a link, line by line.
+//! Receipts: what happened to a link.
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
@@ -60,7 +60,7 @@ pub struct Hit {
     pub user: Option<String>,
 }
 
-/// A hit as stored.
+/// A line as stored: hits that are alike.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct HitRow {
     /// Grows.
@@ -71,9 +71,9 @@ pub struct HitRow {
     pub event: String,
     /// Why it was denied.
     pub reason: Option<String>,
-    /// The first byte sent.
+    /// The first byte sent; `None` when that differs.
     pub first_byte: Option<i64>,
-    /// How many.
+    /// How many, of all together.
     pub bytes: Option<i64>,
     /// Through trusted proxies only.
     pub client_ip: Option<String>,
@@ -81,8 +81,10 @@ pub struct HitRow {
     pub user_agent: String,
     /// Who was logged in.
     pub user_id: Option<String>,
-    /// When.
+    /// When the first of them was; the others are of the same minute.
     pub timestamp: DateTime<Utc>,
+    /// How many there were.
+    pub times: i64,
 }
 
 impl HitRow {
@@ -99,30 +101,45 @@ impl HitRow {
             "user_agent": self.user_agent,
             "user": self.user_id,
             "timestamp": rfc3339(Some(self.timestamp)),
+            "count": self.times,
         })
     }
 }
 
-/// Whether pieces (first byte, length) cover all of `0..size`.
-pub fn covers(mut pieces: Vec<(i64, i64)>, size: i64) -> bool {
+/// Most stretches that are remembered of what was sent; who fetches a file in more pieces than that,
+/// with gaps between, is not noticed to have all of it.
+const STRETCHES: usize = 1_000;
+
+/// Stretches (first byte and end) in their order, those that touch as one; whether they cover all of
+/// `0..size`.
+pub fn cover(mut pieces: Vec<(i64, i64)>, size: i64) -> (Vec<(i64, i64)>, bool) {
     pieces.sort_unstable();
-    let end = pieces.into_iter().fold(0, |end, (first, length)| {
-        if first <= end { end.max(first.saturating_add(length)) } else { end }
-    });
-    end >= size
+    let mut stretches: Vec<(i64, i64)> = Vec::new();
+    for (first, end) in pieces {
+        match stretches.last_mut() {
+            Some((_, until)) if first <= *until => *until = (*until).max(end),
+            _ => stretches.push((first, end)),
+        }
+    }
+    stretches.truncate(STRETCHES);
+    let whole = size <= 0 || stretches.iter().any(|(first, end)| *first <= 0 && *end >= size);
+    (stretches, whole)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::covers;
+    use super::cover;
 
     #[test]
     fn pieces_cover_when_no_byte_is_missing() {
-        assert!(covers(vec![(5, 5), (0, 5)], 10));
-        assert!(covers(vec![(0, 7), (2, 3), (6, 4)], 10));
-        assert!(!covers(vec![(0, 5), (6, 4)], 10));
-        assert!(!covers(vec![(1, 9)], 10));
+        let covers = |pieces: Vec<(i64, i64)>, size| cover(pieces, size).1;
+        assert!(covers(vec![(5, 10), (0, 5)], 10));
+        assert!(covers(vec![(0, 7), (2, 5), (6, 10)], 10));
+        assert!(!covers(vec![(0, 5), (6, 10)], 10));
+        assert!(!covers(vec![(1, 10)], 10));
         assert!(!covers(vec![(0, 9)], 10));
         assert!(covers(vec![], 0));
+        assert_eq!(cover(vec![(8, 9), (0, 3), (3, 5), (1, 2)], 9).0, [(0, 5), (8, 9)]);
+        assert_eq!(cover((0..5_000).map(|i| (2 * i, 2 * i + 1)).collect(), 9).0.len(), 1_000);
     }
 }

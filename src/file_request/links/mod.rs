@@ -3,13 +3,17 @@
 //! policy.
 //!
 //! ```text
+//! Policy  what the file type lets links be
 //! Link    the row: how often, from when, until when, for whom
 //! Grant   one redemption of a link: every request of one download is one use
-//! Hit     one line of what happened to a link: page, redeemed, range, complete, denied
+//! Hit     something that happened to a link: page, redeemed, range, complete, denied
+//! line    hits that are alike, together
 //! ```
 
 mod grant;
 mod hit;
+pub mod line;
+mod policy;
 pub mod store;
 
 use chrono::{DateTime, Utc};
@@ -17,27 +21,11 @@ use serde_json::{Map, Value, json};
 use uuid::Uuid;
 
 pub use grant::{Grant, GrantSecret};
-pub use hit::{Event, Hit, HitRow, covers};
+pub use hit::{Event, Hit, HitRow, cover};
+pub use policy::{LinkPolicy, RequesterOnly, Wish};
 
 use super::model::rfc3339;
 use crate::{error::Error, ids::RequestId};
-
-/// What a file type wants of the link that is mailed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct LinkPolicy {
-    /// How often it can be redeemed; as often as one likes when `None`.
-    pub max_uses: Option<std::num::NonZeroU32>,
-    /// Whether opening it shows a page, and only its button (a POST) downloads. Limited links
-    /// always do, as mail scanners open links.
-    pub scanner_safe: bool,
-}
-
-impl LinkPolicy {
-    /// Whether the mailed link needs a row.
-    pub fn needs_row(&self) -> bool {
-        self.scanner_safe || self.max_uses.is_some()
-    }
-}
 
 /// A link as stored.
 #[derive(Clone, Debug, sqlx::FromRow)]
@@ -46,8 +34,8 @@ pub struct Link {
     pub jti: Uuid,
     /// To which file.
     pub request_id: RequestId,
-    /// Whether only the requester may use it.
-    pub requester_only: bool,
+    /// Whether only the requester may use it; as the request says when `None`.
+    pub requester_only: Option<bool>,
     /// Signed along in the token.
     #[sqlx(json)]
     pub data: Map<String, Value>,
@@ -87,17 +75,23 @@ impl Link {
         }
     }
 
+    /// Whether it never works again, unless it is extended.
+    pub fn is_over(&self, now: DateTime<Utc>) -> bool {
+        !matches!(self.denial(now), None | Some(Error::LinkNotYetValid))
+    }
+
     /// Whether opening it (GET, HEAD) shows what it is, and a POST downloads.
     pub fn waits_for_confirmation(&self) -> bool {
         self.scanner_safe || self.max_uses.is_some()
     }
 
-    /// The JSON of the HTTP API. The URL stands only in the answer that makes the link.
-    pub fn to_json(&self, url: Option<&str>) -> Value {
+    /// The JSON of the HTTP API. `bound`: whether it is for the requester alone, as it counts. The
+    /// URL stands only in the answer that makes the link.
+    pub fn to_json(&self, bound: bool, url: Option<&str>) -> Value {
         let mut json = json!({
             "jti": self.jti,
             "request_id": self.request_id,
-            "requester_only": self.requester_only,
+            "requester_only": bound,
             "data": self.data,
             "created_by": self.created_by,
             "created_at": rfc3339(Some(self.created_at)),

@@ -1,13 +1,13 @@
-//! The SQL of links, grants and hits.
+//! The SQL of links and grants, and of counting downloads.
 
 use chrono::{DateTime, Utc};
 use sqlx::types::Json;
 use uuid::Uuid;
 
-use super::{Event, Grant, Hit, HitRow, Link};
+use super::{Grant, Link};
 use crate::{
-    db::{Conn, copy::CopyRows, on},
-    error::Result,
+    db::{Conn, on},
+    error::{Error, Result},
     ids::RequestId,
 };
 
@@ -45,13 +45,87 @@ pub async fn find(conn: impl Into<Conn<'_>>, jti: Uuid) -> Result<Option<Link>> 
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(jti).fetch_optional(c).await?))
 }
 
-/// The links of a request, newest first.
+/// Links of a request, newest first, at most `limit`: those before a link (when it was made, and its
+/// `jti`), or from the newest on.
 ///
 /// # Errors
 /// The database's.
-pub async fn list(conn: impl Into<Conn<'_>>, request_id: RequestId) -> Result<Vec<Link>> {
-    let sql = "SELECT * FROM bgfiles_links WHERE request_id = $1 ORDER BY created_at DESC, jti";
-    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(request_id).fetch_all(c).await?))
+pub async fn list(
+    conn: impl Into<Conn<'_>>,
+    request_id: RequestId,
+    before: Option<(DateTime<Utc>, Uuid)>,
+    limit: i64,
+) -> Result<Vec<Link>> {
+    on!(conn.into(), c => {
+        let mut sql = sqlx::QueryBuilder::new("SELECT * FROM bgfiles_links WHERE request_id = ");
+        sql.push_bind(request_id);
+        if let Some((at, jti)) = before {
+            sql.push(" AND (created_at, jti) < (").push_bind(at);
+            sql.push(", ").push_bind(jti).push(")");
+        }
+        sql.push(" ORDER BY created_at DESC, jti DESC LIMIT ").push_bind(limit);
+        Ok(sql.build_query_as().fetch_all(c).await?)
+    })
+}
+
+/// What a link that is not over at `$2` fulfils.
+const GOOD: &str =
+    "revoked_at IS NULL AND expires_at > $2 AND (max_uses IS NULL OR uses < max_uses)";
+
+/// Links of a request, at most `limit`: those first that are not over, then the newest.
+///
+/// # Errors
+/// The database's.
+pub async fn good_first(
+    conn: impl Into<Conn<'_>>,
+    request_id: RequestId,
+    now: DateTime<Utc>,
+    limit: i64,
+) -> Result<Vec<Link>> {
+    // Only text: the same for both.
+    let mut sql = sqlx::QueryBuilder::<sqlx::Postgres>::new(
+        "SELECT * FROM bgfiles_links WHERE request_id = $1 ORDER BY CASE WHEN ",
+    );
+    sql.push(GOOD).push(" THEN 0 ELSE 1 END, created_at DESC, jti DESC LIMIT $3");
+    on!(conn.into(), c => Ok(sqlx::query_as(sql.into_sql())
+        .bind(request_id)
+        .bind(now)
+        .bind(limit)
+        .fetch_all(c)
+        .await?))
+}
+
+/// How many links of a request are not over.
+///
+/// # Errors
+/// The database's.
+pub async fn count_good(
+    conn: impl Into<Conn<'_>>,
+    request_id: RequestId,
+    now: DateTime<Utc>,
+) -> Result<i64> {
+    let mut sql = sqlx::QueryBuilder::<sqlx::Postgres>::new(
+        "SELECT count(*) FROM bgfiles_links WHERE request_id = $1 AND ",
+    );
+    sql.push(GOOD);
+    on!(conn.into(), c => Ok(sqlx::query_scalar(sql.into_sql())
+        .bind(request_id)
+        .bind(now)
+        .fetch_one(c)
+        .await?))
+}
+
+/// Holds a request to the end of the transaction, so that nobody else changes it meanwhile. On
+/// SQLite only one writes at a time.
+///
+/// # Errors
+/// The database's.
+pub async fn hold_request(conn: impl Into<Conn<'_>>, id: RequestId) -> Result<()> {
+    if let Conn::Postgres(c) = conn.into() {
+        let sql = "SELECT id FROM bgfiles_file_requests WHERE id = $1 FOR NO KEY UPDATE";
+        sqlx::query(sql).bind(id).execute(c).await?;
+    }
+    Ok(())
 }
 
 /// Revokes a link from now on; revoking again changes nothing. `false` when there is none.
@@ -237,56 +311,51 @@ pub async fn complete_grant(
 }
 
 /// Holds a grant until the transaction ends, so that of two pieces that end at the same time the
-/// second one sees the first.
+/// second one sees the first. Which bytes were sent under it: first and end of each stretch.
 ///
 /// # Errors
 /// The database's.
-pub async fn hold_grant(conn: impl Into<Conn<'_>>, hash: &str) -> Result<()> {
-    let sql = "UPDATE bgfiles_link_grants SET hash = hash WHERE hash = $1";
-    on!(conn.into(), c => sqlx::query(sql).bind(hash).execute(c).await.map(drop)?);
+pub async fn hold_grant(conn: impl Into<Conn<'_>>, hash: &str) -> Result<Vec<(i64, i64)>> {
+    let mut conn = conn.into();
+    let sql = "UPDATE bgfiles_link_grants SET hash = hash WHERE hash = $1 RETURNING covered";
+    let covered: Option<String> = on!(conn.reborrow(), c => sqlx::query_scalar(sql)
+        .bind(hash)
+        .fetch_optional(c)
+        .await?);
+    let mut covered: Vec<(i64, i64)> =
+        covered.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
+    // Of grants that were given before there was such a column.
+    let sql = "SELECT first_byte, first_byte + bytes FROM bgfiles_link_hits WHERE grant_hash = $1 \
+        AND first_byte IS NOT NULL AND bytes IS NOT NULL AND line_key IS NULL";
+    let older: Vec<(i64, i64)> = on!(conn, c => sqlx::query_as(sql).bind(hash).fetch_all(c).await?);
+    covered.extend(older);
+    Ok(covered)
+}
+
+/// Writes down which bytes were sent under a grant.
+///
+/// # Errors
+/// The database's.
+pub async fn cover_grant(
+    conn: impl Into<Conn<'_>>,
+    hash: &str,
+    covered: &[(i64, i64)],
+) -> Result<()> {
+    let sql = "UPDATE bgfiles_link_grants SET covered = $2 WHERE hash = $1";
+    let text = serde_json::to_string(covered).map_err(|e| Error::Internal(e.to_string()))?;
+    on!(conn.into(), c => sqlx::query(sql).bind(hash).bind(text).execute(c).await.map(drop)?);
     Ok(())
 }
 
-/// The pieces sent under a grant: first byte and length.
+/// Lets a grant that is there be used for another download.
 ///
 /// # Errors
 /// The database's.
-pub async fn pieces(conn: impl Into<Conn<'_>>, hash: &str) -> Result<Vec<(i64, i64)>> {
-    let sql = "SELECT first_byte, bytes FROM bgfiles_link_hits WHERE grant_hash = $1 \
-        AND first_byte IS NOT NULL AND bytes IS NOT NULL";
-    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(hash).fetch_all(c).await?))
-}
-
-/// Logs a hit, unless the request is gone. Answers its number.
-///
-/// # Errors
-/// The database's.
-pub async fn log(conn: impl Into<Conn<'_>>, hit: &Hit, now: DateTime<Utc>) -> Result<Option<i64>> {
-    let held = "INSERT INTO bgfiles_link_hits (request_id, jti, grant_hash, event, reason, \
-        first_byte, bytes, client_ip, user_agent, user_id, timestamp) \
-        SELECT r.id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM bgfiles_file_requests r \
-        WHERE r.id = $1 FOR KEY SHARE RETURNING id";
-    let plain = "INSERT INTO bgfiles_link_hits (request_id, jti, grant_hash, event, reason, \
-        first_byte, bytes, client_ip, user_agent, user_id, timestamp) \
-        SELECT r.id, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11 FROM bgfiles_file_requests r \
-        WHERE r.id = $1 RETURNING id";
-    let conn = conn.into();
-    // PostgreSQL has no foreign key here, as it would look the request up for each line.
-    let sql = if matches!(conn, Conn::Postgres(_)) { held } else { plain };
-    on!(conn, c => Ok(sqlx::query_scalar(sql)
-        .bind(hit.request_id)
-        .bind(hit.jti)
-        .bind(&hit.grant)
-        .bind(hit.event.as_str())
-        .bind(&hit.reason)
-        .bind(hit.first_byte)
-        .bind(hit.bytes)
-        .bind(hit.visitor.ip_text())
-        .bind(&hit.visitor.user_agent)
-        .bind(&hit.user)
-        .bind(now)
-        .fetch_optional(c)
-        .await?))
+pub async fn renew_grant(conn: impl Into<Conn<'_>>, hash: &str) -> Result<()> {
+    let sql = "UPDATE bgfiles_link_grants SET completed_at = NULL, \
+        covered = CASE WHEN completed_at IS NULL THEN covered ELSE '[]' END WHERE hash = $1";
+    on!(conn.into(), c => sqlx::query(sql).bind(hash).execute(c).await.map(drop)?);
+    Ok(())
 }
 
 /// Counts downloads of several requests, in the order of their ids, so that two who do so at the
@@ -322,79 +391,32 @@ pub async fn count_downloads(conn: impl Into<Conn<'_>>, counted: &[Downloads]) -
     Ok(())
 }
 
-/// Logs hits without a grant, each with its own time, in their order; those of requests that are
-/// gone are left out. `of` are their requests, in the order of their ids.
+/// Ends the links of a person: those to their files, whoever made them, and those that they made to
+/// others'; with the downloads that were begun by them. `at` is now. Answers how many links with a row.
 ///
 /// # Errors
 /// The database's.
-pub async fn log_all(
-    conn: impl Into<Conn<'_>>,
-    of: &[Downloads],
-    hits: &[(Hit, DateTime<Utc>)],
-) -> Result<()> {
-    let c = match conn.into() {
-        Conn::Postgres(c) => c,
-        Conn::Sqlite(c) => {
-            for (hit, at) in hits {
-                log(&mut *c, hit, *at).await?;
-            }
-            return Ok(());
-        }
-    };
-    // None of them goes before the lines are there, which would then be nobody's.
-    let ids: Vec<RequestId> = of.iter().map(|one| one.request_id).collect();
-    let hold = "SELECT id FROM bgfiles_file_requests WHERE id = ANY($1) ORDER BY id FOR KEY SHARE";
-    let held: Vec<RequestId> = sqlx::query_scalar(hold).bind(ids).fetch_all(&mut *c).await?;
-    let mut rows = CopyRows::new(10);
-    for (hit, at) in hits.iter().filter(|(hit, _)| held.binary_search(&hit.request_id).is_ok()) {
-        rows.row()
-            .uuid(Some(hit.request_id.0))
-            .uuid(hit.jti)
-            .text(Some(hit.event.as_str()))
-            .text(hit.reason.as_deref())
-            .bigint(hit.first_byte)
-            .bigint(hit.bytes)
-            .text(hit.visitor.ip_text().as_deref())
-            .text(Some(&hit.visitor.user_agent))
-            .text(hit.user.as_deref())
-            .moment(*at);
-    }
-    let sql = "COPY bgfiles_link_hits (request_id, jti, event, reason, first_byte, bytes, \
-        client_ip, user_agent, user_id, timestamp) FROM STDIN (FORMAT binary)";
-    rows.send(c, sql).await
-}
-
-/// Makes a logged hit one of another event.
-///
-/// # Errors
-/// The database's.
-pub async fn relabel(conn: impl Into<Conn<'_>>, id: i64, event: Event) -> Result<()> {
-    let sql = "UPDATE bgfiles_link_hits SET event = $2 WHERE id = $1";
-    on!(conn.into(), c => sqlx::query(sql).bind(id).bind(event.as_str()).execute(c).await.map(drop)?);
-    Ok(())
-}
-
-/// The hits of a request, or of one of its links, newest first.
-///
-/// # Errors
-/// The database's.
-pub async fn hits(
-    conn: impl Into<Conn<'_>>,
-    request_id: RequestId,
-    jti: Option<Uuid>,
-    before: Option<i64>,
-    limit: i64,
-) -> Result<Vec<HitRow>> {
-    let sql = "SELECT id, jti, event, reason, first_byte, bytes, client_ip, user_agent, user_id, \
-        timestamp FROM bgfiles_link_hits WHERE request_id = $1 AND ($2 IS NULL OR jti = $2) \
-        AND ($3 IS NULL OR id < $3) ORDER BY id DESC LIMIT $4";
-    on!(conn.into(), c => Ok(sqlx::query_as(sql)
-        .bind(request_id)
-        .bind(jti)
-        .bind(before)
-        .bind(limit)
-        .fetch_all(c)
-        .await?))
+pub async fn revoke_of(conn: impl Into<Conn<'_>>, person: &str, at: DateTime<Utc>) -> Result<u64> {
+    let mut conn = conn.into();
+    // Those without a row, and the mail's own, whose row goes on for links that are signed anew.
+    let sql = "UPDATE bgfiles_file_requests SET links_from = $2 WHERE requester = $1 \
+        AND status = 'finished'";
+    on!(conn.reborrow(), c => sqlx::query(sql).bind(person).bind(at).execute(c).await.map(drop)?);
+    let sql = "DELETE FROM bgfiles_link_grants WHERE request_id IN \
+            (SELECT id FROM bgfiles_file_requests WHERE requester = $1) \
+        OR jti IN (SELECT jti FROM bgfiles_links WHERE created_by = $1)";
+    on!(conn.reborrow(), c => sqlx::query(sql).bind(person).execute(c).await.map(drop)?);
+    let sql = "UPDATE bgfiles_links SET revoked_at = $2 WHERE revoked_at IS NULL \
+        AND (created_by = $1 OR request_id IN \
+            (SELECT id FROM bgfiles_file_requests WHERE requester = $1)) \
+        AND NOT EXISTS (SELECT 1 FROM bgfiles_file_requests r WHERE r.link_jti = bgfiles_links.jti)";
+    let revoked = on!(conn, c => sqlx::query(sql)
+        .bind(person)
+        .bind(at)
+        .execute(c)
+        .await?
+        .rows_affected());
+    Ok(revoked)
 }
 
 /// Ends every grant to a file.

@@ -9,20 +9,34 @@
 mod operations;
 mod schemas;
 
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, OnceLock},
+};
 
-use axum::{Json, extract::State, http::request::Parts};
+use axum::{
+    Extension,
+    body::Bytes,
+    extract::State,
+    http::{StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
 use http::Method;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use utoipa::openapi::{
     ComponentsBuilder, ContentBuilder, Header, HeaderBuilder, HttpMethod, InfoBuilder, OpenApi,
-    OpenApiBuilder, PathItem, PathsBuilder, Ref, Response, ResponseBuilder, Server,
+    OpenApiBuilder, PathItem, PathsBuilder, Ref, Response as Described, ResponseBuilder, Server,
     security::{ApiKey, ApiKeyValue, SecurityScheme},
     tag::{Tag, TagBuilder},
 };
 
 use super::caller;
-use crate::{auth_token::Caller, toolbox::Toolbox};
+use crate::{
+    auth_token::{Caller, Role},
+    storage::hex,
+    toolbox::Toolbox,
+};
 
 /// What the document says of this very service.
 #[derive(Debug, Default)]
@@ -66,10 +80,65 @@ impl Facts {
 /// Examples, by the name of their schema.
 type Examples = BTreeMap<&'static str, Value>;
 
+/// The documents of a service, each made once: whoever asks may be anybody, and it takes
+/// milliseconds. What they say hangs on the role of the reader alone.
+#[derive(Clone, Default)]
+pub(super) struct Documents(Arc<[OnceLock<Document>; 4]>);
+
+/// A document, as it is sent, and its entity tag.
+pub(super) struct Document {
+    pub(super) api: OpenApi,
+    text: Bytes,
+    tag: String,
+}
+
+impl Documents {
+    /// The one for somebody.
+    pub(super) fn of(&self, toolbox: &Toolbox, caller: Option<&Caller>) -> &Document {
+        let place = match caller.map(|caller| caller.role) {
+            None => 0,
+            Some(Role::User) => 1,
+            Some(Role::Service) => 2,
+            Some(Role::Staff) => 3,
+        };
+        self.0[place].get_or_init(|| {
+            let api = document(toolbox, caller);
+            let text = serde_json::to_vec(&api).unwrap_or_else(|error| {
+                tracing::error!(%error, "the description of the API could not be written");
+                b"{}".to_vec()
+            });
+            let tag = format!("\"{}\"", &hex(&Sha256::digest(&text))[..16]);
+            Document { api, text: text.into(), tag }
+        })
+    }
+}
+
 /// `GET /openapi.json`.
-pub(super) async fn json(State(toolbox): State<Toolbox>, parts: Parts) -> Json<OpenApi> {
+pub(super) async fn json(
+    State(toolbox): State<Toolbox>,
+    Extension(documents): Extension<Documents>,
+    parts: Parts,
+) -> Response {
     let caller = caller::identify(&toolbox, &parts).await.ok().flatten();
-    Json(document(&toolbox, caller.as_ref()))
+    let Document { text, tag, .. } = documents.of(&toolbox, caller.as_ref());
+    let known = parts.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let is = |known: &str| {
+        let known = known.trim();
+        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
+    };
+    let known = known.is_some_and(|known| known.split(',').any(is));
+    let common = [(header::ETAG, tag.as_str()), (header::CACHE_CONTROL, "private, no-cache")];
+    match known {
+        // Of HEAD the framework would say zero, which must not be (RFC 9110, section 8.6).
+        true => {
+            let length = [(header::CONTENT_LENGTH, text.len())];
+            (StatusCode::NOT_MODIFIED, common, length).into_response()
+        }
+        false => {
+            let json = [(header::CONTENT_TYPE, "application/json")];
+            (common, json, text.clone()).into_response()
+        }
+    }
 }
 
 /// Method and path of every operation.
@@ -80,7 +149,7 @@ fn operations() -> Vec<(Method, &'static str)> {
 }
 
 /// The document, as this service is configured.
-pub(super) fn document(toolbox: &Toolbox, caller: Option<&Caller>) -> OpenApi {
+fn document(toolbox: &Toolbox, caller: Option<&Caller>) -> OpenApi {
     let facts = Facts::of(toolbox, caller);
     let schemas = schemas::all(&facts);
     let examples: Examples = schemas
@@ -226,7 +295,7 @@ const REFUSALS: &[Refusal] = &[
     Refusal {
         status: 403,
         about: "The caller may not do this; `code` says why: `forbidden`, `wrong_lock_token`, \
-            `not_requester`, `link_expired` and its like, `token_expired` and its like.",
+            `link_policy`, `not_requester`, `link_expired` and its like, `token_expired` and its like.",
         title: "Not allowed",
         code: "forbidden",
         detail: "this client may not use the API",
@@ -331,7 +400,7 @@ impl Family {
         format!("{self:?}{status}")
     }
 
-    fn response(self, refusal: &Refusal) -> Response {
+    fn response(self, refusal: &Refusal) -> Described {
         let Refusal { status, about, title, code, detail } = *refusal;
         let mut response = ResponseBuilder::new().description(about);
         if self == Family::Django {
@@ -386,7 +455,7 @@ mod tests {
             list.sort();
             list
         };
-        let mut routes = super::super::table(false).list();
+        let mut routes = super::super::table(false, 0).list();
         // Of the pages, not of the API.
         routes.retain(|(_, path)| !path.starts_with("/static/"));
         let routes = routes.into_iter().map(|(method, path)| (method.to_string(), path)).collect();

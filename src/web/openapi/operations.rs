@@ -487,17 +487,30 @@ fn requests() -> Vec<Op> {
 fn links() -> Vec<Op> {
     vec![
         Op::post("/api/requests/{id}/links", "createLink", LINKS, "Makes a link to a file.")
-            .about("It ends with the file at the latest. Its URL is shown this once.")
+            .about(
+                "It ends with the file at the latest. What is left out is as the file type says; \
+                 links of a `user` are never wider than that (403, `link_policy`). A request has \
+                 at most 100 that are not over (409). Its URL is shown this once.",
+            )
             .request()
             .json(false, "NewLink")
             .answers(201, "The link.", "MadeLink")
             .guarded()
-            .refuses(&[410]),
-        Op::get("/api/requests/{id}/links", "listLinks", LINKS, "Lists the links of a request.")
-            .request()
-            .answers(200, "The links.", "LinkList")
-            .guarded(),
+            .refuses(&[409, 410]),
+        Op::get(
+            "/api/requests/{id}/links",
+            "listLinks",
+            LINKS,
+            "Lists the links of a request, the newest first.",
+        )
+        .request()
+        .paged()
+        .answers(200, "A page of links.", "LinkPage")
+        .guarded(),
         Op::patch("/api/requests/{id}/links/{jti}", "editLink", LINKS, "Edits a link.")
+            .about(
+                "Links of a `user` are never wider than the file type says (403, `link_policy`).",
+            )
             .link()
             .editing()
             .json(false, "LinkEdit")

@@ -449,7 +449,9 @@ fn new_file_request(facts: &Facts) -> Value {
             (
                 "requester_only",
                 or_null(flag(
-                    "Whether the requester alone may download; as the file type says when null.",
+                    "Whether the requester alone may download; as the file type says when null. \
+                     `false` where the file type says otherwise is for `service` and `staff`, and \
+                     for nobody where it says `always`.",
                 )),
             ),
             ("notify", or_null(flag("Whether to mail about the end; yes when null."))),
@@ -528,10 +530,11 @@ fn links() -> Vec<(&'static str, Value)> {
         "user_agent": "Mozilla/5.0",
         "user": null,
         "timestamp": "2026-11-21T10:02:15Z",
+        "count": 1,
     });
     vec![
         ("Link", answer("A link with a row of its own.", link_properties(), link_example())),
-        ("LinkList", items("Link", link_example())),
+        ("LinkPage", page("Link", link_example())),
         (
             "MadeLink",
             answer(
@@ -572,14 +575,32 @@ fn new_link() -> Value {
             (
                 "requester_only",
                 or_null(flag(
-                    "Whether the requester alone may use it; as the request says when null.",
+                    "Whether the requester alone may use it; as the request says when null. \
+                     `false` where that says otherwise is for `service` and `staff`, and for \
+                     nobody where the file type says `always`.",
                 )),
             ),
-            ("max_age", age("Seconds that it works; as long as the file stays when null.")),
+            (
+                "max_age",
+                age("Seconds that it works; as the file type says, and as long as the file stays \
+                     at most, when null."),
+            ),
             ("not_before", or_null(time("From when it works; at once when null."))),
-            ("max_uses", uses("How often it can be redeemed; without a limit when null.")),
-            ("scanner_safe", flag("Whether opening it shows a page first. Limited links do.")),
-            ("data", map("Signed along in the token.")),
+            (
+                "max_uses",
+                uses(
+                    "How often it can be redeemed; without a limit when null, as the file type \
+                      says when left out.",
+                ),
+            ),
+            (
+                "scanner_safe",
+                or_null(flag(
+                    "Whether opening it shows a page first, which limited links do; as the file \
+                     type says when null.",
+                )),
+            ),
+            ("data", map("Signed along in the token; 2048 bytes of JSON at most.")),
         ],
         json!({ "max_age": 86_400, "max_uses": 3, "scanner_safe": true }),
     )
@@ -605,18 +626,24 @@ fn link_edit() -> Value {
 fn hit(example: Value) -> Value {
     let events = ["page", "redeemed", "range", "complete", "handed_over", "denied"];
     answer(
-        "What happened to a link.",
+        "What happened to a link: what was alike within a minute, together.",
         vec![
             ("id", count("Its number; grows.")),
             ("jti", or_null(uuid("Which link; null of one without a row."))),
             ("event", one_of(&events, "What happened.")),
             ("reason", or_null(text("Why it was denied: a code; else null."))),
-            ("first_byte", or_null(count("The first byte sent, counted from 0; null for none."))),
-            ("bytes", or_null(count("How many bytes were sent; null for none."))),
+            (
+                "first_byte",
+                or_null(count(
+                    "The first byte sent, counted from 0; null for none, and for several.",
+                )),
+            ),
+            ("bytes", or_null(count("How many bytes were sent in all; null for none."))),
             ("client_ip", or_null(text("From where; null when not known."))),
             ("user_agent", text("By which program, as it says.")),
             ("user", or_null(text("Who was logged in; null for nobody."))),
-            ("timestamp", time("When.")),
+            ("timestamp", time("When the first of them was; the others are of the same minute.")),
+            ("count", count("How many there were that are alike.")),
         ],
         example,
     )
@@ -630,6 +657,12 @@ fn registry() -> Vec<(&'static str, Value)> {
         "title": "Flights",
         "formats": ["xlsx", "csv"],
         "requester_only": false,
+        "link": {
+            "max_uses": null,
+            "scanner_safe": false,
+            "max_age": null,
+            "requester_only": false,
+        },
         "criteria": {
             "type": "object",
             "properties": { "origin": { "type": "string" } },
@@ -642,7 +675,15 @@ fn registry() -> Vec<(&'static str, Value)> {
             ("name", text("Its name, for `file_type`.")),
             ("title", text("For people, in the language of `Accept-Language`.")),
             ("formats", list(text("A format."), "Its formats, the default first.")),
-            ("requester_only", flag("Whether links are for the requester alone by default.")),
+            (
+                "requester_only",
+                flag("Whether links are for the requester alone, unless a request is loosened."),
+            ),
+            (
+                "link",
+                map("What links may be: `max_uses`, `scanner_safe`, `max_age` (seconds), \
+                 `requester_only` (true, false or `always`)."),
+            ),
             ("criteria", map("A JSON Schema of its criteria.")),
         ],
         example.clone(),
@@ -1018,7 +1059,17 @@ fn token_common() -> Properties {
         ("last_used", or_null(time("When it was last used; null when never."))),
         ("last_ip", or_null(text("From where; null when not known."))),
         ("last_user_agent", text("By which program.")),
+        (MADE_BY, text("Of an API key: with what it was made, a client's name or `session`.")),
     ]
+}
+
+/// The one property that not every token has.
+const MADE_BY: &str = "made_by";
+
+fn token_answer(about: &str, properties: Properties, example: Value) -> Value {
+    let names = properties.iter().map(|(name, _)| *name).filter(|name| *name != MADE_BY);
+    let required: Vec<&str> = names.collect();
+    object(about, &required, properties, example)
 }
 
 fn token_common_example() -> Value {
@@ -1079,11 +1130,11 @@ fn auth(facts: &Facts) -> Vec<(&'static str, Value)> {
         ),
         (
             "ApiAccess",
-            answer("The caller's own API token.", token_common(), token_common_example()),
+            token_answer("The caller's own API token.", token_common(), token_common_example()),
         ),
         (
             "IssuedApiAccess",
-            answer(
+            token_answer(
                 "The caller's own API token, just made.",
                 issued,
                 with(token_common_example(), json!({ "token": secret })),
@@ -1168,8 +1219,11 @@ fn common() -> Vec<(&'static str, Value)> {
             ("database", word("Whether the database answers and has the right schema.")),
             ("storage", word("Whether the storage answers.")),
             ("ending", flag("Whether the process is about to end.")),
+            ("warnings", list(text("A text."), "What works, if not as it should.")),
         ],
-        json!({ "ready": true, "database": "ok", "storage": "ok", "ending": false }),
+        json!({
+            "ready": true, "database": "ok", "storage": "ok", "ending": false, "warnings": [],
+        }),
     );
     vec![
         ("Problem", problem),

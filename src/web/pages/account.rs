@@ -80,7 +80,7 @@ pub(super) async fn log_out_everywhere(
     let person = &posted.person;
     person.toolbox().log_out_all(&person.caller).await?;
     let mut response = redirect(person.toolbox(), "/login")?;
-    if session::of(&headers).is_some() {
+    if session::of(&person.toolbox().base_url, &headers).is_some() {
         let (name, value) = session::end(person.toolbox())?;
         response.headers_mut().append(name, value);
     }

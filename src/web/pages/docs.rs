@@ -9,15 +9,16 @@ use crate::web::{Problem, openapi, view::View};
 /// For everybody: it says nothing that `/openapi.json` does not.
 pub(super) async fn show(
     axum::extract::State(state): State,
+    axum::Extension(documents): axum::Extension<openapi::Documents>,
     person: Result<Person, Response>,
     headers: axum::http::HeaderMap,
     uri: axum::http::Uri,
 ) -> Result<Response, Problem> {
     let (view, caller) = match person {
         Ok(person) => (person.view, Some(person.caller)),
-        Err(_) => (View::of(&headers, &uri), None),
+        Err(_) => (View::of(&state.toolbox.base_url, &headers, &uri), None),
     };
-    let api = openapi::document(&state.toolbox, caller.as_ref());
-    let own = context! { api => Value::from(minijinja::value::Serde(&api)) };
+    let api = &documents.of(&state.toolbox, caller.as_ref()).api;
+    let own = context! { api => Value::from(minijinja::value::Serde(api)) };
     Ok(view.page(&state.toolbox, state.site(), "page/docs.html", own)?)
 }

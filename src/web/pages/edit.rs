@@ -22,7 +22,7 @@ pub(super) async fn take(
     resource: &Resource,
 ) -> Result<Value> {
     let ask = Ask {
-        session: session_of(Some(&person.caller), headers),
+        session: session_of(person.toolbox(), Some(&person.caller), headers),
         owner: Some(person.caller.username.clone()),
         ttl: Some(TTL.min(u32::try_from(person.toolbox().locks.longest.as_secs()).unwrap_or(TTL))),
         ..Ask::default()

@@ -1,5 +1,7 @@
 //! A request as pages show it.
 
+use std::num::NonZeroU32;
+
 use chrono::{DateTime, Utc};
 use minijinja::{Value, context};
 
@@ -7,7 +9,7 @@ use super::Person;
 use crate::{
     auth_token::Role,
     error::Result,
-    file_request::{FileRequest, Status, links::Link, model::rfc3339, store},
+    file_request::{FileRequest, Status, links::Link, model::rfc3339},
     toolbox::{History, Toolbox},
     web::requests::visible,
 };
@@ -50,8 +52,10 @@ pub(super) fn card(person: &Person, row: &FileRequest) -> Value {
         Err(_) => Vec::new(),
     };
     // A link bound to somebody else is of no use to an operator.
-    let download_url = (ready && (own || !row.requester_only)).then(|| toolbox.download_url(row));
+    let bound = toolbox.is_bound(row, None);
+    let download_url = (ready && (own || !bound)).then(|| toolbox.download_url(row));
     let may_ask = handler.is_some_and(|handler| handler.may_ask(caller.role));
+    let may_retry = toolbox.check_retry(row, caller).is_ok();
     context! {
         id => row.id.to_string(),
         description => if row.description.is_empty() { &title } else { &row.description },
@@ -85,7 +89,7 @@ pub(super) fn card(person: &Person, row: &FileRequest) -> Value {
         download_url,
         can => context! {
             cancel => !row.status.is_terminal() && !row.cancel_requested,
-            retry => matches!(row.status, Status::Failed | Status::Cancelled),
+            retry => matches!(row.status, Status::Failed | Status::Cancelled) && may_retry,
             again => row.status.is_terminal() && may_ask,
             share => ready,
             edit => row.status != Status::Expired,
@@ -101,9 +105,17 @@ pub(super) async fn of_path(person: &Person, id: &str) -> Result<FileRequest> {
     visible(person.toolbox(), &person.caller, id).await
 }
 
-/// The same as it is now.
-pub(super) async fn look(toolbox: &Toolbox, row: &FileRequest) -> Result<Option<FileRequest>> {
-    store::find(&mut toolbox.db.acquire().await?, row.id).await
+/// What a new link can be, and whom it is for, as templates show it.
+pub(super) fn share(person: &Person, row: &FileRequest) -> Value {
+    let policy = person.toolbox().link_policy(row.file_type.as_str());
+    let days = policy.max_age.map(|age| age.as_secs() / 86_400);
+    context! {
+        for_requester => person.toolbox().is_bound(row, None),
+        max_uses => policy.max_uses.map(NonZeroU32::get),
+        days,
+        // Who may widen is not kept from it by the form.
+        held => person.caller.role == Role::User,
+    }
 }
 
 /// The links of a request, as templates show them.
@@ -125,6 +137,7 @@ pub(super) fn links(toolbox: &Toolbox, row: &FileRequest, links: &[Link]) -> Vec
         context! {
             jti => link.jti.to_string(),
             url => toolbox.link_url(row, link),
+            for_requester => toolbox.is_bound(row, Some(link)),
             state,
             works => matches!(state, "works" | "early"),
             uses => link.uses,
@@ -191,7 +204,8 @@ pub(super) fn timeline(person: &Person, row: &FileRequest, history: &History) ->
         let who = hit.user_id.as_deref().or(hit.client_ip.as_deref()).unwrap_or_default();
         let agent: String = hit.user_agent.chars().take(80).collect();
         let reason = hit.reason.as_deref().map(|r| format!("{r} ")).unwrap_or_default();
-        let text = format!("{reason}{who} {agent}").trim().to_owned();
+        let times = if hit.times > 1 { format!("{} × ", hit.times) } else { String::new() };
+        let text = format!("{times}{reason}{who} {agent}").trim().to_owned();
         let tone = if hit.event == "denied" { "bad" } else { "" };
         line(hit.timestamp, &hit.event, text, tone);
     }

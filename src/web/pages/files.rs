@@ -17,7 +17,7 @@ use crate::{
     web::{
         Problem,
         locks::session_of,
-        requests::{before, cursor, note},
+        requests::{before, cursor, note, start_anew},
     },
 };
 
@@ -65,6 +65,8 @@ pub(super) async fn show(
     let own = context! {
         f => file::card(&person, &row),
         links => file::links(person.toolbox(), &row, &history.links),
+        more_links => history.more_links,
+        share => file::share(&person, &row),
         timeline => file::timeline(&person, &row, &history),
         fresh => !query.fresh.is_empty(),
     };
@@ -84,10 +86,7 @@ pub(super) async fn cancel(Path(id): Path<String>, posted: Posted) -> Result<Res
 pub(super) async fn retry(Path(id): Path<String>, posted: Posted) -> Result<Response, Problem> {
     let person = &posted.person;
     let row = file::of_path(person, &id).await?;
-    let mut tx = person.toolbox().db.begin().await?;
-    person.toolbox().retry(&mut tx, row.id).await?;
-    note(person.toolbox(), &person.caller, &mut tx, &row, "retry", "").await?;
-    tx.commit().await?;
+    start_anew(person.toolbox(), &person.caller, &row).await?;
     person.done(posted.next(&format!("/files/{id}")), "retried")
 }
 
@@ -107,7 +106,8 @@ pub(super) async fn again(Path(id): Path<String>, posted: Posted) -> Result<Resp
         description: given(&row.description),
         language: given(&row.requester_language),
         timezone: given(&row.requester_timezone),
-        requester_only: Some(row.requester_only),
+        // It was loosened for that one request only.
+        requester_only: row.requester_only.filter(|only| *only),
         notify: Some(row.notify),
     };
     let mut tx = toolbox.db.begin().await?;
@@ -125,7 +125,7 @@ pub(super) async fn delete(
     let person = &posted.person;
     let toolbox = person.toolbox();
     let row = file::of_path(person, &id).await?;
-    let session = session_of(Some(&person.caller), &headers);
+    let session = session_of(person.toolbox(), Some(&person.caller), &headers);
     let editor = Editor { name: &person.caller.username, session, token: None };
     toolbox.delete_as(row.id, &person.caller, editor).await?;
     let own = row.requester.as_deref() == Some(person.caller.username.as_str());
@@ -139,16 +139,16 @@ fn number(posted: &Posted, field: &str, most: u32) -> Result<Option<NonZeroU32>>
     number.map(Some).ok_or_else(wrong)
 }
 
-/// Makes a link to share.
+/// Makes a link to share, for whom the file type and the request say.
 pub(super) async fn share(Path(id): Path<String>, posted: Posted) -> Result<Response, Problem> {
     let person = &posted.person;
     let row = file::of_path(person, &id).await?;
     let days = number(&posted, "days", 3650)?;
     let options = LinkOptions {
-        requester_only: Some(false),
-        max_uses: number(&posted, "max_uses", 1_000_000)?,
+        max_uses: number(&posted, "max_uses", 1_000_000)?.map(Some),
         max_age: days.map(|days| Duration::from_secs(u64::from(days.get()) * 86_400)),
         created_by: person.caller.username.clone(),
+        role: person.caller.role,
         ..LinkOptions::default()
     };
     let mut tx = person.toolbox().db.begin().await?;

@@ -1,6 +1,6 @@
 //! `GET /files/events?id=…`: how files get on, as server-sent events with the cards to show.
 
-use std::{collections::HashMap, convert::Infallible, time::Duration};
+use std::{collections::HashMap, convert::Infallible};
 
 use axum::{
     http::request::Parts,
@@ -14,11 +14,10 @@ use super::{Person, file, local};
 use crate::{
     error::{Error, Result},
     file_request::FileRequest,
+    toolbox::Watched,
     web::{Problem, caller, events::stream, requests::visible},
 };
 
-/// Workers write progress once a second.
-const LOOK: Duration = Duration::from_millis(500);
 /// Files that one page watches, at most.
 const MOST: usize = 50;
 
@@ -51,7 +50,8 @@ pub(super) async fn events(
         return Err(Error::NotFound("request").into());
     }
     let shutdown = person.state.shutdown.clone();
-    let watch = Watch { person, parts, rows, shown: HashMap::new() };
+    let watched = person.toolbox().watch(&person.caller.username, &rows)?;
+    let watch = Watch { person, parts, rows, shown: HashMap::new(), watched };
     Ok(stream(watch, Watch::next, shutdown))
 }
 
@@ -62,6 +62,7 @@ struct Watch {
     rows: Vec<FileRequest>,
     /// What the page shows of each.
     shown: HashMap<String, String>,
+    watched: Watched,
 }
 
 impl Watch {
@@ -90,24 +91,21 @@ impl Watch {
                     return Some((event, Some(self)));
                 }
             }
+            for row in self.rows.iter().filter(|row| row.status.is_terminal()) {
+                self.watched.leave(row.id);
+            }
             self.rows.retain(|row| !row.status.is_terminal());
             if self.rows.is_empty() {
                 return Some((Event::default().event("end").data(""), None));
             }
-            tokio::time::sleep(LOOK).await;
-            let mut fresh = Vec::with_capacity(self.rows.len());
-            for row in &self.rows {
-                match file::look(self.person.toolbox(), row).await {
-                    Ok(Some(now)) => fresh.push(now),
-                    // It is gone: deleted elsewhere.
-                    Ok(None) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "could not look at a watched request");
-                        fresh.push(row.clone());
-                    }
+            // What is gone was deleted elsewhere.
+            let (fresh, gone) = self.watched.changed().await?;
+            self.rows.retain(|row| !gone.contains(&row.id));
+            for now in fresh {
+                if let Some(row) = self.rows.iter_mut().find(|row| row.id == now.id) {
+                    *row = now;
                 }
             }
-            self.rows = fresh;
         }
     }
 

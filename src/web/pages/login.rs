@@ -42,7 +42,7 @@ pub(super) async fn form(
     if let Ok(Some(_)) = caller::identify(&state.toolbox, &parts).await {
         return redirect(&state.toolbox, next);
     }
-    let view = View::of(&parts.headers, &parts.uri);
+    let view = View::of(&state.toolbox.base_url, &parts.headers, &parts.uri);
     show(&state, &view, next, "", None, StatusCode::OK)
 }
 
@@ -68,11 +68,12 @@ pub(super) async fn log_in(
     form: Form,
 ) -> Result<Response, Problem> {
     let toolbox = &state.toolbox;
-    let view = View::of(&parts.headers, &parts.uri);
+    let view = View::of(&toolbox.base_url, &parts.headers, &parts.uri);
     let next = local(form.get("next")).unwrap_or("/files");
     let username = form.filled("username").unwrap_or_default();
     let again = |error, status| show(&state, &view, next, username, Some(error), status);
-    if check(&view, &form).is_err() {
+    // The token of this form hangs on a cookie that a host beside ours may have planted.
+    if check(&view, &form).is_err() || !caller::comes_from_here(toolbox, &parts) {
         return again(("stale", 0), StatusCode::FORBIDDEN);
     }
     let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
@@ -83,7 +84,7 @@ pub(super) async fn log_in(
     };
     match person {
         Ok(Some(person)) => {
-            let before = session::of(&parts.headers);
+            let before = session::of(&toolbox.base_url, &parts.headers);
             let secret = toolbox.begin_session(&person.id, before.as_ref()).await?;
             let mut response = redirect(toolbox, next)?;
             let cookie = session::begin(toolbox, &secret)?;
@@ -103,7 +104,7 @@ pub(super) async fn log_in(
 
 pub(super) async fn log_out(headers: HeaderMap, posted: Posted) -> Result<Response, Problem> {
     let toolbox = posted.person.toolbox();
-    if let Some(secret) = session::of(&headers) {
+    if let Some(secret) = session::of(&toolbox.base_url, &headers) {
         toolbox.end_session(&secret).await?;
     }
     let mut response = redirect(toolbox, "/login")?;

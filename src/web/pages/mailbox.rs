@@ -72,7 +72,7 @@ fn all(folder: &FilePath) -> Vec<Read> {
 }
 
 fn may_read(person: &Person, mail: &Read) -> bool {
-    let own = |to: &String| !to.is_empty() && to.eq_ignore_ascii_case(&person.caller.email);
+    let own = |to: &String| !to.is_empty() && *to == person.caller.email;
     person.caller.role == Role::Staff || mail.to.iter().any(own)
 }
 

@@ -41,8 +41,6 @@ type State = axum::extract::State<Arc<WebState>>;
 pub(super) fn routes() -> Routes {
     Routes::default()
         .get("/", files::start)
-        .get("/login", login::form)
-        .post("/login", login::log_in)
         .post("/logout", login::log_out)
         .post("/preferences", login::preferences)
         .get("/files", files::list)
@@ -85,6 +83,11 @@ pub(super) fn routes() -> Routes {
         .get("/dev/mail/{name}", mailbox::show)
         .get("/dev/mail/{name}/html", mailbox::html)
         .get("/docs", docs::show)
+}
+
+/// Where nobody is known yet.
+pub(super) fn login_routes() -> Routes {
+    Routes::default().get("/login", login::form).post("/login", login::log_in)
 }
 
 /// Somebody who is logged in, and how pages look to them.
@@ -138,7 +141,7 @@ impl FromRequestParts<Arc<WebState>> for Person {
         state: &Arc<WebState>,
     ) -> Result<Self, Response> {
         let toolbox = &state.toolbox;
-        let view = View::of(&parts.headers, &parts.uri);
+        let view = View::of(&toolbox.base_url, &parts.headers, &parts.uri);
         let known = match caller::require(toolbox, parts).await {
             Ok(caller) => toolbox.check_client(&caller).map(|()| caller),
             Err(error) => Err(error),

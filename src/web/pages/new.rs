@@ -36,9 +36,8 @@ pub(super) fn types(person: &Person) -> Vec<Value> {
 /// Whether this person may ask for a file type; there is none otherwise.
 pub(super) fn may_ask(person: &Person, file_type: &str) -> Result<()> {
     let handler = person.toolbox().registry.get(file_type);
-    let handler = handler.map_err(|_| Error::NotFound("file type"))?;
-    let may = handler.may_ask(person.caller.role);
-    may.then_some(()).ok_or(Error::Forbidden("your role may not ask for this file type"))
+    handler.map_err(|_| Error::NotFound("file type"))?;
+    person.toolbox().check_role(file_type, person.caller.role)
 }
 
 pub(super) async fn choose(person: Person) -> Result<Response, Problem> {
@@ -150,7 +149,7 @@ async fn record(posted: &Posted, file_type: &str, given: &[(String, String)]) ->
         fingerprint: &fingerprint,
     });
     let deliver = deliver.map_err(|message| Error::invalid("deliver", message))?;
-    match toolbox.respond_to(new, deliver, key).await? {
+    match toolbox.respond_to_caller(caller, new, deliver, key).await? {
         Made::Now(file) => inline(file),
         Made::Later(row) => {
             if let Some(page) = toolbox.registry.get(file_type)?.delayed_page(&row) {

@@ -45,6 +45,7 @@ pub use extract::{RequestToken, Scope};
 
 use super::{
     Problem, RequesterId,
+    caller::Identified,
     problem::{self, wants_html},
     session,
     view::{Site, View},
@@ -251,7 +252,8 @@ async fn answer<S>(layer: TokenLayer, mut inner: S, request: Request) -> Result<
 where
     S: Service<Request, Response = Response>,
 {
-    let html = wants_html(request.headers()).then(|| View::of(request.headers(), request.uri()));
+    let html = wants_html(request.headers())
+        .then(|| View::of(&layer.toolbox.base_url, request.headers(), request.uri()));
     let (mut request, found, outermost) = match request.extensions().get::<Found>().cloned() {
         Some(found) => (request, found, false),
         None => match look(&layer.toolbox, request).await {
@@ -271,7 +273,10 @@ where
         match admitted {
             Ok(admission) => {
                 if let Some(admission) = admission {
-                    if let Some(user) = &admission.user {
+                    // Whoever is logged in stays who they are, with how they proved it.
+                    if let Some(user) = &admission.user
+                        && found.0.knock.user.is_none()
+                    {
                         request.extensions_mut().insert(RequesterId(user.clone()));
                     }
                     request.extensions_mut().insert(admission.token);
@@ -307,8 +312,9 @@ async fn look(toolbox: &Toolbox, request: Request) -> Result<(Request, Found)> {
         Finding { toolbox: toolbox.clone(), jwt, knock, uses: Mutex::new(Uses::default()) };
     let found = Found(Arc::new(finding));
     let mut request = Request::from_parts(parts, body);
-    if let Some(user) = &found.0.knock.user {
-        request.extensions_mut().insert(RequesterId(user.clone()));
+    if let Some(caller) = &found.0.knock.caller {
+        request.extensions_mut().insert(RequesterId(caller.username.clone()));
+        request.extensions_mut().insert(Identified(caller.clone()));
     }
     request.extensions_mut().insert(found.clone());
     Ok((request, found))

@@ -91,7 +91,7 @@ both! {
         }
         // For whoever has it, until it is taken back.
         let mut tx = app.toolbox.db.begin().await.unwrap();
-        let options = LinkOptions { requester_only: Some(false), ..LinkOptions::default() };
+        let options = LinkOptions { requester_only: Some(false), role: Role::Service, ..LinkOptions::default() };
         let (link, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
         tx.commit().await.unwrap();
         let url = url.replace("http://files.example.com", &site.base);

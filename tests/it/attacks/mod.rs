@@ -1,11 +1,14 @@
 //! What somebody might try. `scripts/attack` runs these, and what of the other files shows the same
 //! (`tests/attacks.txt`), and prints which attack was tried by which test.
 
+mod accounts;
 mod caching;
+mod house;
 mod inputs;
 mod leaks;
 mod names;
 mod sessions;
+mod sources;
 mod tokens;
 mod wire;
 mod wycheproof;

@@ -244,7 +244,7 @@ both! {
                     let policy = text("content-security-policy");
                     assert!(policy.contains("default-src 'none'") && !policy.contains("unsafe"), "{what}");
                     assert!(policy.contains("frame-ancestors 'none'") || policy.contains("sandbox"), "{what}");
-                    assert!(["no-store", "private, no-store", "no-cache"].contains(&text("cache-control")), "{what}: {:?}", text("cache-control"));
+                    assert!(["no-store", "private, no-store", "no-cache", "private, no-cache"].contains(&text("cache-control")), "{what}: {:?}", text("cache-control"));
                     assert_eq!(text("access-control-allow-origin"), "", "{what}");
                     assert!(text("server").is_empty() && text("x-powered-by").is_empty(), "{what}");
                     let kind = text("content-type").to_owned();

@@ -68,11 +68,11 @@ impl Handler for Simple {
 
     fn link_policy(&self) -> LinkPolicy {
         let uses =
-            |uses| LinkPolicy { max_uses: std::num::NonZeroU32::new(uses), scanner_safe: false };
+            |uses| LinkPolicy { max_uses: std::num::NonZeroU32::new(uses), ..Default::default() };
         match self.name {
             "once" => uses(1),
             "thrice" => uses(3),
-            "safe" => LinkPolicy { max_uses: None, scanner_safe: true },
+            "safe" => LinkPolicy { scanner_safe: true, ..Default::default() },
             _ => LinkPolicy::default(),
         }
     }

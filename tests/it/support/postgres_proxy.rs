@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -20,6 +20,18 @@ use tokio::{
 
 const BEGIN: &[u8] = b"BEGIN\0";
 
+/// What becomes of announcements on their way to who listens.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub enum Announcements {
+    #[default]
+    Heard,
+    Lost,
+    /// Revocations are lost; of what a listener says to itself it hears something else.
+    Foreign,
+    /// Revocations are lost; of what a listener says to itself it hears what it said before.
+    Late,
+}
+
 #[derive(Default)]
 struct State {
     /// How long the answer to a BEGIN is held back, in milliseconds.
@@ -31,6 +43,7 @@ struct State {
     refusal: Option<Vec<u8>>,
     /// Whoever has connected waits for ever with the first statement.
     is_full: AtomicBool,
+    announcements: Mutex<Announcements>,
 }
 
 pub struct Proxy {
@@ -92,6 +105,10 @@ impl Proxy {
         self.state.hold.store(u64::try_from(time.as_millis()).unwrap(), Ordering::SeqCst);
     }
 
+    pub fn announcements(&self, what: Announcements) {
+        *self.state.announcements.lock().unwrap() = what;
+    }
+
     /// Nobody hears of those any more that are open now.
     pub fn black_hole(&self) {
         self.state.dead.send_replace(self.state.made.load(Ordering::SeqCst));
@@ -109,7 +126,7 @@ async fn pass(client: TcpStream, server: TcpStream, state: Arc<State>) {
     let (refused, refusal) = oneshot::channel();
     tokio::select! {
         () = ask(&mut from_client, to_server, &state, until, refused) => return,
-        () = answer(from_server, &mut to_client, held, refusal) => return,
+        () = answer(from_server, &mut to_client, held, refusal, &state) => return,
         _ = dead.wait_for(|dead| *dead >= number) => {}
     }
     // The server has hung up, and the client hears nothing of it.
@@ -154,8 +171,10 @@ async fn answer(
     to: &mut OwnedWriteHalf,
     until: watch::Receiver<Instant>,
     mut refusal: oneshot::Receiver<Vec<u8>>,
+    state: &State,
 ) {
     let mut piece = vec![0; 64 * 1024];
+    let mut filter = Filter::default();
     loop {
         let size = tokio::select! {
             Ok(refusal) = &mut refusal => {
@@ -166,8 +185,57 @@ async fn answer(
         };
         let until = *until.borrow();
         tokio::time::sleep_until(until).await;
-        if size == 0 || to.write_all(&piece[..size]).await.is_err() {
+        let announcements = *state.announcements.lock().unwrap();
+        let passed = filter.pass(&piece[..size], announcements);
+        if size == 0 || to.write_all(&passed).await.is_err() {
             return;
         }
+    }
+}
+
+/// Takes the server's messages apart, where nothing is encrypted.
+#[derive(Default)]
+struct Filter {
+    sealed: bool,
+    rest: Vec<u8>,
+    before: Option<Vec<u8>>,
+}
+
+impl Filter {
+    fn pass(&mut self, bytes: &[u8], announcements: Announcements) -> Vec<u8> {
+        // One byte answers whether there is TLS.
+        self.sealed |= bytes == b"S";
+        if self.sealed || bytes == b"N" {
+            return bytes.to_vec();
+        }
+        self.rest.extend(bytes);
+        let mut passed = Vec::new();
+        while let Some(length) = self.rest.get(1..5) {
+            let length = 1 + u32::from_be_bytes(length.try_into().unwrap()) as usize;
+            if self.rest.len() < length {
+                break;
+            }
+            let message: Vec<u8> = self.rest.drain(..length).collect();
+            if message[0] != b'A' || announcements == Announcements::Heard {
+                passed.extend(message);
+                continue;
+            }
+            // Tag, length, the sender's pid, channel, payload.
+            let texts = message[9..].split(|byte| *byte == 0).collect::<Vec<_>>();
+            let is_word = !texts[1].is_empty();
+            match announcements {
+                Announcements::Foreign if is_word => {
+                    let mut foreign = message.clone();
+                    let payload = length - 1 - texts[1].len()..length - 1;
+                    foreign[payload].reverse();
+                    passed.extend(foreign);
+                }
+                Announcements::Late if is_word => {
+                    passed.extend(self.before.replace(message).unwrap_or_default());
+                }
+                _ => {}
+            }
+        }
+        passed
     }
 }

@@ -11,6 +11,7 @@ mod decode;
 mod digits;
 mod numeric;
 mod plan;
+mod rights;
 mod rows;
 mod session;
 mod source;
@@ -20,6 +21,7 @@ use std::time::Duration;
 use chrono_tz::Tz;
 use sqlx::{AssertSqlSafe, Postgres, Row, postgres::PgArguments, query::Query};
 
+pub(super) use self::rights::warnings;
 pub use self::source::PostgresSource;
 use self::{plan::Plan, session::Session};
 use super::explain::locate;

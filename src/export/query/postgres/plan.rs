@@ -14,7 +14,7 @@ use crate::{
     export::{
         definition::{ColumnType, Definition},
         fit::{self, fit},
-        query::{check_names, column, fault},
+        query::{check_names, check_size, column, fault},
         value::{Cell, Column, Kind},
     },
 };
@@ -146,6 +146,7 @@ impl Plan {
         scratch: &'a mut Scratch,
     ) -> Result<Cell<'a>> {
         let shape = &self.shape[at];
+        check_size(bytes.map_or(0, <[u8]>::len), &shape.name, row)?;
         let cell = shape.read.cell(bytes, &mut scratch.read).map_err(|why| {
             let message = format!("column {:?}, row {row}: {why}", shape.name);
             Error::permanent("unreadable_value", message)

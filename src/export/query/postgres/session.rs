@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     super::Deadline,
-    source::{Kept, PostgresSource},
+    source::{END_ALL, Kept, PostgresSource},
 };
 use crate::error::{Error, QueryFault, Result};
 
@@ -70,7 +70,7 @@ impl Session {
         first: &str,
     ) -> Result<(Self, PgRow)> {
         let (mut kept, slot) = source.lend().await?;
-        let before = if std::mem::take(&mut kept.in_transaction) { "COMMIT; " } else { "" };
+        let before = if std::mem::take(&mut kept.in_transaction) { END_ALL } else { "" };
         let (lent, deadline) = (Some((kept, slot)), Deadline::new(timeout));
         let mut session = Session { lent, source: source.clone(), pid: None, deadline };
         // A SQL_ASCII database would refuse what is not UTF-8 without a word of where it is: we look
@@ -90,6 +90,9 @@ impl Session {
         let explain = session.explainer(&sql);
         let mut rows = sqlx::raw_sql(AssertSqlSafe(sql.clone())).fetch(session.conn()?);
         let nothing = || Error::Internal("a session did not begin".into());
+        if !before.is_empty() {
+            rows.try_next().await.map_err(&explain)?;
+        }
         let begun = rows.try_next().await.map_err(|error| not_begun(zone, error, &explain))?;
         let begun = begun.ok_or_else(nothing)?;
         let mut next = async || rows.try_next().await.map_err(&explain);
@@ -115,7 +118,7 @@ impl Session {
     pub(super) async fn end(mut self) -> Result<()> {
         let in_transaction = self.source.is_busy();
         if !in_transaction {
-            let done = sqlx::query("COMMIT").execute(self.conn()?).await;
+            let done = sqlx::raw_sql(END_ALL).execute(self.conn()?).await;
             done.map_err(|e| self.explain(e))?;
         }
         if let Some((Kept { conn, .. }, _slot)) = self.lent.take() {

@@ -19,10 +19,10 @@ use super::{
 };
 use crate::{
     db::{Lent, pool},
-    error::Result,
+    error::{Error, Result},
     export::{
         definition::Definition,
-        query::{ACQUIRE, CONNECTIONS, MOST_CONNECTIONS, slot},
+        query::{ACQUIRE, CONNECTIONS, MOST_CONNECTIONS, busy, slot},
     },
     idle::Idle,
 };
@@ -35,6 +35,11 @@ const SMALL: u64 = 512;
 /// Most queries of which that is known.
 const MOST: usize = 256;
 
+/// Ends a transaction that only read, and undoes what its query did to the connection for longer:
+/// settings (`set_config('app.tenant', …, false)`), another role, advisory locks. The next export is
+/// somebody else's. Answers with one row.
+pub(super) const END_ALL: &str = "COMMIT; SET SESSION AUTHORIZATION DEFAULT; RESET ALL; \
+    SET standard_conforming_strings = on; SELECT pg_advisory_unlock_all(); ";
 /// How long the end of a transaction that only read may take.
 const END: Duration = Duration::from_secs(5);
 /// How long a connection waits for the next export before it goes back to its pool.
@@ -73,7 +78,7 @@ impl Kept {
             tokio::spawn(async {
                 let Kept { mut conn, .. } = self;
                 // A connection that fails does not come back into the pool.
-                let done = sqlx::query("COMMIT").execute(&mut *conn);
+                let done = sqlx::raw_sql(END_ALL).execute(&mut *conn);
                 if tokio::time::timeout(END, done).await.is_err() {
                     conn.give_up();
                 }
@@ -123,7 +128,7 @@ impl PostgresSource {
     pub(super) async fn stop(&self, pid: i32) -> Result<()> {
         let _turn = self.0.stopping.acquire().await;
         let mut other = self.connection().await?;
-        let before = if std::mem::take(&mut other.in_transaction) { "COMMIT; " } else { "" };
+        let before = if std::mem::take(&mut other.in_transaction) { END_ALL } else { "" };
         // Of ours only a number was put in.
         let sql = format!("{before}SELECT pg_cancel_backend({pid})");
         sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut *other.conn).await?;
@@ -132,7 +137,15 @@ impl PostgresSource {
     }
 
     async fn further(&self) -> Result<Kept> {
-        Ok(Kept { conn: Lent::of(&self.0.pool).await?, in_transaction: false })
+        let conn = match Lent::of(&self.0.pool).await {
+            Ok(conn) => conn,
+            Err(error) => match pool::why_none(&self.0.pool, error).await {
+                // The server lets us in, and all places are taken.
+                Error::Database(sqlx::Error::PoolTimedOut) => return Err(busy()),
+                other => return Err(other),
+            },
+        };
+        Ok(Kept { conn, in_transaction: false })
     }
 
     /// Takes a connection back for the next export.

@@ -12,7 +12,7 @@ use std::{
 };
 
 use chrono::{NaiveDate, NaiveTime};
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, limits::Limit};
 use tokio::sync::Semaphore;
 
 use super::super::{CONNECTIONS, Deadline, slot};
@@ -23,6 +23,9 @@ use crate::{
 
 /// Instructions of SQLite's machine between two looks at the clock: well below a millisecond.
 const INSTRUCTIONS: i32 = 10_000;
+/// Bytes of a value, or of a row that is sorted, while a query runs. Cells are smaller
+/// ([`super::super::check_size`]); what they are made of may be larger.
+const MOST_VALUE: i32 = 256 << 20;
 /// How long to wait for a writer.
 const BUSY: Duration = Duration::from_secs(10);
 
@@ -117,6 +120,7 @@ impl Shared {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
         let conn = Connection::open_with_flags(&self.path, flags)?;
         conn.busy_timeout(BUSY)?;
+        conn.set_limit(Limit::SQLITE_LIMIT_LENGTH, MOST_VALUE)?;
         // Also holds what a statement might attach.
         conn.pragma_update(None, "query_only", true)?;
         conn.create_collation(MOMENTS, compare_moments)?;

@@ -8,13 +8,13 @@ mod file;
 
 use std::time::Duration;
 
-use rusqlite::{Connection, Statement};
+use rusqlite::{Connection, Statement, types::ValueRef};
 use serde_json::json;
 
 use self::decode::Read;
 use self::file::MOMENTS;
 pub use self::file::SqliteFile;
-use super::{check_names, column, explain::locate, fault};
+use super::{check_names, check_size, column, explain::locate, fault};
 use crate::{
     error::{Error, QueryFault, Result},
     export::{
@@ -135,6 +135,10 @@ fn explain(definition: &Definition, error: rusqlite::Error, phase: Phase) -> Err
     if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) {
         return error.into();
     }
+    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::TooBig) {
+        let message = "a value that the query makes is larger than a file may have";
+        return Error::permanent("text_too_long", message);
+    }
     match QueryFault::sqlite(&error, matches!(phase, Phase::Running)) {
         Some(fault) => locate(
             definition,
@@ -204,7 +208,12 @@ fn json_list(values: &[Typed]) -> String {
 /// One row, cell by cell.
 fn feed(reads: &[Read], row: &rusqlite::Row<'_>, text: &mut String, rows: &mut Rows) -> Result<()> {
     for (at, read) in reads.iter().enumerate() {
-        let cell = read.cell(row.get_ref(at)?, text).map_err(|why| {
+        let value = row.get_ref(at)?;
+        if let ValueRef::Text(bytes) | ValueRef::Blob(bytes) = value {
+            let name = row.as_ref().column_name(at).unwrap_or_default();
+            check_size(bytes.len(), name, rows.done() + 1)?;
+        }
+        let cell = read.cell(value, text).map_err(|why| {
             let name = row.as_ref().column_name(at).unwrap_or_default().to_owned();
             let message = format!("column {name:?}, row {}: {why}", rows.done() + 1);
             Error::permanent("unreadable_value", message)

@@ -123,6 +123,7 @@ pub(in crate::web::pages) async fn save_user(
         email: Some(posted.form.filled("email").unwrap_or_default().to_owned()),
         role: Some(role),
         is_active: Some(posted.form.get("active") == Some("true")),
+        revoke_links: user.is_active && posted.form.get("active") != Some("true"),
     };
     let own = user.username == person.caller.username;
     if own && (changes.is_active != Some(true) || role != user.role) {

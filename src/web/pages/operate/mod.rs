@@ -16,7 +16,7 @@ use super::{Person, form::Posted};
 use crate::{
     auth_token::Role,
     error::{Error, Result},
-    file_request::model::rfc3339,
+    file_request::{links::RequesterOnly, model::rfc3339},
     lock_token::{self, Resource},
     operations, request_token,
     web::{Problem, paging},
@@ -118,7 +118,7 @@ pub(super) async fn file_types(person: Person) -> Result<Response, Problem> {
         .registry
         .iter()
         .map(|handler| {
-            let policy = handler.link_policy();
+            let policy = handler.policy();
             let roles = [Role::User, Role::Service, Role::Staff];
             let roles = roles.into_iter().filter(|role| handler.may_ask(*role));
             context! {
@@ -130,7 +130,9 @@ pub(super) async fn file_types(person: Person) -> Result<Response, Problem> {
                 expires_after => handler.expires_after().map(|keep| keep.as_secs()),
                 max_uses => policy.max_uses.map(|max| max.get()),
                 scanner_safe => policy.scanner_safe,
-                requester_only => handler.requester_only(),
+                max_age => policy.max_age.map(|age| age.as_secs()),
+                requester_only => policy.requester_only != RequesterOnly::No,
+                always => policy.requester_only == RequesterOnly::Always,
                 roles => roles.map(Role::as_str).collect::<Vec<_>>(),
                 criteria => Value::from(minijinja::value::Serde(handler.criteria_schema(language))),
             }

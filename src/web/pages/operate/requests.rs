@@ -97,7 +97,10 @@ async fn act(person: &Person, row: &FileRequest, action: &str) -> Result<()> {
     let toolbox = person.toolbox();
     let mut tx = toolbox.db.begin().await?;
     match action {
-        "retry" => drop(toolbox.retry(&mut tx, row.id).await?),
+        "retry" => {
+            toolbox.check_retry(row, &person.caller)?;
+            drop(toolbox.retry(&mut tx, row.id).await?);
+        }
         "cancel" => drop(toolbox.cancel(&mut tx, row.id).await?),
         "expire" => drop(toolbox.expire(&mut tx, row.id).await?),
         "mail" => drop(toolbox.notify_again(&mut tx, row).await?),
