@@ -144,10 +144,13 @@ impl Report {
             if matches!(db, Db::Postgres(_)) {
                 self.connections.own = config.database_connections;
             }
-            if self.found(db.require_current().await.map_err(setup::refused)).is_some() {
-                let warning = self.found(Watch::try_out(&db).await).flatten();
+            let current = db.require_current().await;
+            if !current.as_ref().is_err_and(Error::is_of_connection)
+                && let Ok(warning) = Watch::try_out(&db).await
+            {
                 self.warnings.extend(warning.map(str::to_owned));
             }
+            self.found(current.map_err(setup::refused));
         }
     }
 
@@ -166,15 +169,17 @@ impl Report {
         for name in named {
             // One that is not there or does not answer is a problem below.
             let Ok(source) = sources.get(name) else { continue };
-            let own = format!(
-                "give exports a role of their own (BGFILES_SOURCE_{})",
-                name.to_uppercase()
-            );
             let warnings = source.warnings().await.unwrap_or_else(|error| {
                 vec![format!("what its role may do is not known: {}", error.in_full())]
             });
-            self.warnings
-                .extend(warnings.iter().map(|text| format!("source {name}: {text}; {own}")));
+            let own = format!(
+                "; give exports a role of their own (BGFILES_SOURCE_{})",
+                name.to_uppercase()
+            );
+            self.warnings.extend(warnings.iter().map(|text| {
+                let advice = if text.starts_with("the role") { own.as_str() } else { "" };
+                format!("source {name}: {text}{advice}")
+            }));
         }
         for definition in definitions {
             let most =

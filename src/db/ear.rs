@@ -54,6 +54,13 @@ impl Ear {
     /// # Errors
     /// When a connection is not to be had, or refuses.
     pub(crate) async fn open(pool: &PgPool, mouth: &PgPool) -> sqlx::Result<Option<Ear>> {
+        match Self::try_to_open(pool, mouth).await {
+            Err(error) if is_anothers(&error) => Ok(None),
+            tried => tried,
+        }
+    }
+
+    async fn try_to_open(pool: &PgPool, mouth: &PgPool) -> sqlx::Result<Option<Ear>> {
         let options = pool.connect_options().as_ref().clone();
         // Not of the pool for work, whose places come back.
         let apart = pool::options(1).connect_lazy_with(options);
@@ -64,10 +71,7 @@ impl Ear {
         listener.listen(&own).await?;
         let mut ear = Ear { listener, own, said: None, proven: Instant::now() };
         let word = ear.begin();
-        match say(mouth, &ear.own, &word).await {
-            Err(error) if is_anothers(&error) => return Ok(None),
-            said => said?,
-        }
+        say(mouth, &ear.own, &word).await?;
         loop {
             match ear.hear().await? {
                 Heard::Itself(_) => return Ok(Some(ear)),
@@ -149,11 +153,17 @@ async fn say(mouth: &PgPool, channel: &str, word: &str) -> sqlx::Result<()> {
     sqlx::query(sql).bind(channel).bind(word).execute(&mut *conn).await.map(drop)
 }
 
-/// Whether a statement met one that somebody else prepared, or missed its own: older poolers leave them
-/// to whom they lend a session next.
+/// Whether an error says that a session is shared: a statement that somebody else prepared, or one that
+/// is gone, as older poolers leave them to whom they lend a session next; or a word that another
+/// connection was to hear.
 fn is_anothers(error: &sqlx::Error) -> bool {
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| matches!(code.as_ref(), "42P05" | "26000"))
+    match error {
+        sqlx::Error::Database(error) => {
+            error.code().is_some_and(|code| matches!(code.as_ref(), "42P05" | "26000"))
+        }
+        sqlx::Error::Protocol(words) => words.contains("NotificationResponse"),
+        _ => false,
+    }
 }
 
 /// Whether connections of this pool are shared with others by a pooler.

@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The app, and one over the same database by way of a proxy.
-async fn behind(tls: bool) -> (TestApp, TestApp, Proxy) {
+pub async fn behind(tls: bool) -> (TestApp, TestApp, Proxy) {
     let mut app = TestApp::live(Kind::Postgres).await;
     let proxy = Proxy::to(&app.url).await;
     let through = if tls { proxy.url_tls(&app.url) } else { proxy.url(&app.url) };

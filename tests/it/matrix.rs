@@ -552,7 +552,7 @@ POST /files/{waiting}/retry               403 303 403
 POST /files/{finished}/again              403 303 403
 POST /api/requests/{finished}/links       201 201 403
 POST /files/{finished}/links              303 303 403
-POST /api/auth/apiaccess                  201 201 201
+POST /api/auth/apiaccess                  201 201 403
 POST /account/key                         200 200 403
 ";
 

@@ -1120,7 +1120,7 @@ fn auth(facts: &Facts) -> Vec<(&'static str, Value)> {
             "Refreshed",
             answer("The secret's new end.", vec![("expiry", expiry())], json!({ "expiry": LATER })),
         ),
-        ("Session", answer("A token of the caller.", session, session_example.clone())),
+        ("Session", token_answer("A token of the caller.", session, session_example.clone())),
         (
             "SessionList",
             with(

@@ -102,11 +102,16 @@ both! {
         let root = Caller::new(&app, &base, "root", Role::Staff).await;
         let ask = |user: &str| json!({"scope": "report", "login_mode": "session", "user": user});
         let audited = async || app.count("SELECT count(*) FROM bgfiles_audit WHERE action LIKE 'request_token.%'").await;
-        for user in ["olga", "OLGA", "root"] {
+        for user in ["olga", "root"] {
             let (status, body) = shop.post("/api/request-tokens", ask(user)).await;
             assert_eq!((status, &body["code"]), (403, &json!("forbidden")), "{body}");
         }
         assert_eq!(audited().await, 0);
+        // Whoever is called that is none of ours.
+        let (_, stranger) = shop.post("/api/request-tokens", ask("OLGA")).await;
+        let redeem = json!({"token": stranger["jwt"], "scope": "report"});
+        let (status, body) = shop.post("/api/request-tokens/redeem", redeem).await;
+        assert_eq!((status, &body["code"]), (403, &json!("token_inactive_user")), "{body}");
         assert_eq!(shop.post("/api/request-tokens", ask("shop")).await.0, 201);
         let (status, made) = root.post("/api/request-tokens", ask("olga")).await;
         assert_eq!(status, 201, "{made}");
@@ -117,7 +122,7 @@ both! {
         assert_eq!((edit(&shop).await, edit(&root).await), (403, 200));
         // Ending one takes nothing from nobody.
         assert_eq!(shop.call("POST", &format!("{path}/expire")).send().await.unwrap().status(), 200);
-        assert_eq!(audited().await, 4);
+        assert_eq!(audited().await, 5);
     }
 }
 
@@ -153,7 +158,7 @@ both! {
         assert_eq!(app.row(row.id).await.status, Status::Pending);
         assert_eq!(call(Method::GET, "/files/api/requests", &[("authorization", format!("Token {kiosk}"))]).await, 403);
         let with_slow = ("authorization", format!("Token {slow}"));
-        assert_eq!(call(Method::GET, "/files/api/requests", &[with_slow.clone()]).await, 200);
+        assert_eq!(call(Method::GET, "/files/api/requests", std::slice::from_ref(&with_slow)).await, 200);
         assert_eq!(call(Method::GET, "/files/api/requests", &[with_slow]).await, 429);
         assert_eq!(call(Method::POST, &cancel, &[cookie]).await, 200, "from here it is done");
     }

@@ -77,7 +77,7 @@ both! {
         let source = Source::open(&app.url).unwrap();
         let texts = match app.kind {
             Kind::Postgres => ["SELECT repeat('a', 70000000) AS a", "SELECT convert_to(repeat('a', 70000000), 'UTF8') AS a"],
-            Kind::Sqlite => ["SELECT printf('%.*c', 70000000, 'a') AS a", "SELECT zeroblob(400000000) AS a"],
+            Kind::Sqlite => ["SELECT printf('%.*c', 70000000, 'a') AS a", "SELECT zeroblob(100000000) AS a"],
         };
         for query in texts {
             let export = over(&app, &source, query);
@@ -193,7 +193,11 @@ async fn secrets_come_from_files() {
         "2026-03-01T12:00:01Z",
     ]));
     assert!(out.contains("\"valid\":true"), "{out}{err}");
-    define(&app, "thing", "source = \"shop\"\nquery = \"SELECT 1 AS a\"\n");
+    define(
+        &app,
+        "thing.toml",
+        "source = \"shop\"\nformats = [\"csv\"]\nquery = \"SELECT 1 AS a\"\n",
+    );
     let (code, out, err) = run(with("BGFILES_SOURCE_SHOP_FILE", &database).arg("check"));
     assert!(code == 0 && out.contains("DATABASE_URL_FILE") && !out.contains(SECRET), "{out}{err}");
     for (name, path, why) in [
@@ -218,7 +222,7 @@ async fn secrets_come_from_files() {
 async fn check_warns_of_a_role_that_may_read_our_tables() {
     let app = TestApp::new(Kind::Postgres).await;
     app.sql("DO $$BEGIN CREATE ROLE bgfiles_test_reader LOGIN; EXCEPTION WHEN duplicate_object THEN END$$").await;
-    define(&app, "thing", "query = \"SELECT 1 AS a\"\n");
+    define(&app, "thing.toml", "formats = [\"csv\"]\nquery = \"SELECT 1 AS a\"\n");
     let mut url = url::Url::parse(&app.url).unwrap();
     url.set_username("bgfiles_test_reader").unwrap();
     let check = |default: Option<&str>| {

@@ -39,6 +39,8 @@ struct State {
     /// Connections up to this number are dead: open, and nobody says anything.
     dead: watch::Sender<u64>,
     made: AtomicU64,
+    /// Pieces that clients sent.
+    asked: AtomicU64,
     /// What BEGIN is answered with.
     refusal: Option<Vec<u8>>,
     /// Whoever has connected waits for ever with the first statement.
@@ -109,6 +111,11 @@ impl Proxy {
         *self.state.announcements.lock().unwrap() = what;
     }
 
+    /// How often clients have asked for something, about.
+    pub fn asked(&self) -> u64 {
+        self.state.asked.load(Ordering::SeqCst)
+    }
+
     /// Nobody hears of those any more that are open now.
     pub fn black_hole(&self) {
         self.state.dead.send_replace(self.state.made.load(Ordering::SeqCst));
@@ -146,6 +153,7 @@ async fn ask(
             Ok(0) | Err(_) => return,
             Ok(size) => size,
         };
+        state.asked.fetch_add(1, Ordering::SeqCst);
         if piece[..size].windows(BEGIN.len()).any(|window| window == BEGIN) {
             let hold = Duration::from_millis(state.hold.load(Ordering::SeqCst));
             until.send_replace(Instant::now() + hold);

@@ -103,8 +103,9 @@ both! {
         let mut conn = house.app.toolbox.db.acquire().await.unwrap();
         let filter = bgfiles::operations::store::AuditFilter { actor: Some("shop"), ..Default::default() };
         let written = bgfiles::operations::store::audit_log(&mut conn, &filter, 10).await.unwrap();
-        assert!(written[0].detail.ends_with(": requester_only, max_uses, scanner_safe, max_age"), "{written:?}");
-        assert_eq!(written[0].subject, row.id.to_string());
+        let widened = written.iter().find(|line| line.action == "link.widen").unwrap();
+        assert!(widened.detail.ends_with(": requester_only, max_uses, scanner_safe, max_age"), "{written:?}");
+        assert_eq!(widened.subject, row.id.to_string());
     }
 }
 

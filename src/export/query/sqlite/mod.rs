@@ -135,10 +135,6 @@ fn explain(definition: &Definition, error: rusqlite::Error, phase: Phase) -> Err
     if error.sqlite_error_code() == Some(rusqlite::ErrorCode::OperationInterrupted) {
         return error.into();
     }
-    if error.sqlite_error_code() == Some(rusqlite::ErrorCode::TooBig) {
-        let message = "a value that the query makes is larger than a file may have";
-        return Error::permanent("text_too_long", message);
-    }
     match QueryFault::sqlite(&error, matches!(phase, Phase::Running)) {
         Some(fault) => locate(
             definition,
