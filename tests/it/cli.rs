@@ -35,70 +35,98 @@ pub fn define(app: &TestApp, name: &str, toml: &str) {
 const NUMBERS: &str = "title = \"Numbers\"\nformats = [\"csv\", \"jsonl\"]\n\
     query = \"SELECT 1 AS one, 'x' AS text WHERE :want = 1\"\n\n[criteria.want]\ntype = \"integer\"\nrequired = true\n";
 
-both! {
-    async fn ask_process_link_download(app) {
-        define(&app, "numbers.toml", NUMBERS);
-        let (code, id, stderr) = run(on(&app).args(["request", "numbers", "--criteria", "want=1", "--email", "amy@example.com"]));
-        assert_eq!(code, 0, "{stderr}");
-        let id = id.trim();
-        let (code, out, stderr) = run(on(&app).args(["process", "--timeout", "60"]));
-        assert_eq!((code, out.trim()), (0, format!("Handled {id}").as_str()), "{stderr}");
-        assert_eq!(run(on(&app).arg("process")).1, "", "nothing is left");
-        let mails = std::fs::read_dir(app.dir.path().join("mail")).unwrap().count();
-        assert_eq!(mails, 1);
-        let (code, url, _) = run(on(&app).args(["link", id, "--max-age", "1h"]));
-        assert_eq!(code, 0);
-        let (_, json, _) = run(on(&app).args(["token", "inspect", url.trim(), "--json"]));
-        let json: Value = serde_json::from_str(&json).unwrap();
-        assert_eq!((&json["reason"], json["data"]["id"].as_str()), (&"ok".into(), Some(id)));
-        let token = url.trim().rsplit('/').next().unwrap();
-        assert_eq!(app.count("SELECT count(*) FROM bgfiles_links").await, 1);
-        let path = std::fs::read_dir(app.files().join("requests").join(id)).unwrap().next().unwrap().unwrap();
-        assert_eq!(std::fs::read_to_string(path.path()).unwrap(), "one,text\r\n1,x\r\n");
-        assert!(!token.is_empty());
-    }
+both!(ask_process_link_download);
+async fn ask_process_link_download(app: TestApp) {
+    define(&app, "numbers.toml", NUMBERS);
+    let (code, id, stderr) = run(on(&app).args([
+        "request",
+        "numbers",
+        "--criteria",
+        "want=1",
+        "--email",
+        "amy@example.com",
+    ]));
+    assert_eq!(code, 0, "{stderr}");
+    let id = id.trim();
+    let (code, out, stderr) = run(on(&app).args(["process", "--timeout", "60"]));
+    assert_eq!((code, out.trim()), (0, format!("Handled {id}").as_str()), "{stderr}");
+    assert_eq!(run(on(&app).arg("process")).1, "", "nothing is left");
+    let mails = std::fs::read_dir(app.dir.path().join("mail")).unwrap().count();
+    assert_eq!(mails, 1);
+    let (code, url, _) = run(on(&app).args(["link", id, "--max-age", "1h"]));
+    assert_eq!(code, 0);
+    let (_, json, _) = run(on(&app).args(["token", "inspect", url.trim(), "--json"]));
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((&json["reason"], json["data"]["id"].as_str()), (&"ok".into(), Some(id)));
+    let token = url.trim().rsplit('/').next().unwrap();
+    assert_eq!(app.count("SELECT count(*) FROM bgfiles_links").await, 1);
+    let path =
+        std::fs::read_dir(app.files().join("requests").join(id)).unwrap().next().unwrap().unwrap();
+    assert_eq!(std::fs::read_to_string(path.path()).unwrap(), "one,text\r\n1,x\r\n");
+    assert!(!token.is_empty());
 }
 
-both! {
-    async fn process_goes_past_failures_and_says_so(app) {
-        define(&app, "numbers.toml", NUMBERS);
-        app.sql("INSERT INTO bgfiles_file_requests (file_type, criteria) VALUES ('unknown', '')").await;
-        app.sql("INSERT INTO bgfiles_file_requests (file_type, criteria) VALUES ('numbers', 'want=x')").await;
-        app.sql("INSERT INTO bgfiles_file_requests (file_type, criteria) VALUES ('numbers', 'want=1')").await;
-        let (code, out, _) = run(on(&app).arg("process"));
-        assert_eq!(code, 1);
-        assert!(out.contains("Failed ") && out.contains("Handled ") && out.contains("Left \"unknown\""), "{out}");
-    }
+both!(process_goes_past_failures_and_says_so);
+async fn process_goes_past_failures_and_says_so(app: TestApp) {
+    define(&app, "numbers.toml", NUMBERS);
+    app.sql("INSERT INTO bgfiles_file_requests (file_type, criteria) VALUES ('unknown', '')").await;
+    app.sql("INSERT INTO bgfiles_file_requests (file_type, criteria) VALUES ('numbers', 'want=x')")
+        .await;
+    app.sql("INSERT INTO bgfiles_file_requests (file_type, criteria) VALUES ('numbers', 'want=1')")
+        .await;
+    let (code, out, _) = run(on(&app).arg("process"));
+    assert_eq!(code, 1);
+    assert!(
+        out.contains("Failed ") && out.contains("Handled ") && out.contains("Left \"unknown\""),
+        "{out}"
+    );
 }
 
-both! {
-    async fn users_clients_tokens(app) {
-        let (code, out, err) = run(on(&app).args(["create-user", "shop", "--email", "shop@example.com", "--role", "service"]));
-        assert_eq!((code, out.as_str()), (0, "Created service \"shop\".\n"), "{err}");
-        let (code, _, err) = run(on(&app).args(["create-user", "shop"]));
-        assert_eq!(code, 1);
-        assert!(err.contains("shop") && err.contains("already"), "{err}");
-        let (_, out, _) = run(on(&app).args(["create-client", "web", "--token-ttl", "1d", "--throttle-rate", "5/m"]));
-        assert_eq!(out, "Created client \"web\"; its tokens live 86400 seconds.\n");
-        let (code, secret, _) = run(on(&app).args(["create-token", "--user", "shop", "--client", "web"]));
-        assert_eq!((code, secret.trim().len()), (0, 53));
-        let base = format!("http://{}", app.serve().await);
-        let call = app.http.get(format!("{base}/api/requests")).header("authorization", format!("Token {}", secret.trim()));
-        assert_eq!(call.send().await.unwrap().status(), 200);
-        assert_eq!(app.count("SELECT count(*) FROM bgfiles_auth_tokens WHERE expires_at IS NOT NULL").await, 1);
-        let (code, json, _) = run(on(&app).args(["token", "inspect", secret.trim(), "--json"]));
-        assert_eq!(code, 0);
-        assert!(json.contains("auth_token") && !json.contains(secret.trim()));
-        for wrong in [
-            vec!["create-client", "x", "--throttle-rate", "0/m"], vec!["create-client", "x", "--throttle-rate", "-1/m"],
-            vec!["create-client", "x", "--throttle-rate", "2/minute"], vec!["create-client", "   "],
-            vec!["create-user", "x", "--email", "no"], vec!["create-token", "--user", "nobody", "--client", "web"],
-        ] {
-            let (code, _, err) = run(on(&app).args(&wrong));
-            assert!(code != 0 && err.contains("bgfiles:"), "{wrong:?}: {err}");
-        }
-        assert_eq!(run(on(&app).args(["create-user", "x", "--role", "king"])).0, 2);
+both!(users_clients_tokens);
+async fn users_clients_tokens(app: TestApp) {
+    let (code, out, err) = run(on(&app).args([
+        "create-user",
+        "shop",
+        "--email",
+        "shop@example.com",
+        "--role",
+        "service",
+    ]));
+    assert_eq!((code, out.as_str()), (0, "Created service \"shop\".\n"), "{err}");
+    let (code, _, err) = run(on(&app).args(["create-user", "shop"]));
+    assert_eq!(code, 1);
+    assert!(err.contains("shop") && err.contains("already"), "{err}");
+    let (_, out, _) =
+        run(on(&app).args(["create-client", "web", "--token-ttl", "1d", "--throttle-rate", "5/m"]));
+    assert_eq!(out, "Created client \"web\"; its tokens live 86400 seconds.\n");
+    let (code, secret, _) =
+        run(on(&app).args(["create-token", "--user", "shop", "--client", "web"]));
+    assert_eq!((code, secret.trim().len()), (0, 53));
+    let base = format!("http://{}", app.serve().await);
+    let call = app
+        .http
+        .get(format!("{base}/api/requests"))
+        .header("authorization", format!("Token {}", secret.trim()));
+    assert_eq!(call.send().await.unwrap().status(), 200);
+    assert_eq!(
+        app.count("SELECT count(*) FROM bgfiles_auth_tokens WHERE expires_at IS NOT NULL").await,
+        1
+    );
+    let (code, json, _) = run(on(&app).args(["token", "inspect", secret.trim(), "--json"]));
+    assert_eq!(code, 0);
+    assert!(json.contains("auth_token") && !json.contains(secret.trim()));
+    for wrong in [
+        vec!["create-client", "x", "--throttle-rate", "0/m"],
+        vec!["create-client", "x", "--throttle-rate", "-1/m"],
+        vec!["create-client", "x", "--throttle-rate", "2/minute"],
+        vec!["create-client", "   "],
+        vec!["create-user", "x", "--email", "no"],
+        vec!["create-token", "--user", "nobody", "--client", "web"],
+    ] {
+        let (code, _, err) = run(on(&app).args(&wrong));
+        assert!(code != 0 && err.contains("bgfiles:"), "{wrong:?}: {err}");
     }
+    assert_eq!(run(on(&app).args(["create-user", "x", "--role", "king"])).0, 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -271,25 +299,24 @@ fn the_demo_shows_itself() {
     assert_eq!(demo().0, 0, "and again");
 }
 
-both! {
-    async fn export_writes_whole_files_or_none(app) {
-        define(&app, "numbers.toml", NUMBERS);
-        let (code, out, _) = run(on(&app).args(["export", "numbers", "--criteria", "want=1"]));
-        assert_eq!((code, out.as_str()), (0, "one,text\r\n1,x\r\n"));
-        let path = app.dir.path().join("out.jsonl");
-        let to_file = |criteria: &str| {
-            let mut command = on(&app);
-            command.args(["export", "numbers", "--format", "jsonl", "--criteria", criteria, "-o"]);
-            run(command.arg(&path))
-        };
-        let (code, _, err) = to_file("want=x");
-        assert!(code == 1 && err.contains("criteria.want"), "{err}");
-        assert!(!path.exists());
-        assert_eq!(to_file("want=1").0, 0);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"one\":1,\"text\":\"x\"}\n");
-        let (code, _, err) = run(on(&app).args(["export", "nothing"]));
-        assert!(code == 1 && err.contains("nothing"), "{err}");
-    }
+both!(export_writes_whole_files_or_none);
+async fn export_writes_whole_files_or_none(app: TestApp) {
+    define(&app, "numbers.toml", NUMBERS);
+    let (code, out, _) = run(on(&app).args(["export", "numbers", "--criteria", "want=1"]));
+    assert_eq!((code, out.as_str()), (0, "one,text\r\n1,x\r\n"));
+    let path = app.dir.path().join("out.jsonl");
+    let to_file = |criteria: &str| {
+        let mut command = on(&app);
+        command.args(["export", "numbers", "--format", "jsonl", "--criteria", criteria, "-o"]);
+        run(command.arg(&path))
+    };
+    let (code, _, err) = to_file("want=x");
+    assert!(code == 1 && err.contains("criteria.want"), "{err}");
+    assert!(!path.exists());
+    assert_eq!(to_file("want=1").0, 0);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"one\":1,\"text\":\"x\"}\n");
+    let (code, _, err) = run(on(&app).args(["export", "nothing"]));
+    assert!(code == 1 && err.contains("nothing"), "{err}");
 }
 
 /// Rows of which the last cannot be made.
@@ -304,75 +331,84 @@ fn breaking(kind: Kind) -> String {
     format!("formats = [\"csv\"]\nquery = \"\"\"\n{query}\"\"\"\n")
 }
 
-both! {
-    async fn export_keeps_what_a_target_is(app) {
-        use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
-        define(&app, "numbers.toml", NUMBERS);
-        define(&app, "breaking.toml", &breaking(app.kind));
-        let out = app.dir.path().join("out");
-        std::fs::create_dir(&out).unwrap();
-        let export = |name: &str, target: &std::path::Path| {
-            let mut command = on(&app);
-            command.current_dir(&out).args(["export", name, "-o"]).arg(target);
-            command.args((name == "numbers").then_some(["--criteria", "want=1"]).into_iter().flatten());
-            command
-        };
-        const ROWS: &str = "one,text\r\n1,x\r\n";
-        let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
-        // A file keeps its mode, and what it has until the new one is whole.
-        std::fs::write(out.join("kept.csv"), "old").unwrap();
-        std::fs::set_permissions(out.join("kept.csv"), PermissionsExt::from_mode(0o640)).unwrap();
-        symlink("kept.csv", out.join("link.csv")).unwrap();
-        for name in ["kept.csv", "link.csv", "new.csv"] {
-            let (code, _, err) = run(&mut export("breaking", name.as_ref()));
-            assert!(code == 1 && err.contains("after row 89999"), "{err}");
-        }
-        assert_eq!((read("kept.csv").as_str(), out.join("new.csv").exists()), ("old", false));
-        let (code, _, err) = run(&mut export("numbers", "link.csv".as_ref()));
-        assert_eq!((code, read("kept.csv").as_str()), (0, ROWS), "{err}");
-        let kept = std::fs::symlink_metadata(out.join("kept.csv")).unwrap();
-        assert!(kept.is_file() && kept.permissions().mode() & 0o7777 == 0o640);
-        assert!(std::fs::symlink_metadata(out.join("link.csv")).unwrap().is_symlink());
-        // A link to nothing yet, from another folder.
-        std::fs::create_dir(out.join("deep")).unwrap();
-        symlink("../later.csv", out.join("deep/link.csv")).unwrap();
-        assert_eq!(run(&mut export("numbers", "deep/link.csv".as_ref())).0, 0);
-        assert_eq!(read("later.csv"), ROWS);
-        // Standard output, and what it is by another name.
-        for name in ["-", "/dev/stdout"] {
-            let (code, bytes, err) = run(&mut export("numbers", name.as_ref()));
-            assert_eq!((code, bytes.as_str()), (0, ROWS), "{err}");
-        }
-        let file = std::fs::File::create(out.join("redirected.csv")).unwrap();
-        let mut into_file = export("numbers", "/dev/stdout".as_ref());
-        assert!(into_file.stdout(file).status().unwrap().success());
-        assert_eq!(read("redirected.csv"), ROWS);
-        // A FIFO is written to, and stays one.
-        let made = |program: &str, args: &[&str]| {
-            Command::new(program).args(args).current_dir(&out).status().is_ok_and(|s| s.success())
-        };
-        assert!(made("mkfifo", &["pipe"]));
-        let reader = { let pipe = out.join("pipe"); std::thread::spawn(move || std::fs::read_to_string(pipe)) };
-        assert_eq!(run(&mut export("numbers", "pipe".as_ref())).0, 0);
-        assert_eq!(reader.join().unwrap().unwrap(), ROWS);
-        // A device of our own, where we may make one.
-        if made("mknod", &["null", "c", "1", "3"]) && std::fs::write(out.join("null"), "").is_ok() {
-            assert_eq!(run(&mut export("numbers", "null".as_ref())).0, 0);
-            assert!(std::fs::metadata(out.join("null")).unwrap().file_type().is_char_device());
-            std::fs::remove_file(out.join("null")).unwrap();
-        }
-        // What cannot be written to says so.
-        let _socket = std::os::unix::net::UnixListener::bind(out.join("socket")).unwrap();
-        symlink("loop", out.join("loop")).unwrap();
-        for (name, word) in [("socket", "socket"), ("deep", "folder"), ("loop", "symbolic link"), ("no/where", "no/where")] {
-            let (code, _, err) = run(&mut export("numbers", name.as_ref()));
-            assert!(code == 1 && err.contains(word), "{name}: {err}");
-        }
-        let mut names: Vec<_> = std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        let expected = ["deep", "kept.csv", "later.csv", "link.csv", "loop", "pipe", "redirected.csv", "socket"];
-        assert_eq!(names, expected, "no draft is left, and no file called -");
+both!(export_keeps_what_a_target_is);
+async fn export_keeps_what_a_target_is(app: TestApp) {
+    use std::os::unix::fs::{FileTypeExt, PermissionsExt, symlink};
+    define(&app, "numbers.toml", NUMBERS);
+    define(&app, "breaking.toml", &breaking(app.kind));
+    let out = app.dir.path().join("out");
+    std::fs::create_dir(&out).unwrap();
+    let export = |name: &str, target: &std::path::Path| {
+        let mut command = on(&app);
+        command.current_dir(&out).args(["export", name, "-o"]).arg(target);
+        command.args((name == "numbers").then_some(["--criteria", "want=1"]).into_iter().flatten());
+        command
+    };
+    const ROWS: &str = "one,text\r\n1,x\r\n";
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).unwrap();
+    // A file keeps its mode, and what it has until the new one is whole.
+    std::fs::write(out.join("kept.csv"), "old").unwrap();
+    std::fs::set_permissions(out.join("kept.csv"), PermissionsExt::from_mode(0o640)).unwrap();
+    symlink("kept.csv", out.join("link.csv")).unwrap();
+    for name in ["kept.csv", "link.csv", "new.csv"] {
+        let (code, _, err) = run(&mut export("breaking", name.as_ref()));
+        assert!(code == 1 && err.contains("after row 89999"), "{err}");
     }
+    assert_eq!((read("kept.csv").as_str(), out.join("new.csv").exists()), ("old", false));
+    let (code, _, err) = run(&mut export("numbers", "link.csv".as_ref()));
+    assert_eq!((code, read("kept.csv").as_str()), (0, ROWS), "{err}");
+    let kept = std::fs::symlink_metadata(out.join("kept.csv")).unwrap();
+    assert!(kept.is_file() && kept.permissions().mode() & 0o7777 == 0o640);
+    assert!(std::fs::symlink_metadata(out.join("link.csv")).unwrap().is_symlink());
+    // A link to nothing yet, from another folder.
+    std::fs::create_dir(out.join("deep")).unwrap();
+    symlink("../later.csv", out.join("deep/link.csv")).unwrap();
+    assert_eq!(run(&mut export("numbers", "deep/link.csv".as_ref())).0, 0);
+    assert_eq!(read("later.csv"), ROWS);
+    // Standard output, and what it is by another name.
+    for name in ["-", "/dev/stdout"] {
+        let (code, bytes, err) = run(&mut export("numbers", name.as_ref()));
+        assert_eq!((code, bytes.as_str()), (0, ROWS), "{err}");
+    }
+    let file = std::fs::File::create(out.join("redirected.csv")).unwrap();
+    let mut into_file = export("numbers", "/dev/stdout".as_ref());
+    assert!(into_file.stdout(file).status().unwrap().success());
+    assert_eq!(read("redirected.csv"), ROWS);
+    // A FIFO is written to, and stays one.
+    let made = |program: &str, args: &[&str]| {
+        Command::new(program).args(args).current_dir(&out).status().is_ok_and(|s| s.success())
+    };
+    assert!(made("mkfifo", &["pipe"]));
+    let reader = {
+        let pipe = out.join("pipe");
+        std::thread::spawn(move || std::fs::read_to_string(pipe))
+    };
+    assert_eq!(run(&mut export("numbers", "pipe".as_ref())).0, 0);
+    assert_eq!(reader.join().unwrap().unwrap(), ROWS);
+    // A device of our own, where we may make one.
+    if made("mknod", &["null", "c", "1", "3"]) && std::fs::write(out.join("null"), "").is_ok() {
+        assert_eq!(run(&mut export("numbers", "null".as_ref())).0, 0);
+        assert!(std::fs::metadata(out.join("null")).unwrap().file_type().is_char_device());
+        std::fs::remove_file(out.join("null")).unwrap();
+    }
+    // What cannot be written to says so.
+    let _socket = std::os::unix::net::UnixListener::bind(out.join("socket")).unwrap();
+    symlink("loop", out.join("loop")).unwrap();
+    for (name, word) in [
+        ("socket", "socket"),
+        ("deep", "folder"),
+        ("loop", "symbolic link"),
+        ("no/where", "no/where"),
+    ] {
+        let (code, _, err) = run(&mut export("numbers", name.as_ref()));
+        assert!(code == 1 && err.contains(word), "{name}: {err}");
+    }
+    let mut names: Vec<_> =
+        std::fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    names.sort();
+    let expected =
+        ["deep", "kept.csv", "later.csv", "link.csv", "loop", "pipe", "redirected.csv", "socket"];
+    assert_eq!(names, expected, "no draft is left, and no file called -");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -390,62 +426,80 @@ async fn an_export_ends_while_nobody_reads_its_fifo() {
     assert_eq!(process.wait(10), Some(1));
 }
 
-both! {
-    async fn a_criterion_is_emptied_on_the_command_line(app) {
-        define(&app, "s.toml", "formats = [\"csv\"]\nquery = \"SELECT :owner AS owner\"\n[criteria.owner]\ntype = \"text\"\ndefault = \"amy\"\n");
-        let export = |more: &[&str]| run(on(&app).args(["export", "s"]).args(more)).1;
-        assert_eq!(export(&[]), "owner\r\namy\r\n");
-        assert_eq!(export(&["--criteria", "owner="]), "owner\r\n\"\"\r\n");
-        let (_, json, _) = run(on(&app).args(["request", "s", "--json", "--criteria", "owner="]));
-        let json: Value = serde_json::from_str(&json).unwrap();
-        assert_eq!(json["criteria"], "owner=");
+both!(a_criterion_is_emptied_on_the_command_line);
+async fn a_criterion_is_emptied_on_the_command_line(app: TestApp) {
+    define(
+        &app,
+        "s.toml",
+        "formats = [\"csv\"]\nquery = \"SELECT :owner AS owner\"\n[criteria.owner]\ntype = \"text\"\ndefault = \"amy\"\n",
+    );
+    let export = |more: &[&str]| run(on(&app).args(["export", "s"]).args(more)).1;
+    assert_eq!(export(&[]), "owner\r\namy\r\n");
+    assert_eq!(export(&["--criteria", "owner="]), "owner\r\n\"\"\r\n");
+    let (_, json, _) = run(on(&app).args(["request", "s", "--json", "--criteria", "owner="]));
+    let json: Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(json["criteria"], "owner=");
+}
+
+both!(a_byte_order_mark_is_no_text);
+async fn a_byte_order_mark_is_no_text(app: TestApp) {
+    define(&app, "a.toml", "\u{feff}formats = [\"csv\"]\n");
+    define(&app, "a.sql", "\u{feff}SELECT 1 AS one\n");
+    let (code, _, err) = run(on(&app).arg("check"));
+    assert_eq!(code, 0, "{err}");
+    assert_eq!(run(on(&app).args(["export", "a"])).1, "one\r\n1\r\n");
+    define(&app, "a.sql", "\u{feff}SELECT 1 AS one\nWHERE 1 = :more\n");
+    define(&app, "b.toml", "\u{feff}formats = [\"csv\"]\nformat = 1\n");
+    let (_, _, err) = run(on(&app).arg("check"));
+    assert!(
+        err.contains("a.sql:2: parameter :more") && err.contains("b.toml:2: unknown field"),
+        "{err}"
+    );
+}
+
+both!(a_criterion_and_a_place_in_the_name_are_two);
+async fn a_criterion_and_a_place_in_the_name_are_two(app: TestApp) {
+    let named = |filename: &str, name: &str| {
+        define(
+            &app,
+            "t.toml",
+            &format!(
+                "formats = [\"csv\"]\n{filename}query = \"SELECT :{name} AS x\"\n[criteria.{name}]\ntype = \"text\"\n"
+            ),
+        );
+        run(on(&app).arg("check"))
+    };
+    for name in ["date", "ext"] {
+        let (code, _, err) = named("filename = \"sales-{date}.{ext}\"\n", name);
+        assert!(
+            code == 1
+                && err.contains("t.toml:2: filename: ")
+                && err.contains(&format!("criterion {name}")),
+            "{err}"
+        );
+        assert_eq!(named("", name).0, 0);
+        assert_eq!(named("filename = \"sales.csv\"\n", name).0, 0);
     }
 }
 
-both! {
-    async fn a_byte_order_mark_is_no_text(app) {
-        define(&app, "a.toml", "\u{feff}formats = [\"csv\"]\n");
-        define(&app, "a.sql", "\u{feff}SELECT 1 AS one\n");
-        let (code, _, err) = run(on(&app).arg("check"));
-        assert_eq!(code, 0, "{err}");
-        assert_eq!(run(on(&app).args(["export", "a"])).1, "one\r\n1\r\n");
-        define(&app, "a.sql", "\u{feff}SELECT 1 AS one\nWHERE 1 = :more\n");
-        define(&app, "b.toml", "\u{feff}formats = [\"csv\"]\nformat = 1\n");
-        let (_, _, err) = run(on(&app).arg("check"));
-        assert!(err.contains("a.sql:2: parameter :more") && err.contains("b.toml:2: unknown field"), "{err}");
-    }
-}
-
-both! {
-    async fn a_criterion_and_a_place_in_the_name_are_two(app) {
-        let named = |filename: &str, name: &str| {
-            define(&app, "t.toml", &format!("formats = [\"csv\"]\n{filename}query = \"SELECT :{name} AS x\"\n[criteria.{name}]\ntype = \"text\"\n"));
-            run(on(&app).arg("check"))
-        };
-        for name in ["date", "ext"] {
-            let (code, _, err) = named("filename = \"sales-{date}.{ext}\"\n", name);
-            assert!(code == 1 && err.contains("t.toml:2: filename: ") && err.contains(&format!("criterion {name}")), "{err}");
-            assert_eq!(named("", name).0, 0);
-            assert_eq!(named("filename = \"sales.csv\"\n", name).0, 0);
-        }
-    }
-}
-
-both! {
-    async fn check_finds_what_is_wrong(app) {
-        define(&app, "numbers.toml", NUMBERS);
-        let (code, out, err) = run(on(&app).arg("check"));
-        assert_eq!(code, 0, "{err}");
-        assert!(out.contains("All is well.") && !out.contains(crate::support::app::SECRET), "{out}");
-        define(&app, "broken.toml", "title = \"x\"\nformats = [\"docx\"]\nquery = \"SELECT 1 AS a\"\n");
-        let (code, _, err) = run(on(&app).arg("check"));
-        assert!(code == 1 && err.contains("broken.toml:2") && err.contains("docx"), "{err}");
-        let (code, _, err) = run(on(&app).arg("worker"));
-        assert!(code == 1 && err.contains("broken.toml:2"), "what is wrong refuses to start: {err}");
-        define(&app, "broken.toml", "title = \"x\"\nformats = [\"csv\"]\nquery = \"SELECT a FROM no_such_table\"\n");
-        let (code, _, err) = run(on(&app).arg("check"));
-        assert!(code == 1 && err.contains("no_such_table"), "{err}");
-    }
+both!(check_finds_what_is_wrong);
+async fn check_finds_what_is_wrong(app: TestApp) {
+    define(&app, "numbers.toml", NUMBERS);
+    let (code, out, err) = run(on(&app).arg("check"));
+    assert_eq!(code, 0, "{err}");
+    assert!(out.contains("All is well.") && !out.contains(crate::support::app::SECRET), "{out}");
+    define(&app, "broken.toml", "title = \"x\"\nformats = [\"docx\"]\nquery = \"SELECT 1 AS a\"\n");
+    let (code, _, err) = run(on(&app).arg("check"));
+    assert!(code == 1 && err.contains("broken.toml:2") && err.contains("docx"), "{err}");
+    let (code, _, err) = run(on(&app).arg("worker"));
+    assert!(code == 1 && err.contains("broken.toml:2"), "what is wrong refuses to start: {err}");
+    define(
+        &app,
+        "broken.toml",
+        "title = \"x\"\nformats = [\"csv\"]\nquery = \"SELECT a FROM no_such_table\"\n",
+    );
+    let (code, _, err) = run(on(&app).arg("check"));
+    assert!(code == 1 && err.contains("no_such_table"), "{err}");
 }
 
 /// A process that is stopped when dropped, with its log in a file.
@@ -467,34 +521,47 @@ fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-both! {
-    async fn no_secret_or_token_in_a_log_line(app) {
-        define(&app, "numbers.toml", NUMBERS);
-        let secret = app.user("amy", bgfiles::auth_token::Role::Service).await;
-        let address = format!("127.0.0.1:{}", free_port());
-        let settings = [("BGFILES_LOG", "debug"), ("BGFILES_LOG_FORMAT", "json"), ("BGFILES_BIND", &address)];
-        let mut web = start(&app, "web.log", &["web"], &settings);
-        let base = format!("http://{address}");
-        crate::support::eventually("it serves", 20, async || {
-            app.http.get(format!("{base}/readyz")).send().await.ok().filter(|r| r.status() == 200).map(drop)
-        }).await;
-        let token = app.toolbox.create_general_token(&TestApp::new_request("hello", "").into_row(chrono::Utc::now()), Default::default());
-        let download = app.http.get(format!("{base}/d/{token}")).send().await.unwrap();
-        assert_eq!(download.status(), 403, "the app's clock stands still: it is old");
-        let call = app.http.get(format!("{base}/api/requests")).header("authorization", format!("Token {secret}"));
-        assert_eq!(call.send().await.unwrap().status(), 200);
-        web.signal("TERM");
-        assert_eq!(web.wait(20), Some(0));
-        let log = std::fs::read_to_string(app.dir.path().join("web.log")).unwrap();
-        let signature = token.rsplit(':').next().unwrap();
-        for hidden in [secret.as_str(), signature, crate::support::app::SECRET] {
-            assert!(!log.contains(hidden), "{log}");
-        }
-        assert!(log.contains("/d/{token}"), "{log}");
-        for line in log.lines() {
-            let line: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
-            assert!(line["level"].is_string() && line["timestamp"].is_string());
-        }
+both!(no_secret_or_token_in_a_log_line);
+async fn no_secret_or_token_in_a_log_line(app: TestApp) {
+    define(&app, "numbers.toml", NUMBERS);
+    let secret = app.user("amy", bgfiles::auth_token::Role::Service).await;
+    let address = format!("127.0.0.1:{}", free_port());
+    let settings =
+        [("BGFILES_LOG", "debug"), ("BGFILES_LOG_FORMAT", "json"), ("BGFILES_BIND", &address)];
+    let mut web = start(&app, "web.log", &["web"], &settings);
+    let base = format!("http://{address}");
+    crate::support::eventually("it serves", 20, async || {
+        app.http
+            .get(format!("{base}/readyz"))
+            .send()
+            .await
+            .ok()
+            .filter(|r| r.status() == 200)
+            .map(drop)
+    })
+    .await;
+    let token = app.toolbox.create_general_token(
+        &TestApp::new_request("hello", "").into_row(chrono::Utc::now()),
+        Default::default(),
+    );
+    let download = app.http.get(format!("{base}/d/{token}")).send().await.unwrap();
+    assert_eq!(download.status(), 403, "the app's clock stands still: it is old");
+    let call = app
+        .http
+        .get(format!("{base}/api/requests"))
+        .header("authorization", format!("Token {secret}"));
+    assert_eq!(call.send().await.unwrap().status(), 200);
+    web.signal("TERM");
+    assert_eq!(web.wait(20), Some(0));
+    let log = std::fs::read_to_string(app.dir.path().join("web.log")).unwrap();
+    let signature = token.rsplit(':').next().unwrap();
+    for hidden in [secret.as_str(), signature, crate::support::app::SECRET] {
+        assert!(!log.contains(hidden), "{log}");
+    }
+    assert!(log.contains("/d/{token}"), "{log}");
+    for line in log.lines() {
+        let line: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+        assert!(line["level"].is_string() && line["timestamp"].is_string());
     }
 }
 

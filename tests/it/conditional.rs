@@ -350,83 +350,82 @@ const SMALL: usize = 1_000;
 /// More than is kept in memory.
 const LARGE: usize = 100_000;
 
-both! {
-    async fn files_of_a_folder_are_answered_as_the_rfc_says(app) {
+both!(files_of_a_folder_are_answered_as_the_rfc_says);
+async fn files_of_a_folder_are_answered_as_the_rfc_says(app: TestApp) {
+    for size in [0, SMALL, LARGE] {
+        conforms(&app, size, "").await;
+    }
+}
+
+both!(small_files_in_memory_are_answered_as_the_rfc_says);
+async fn small_files_in_memory_are_answered_as_the_rfc_says(app: TestApp) {
+    // A header that nobody understands sends it the long way.
+    let row = conforms(&app, SMALL, "Authorization: Basic eDp5\r\n").await;
+    app.advance(60);
+    let path = app.link(&row);
+    let url = format!("http://{}{path}", app.serve().await);
+    eventually("it is kept", 5, async || {
+        app.http.get(&url).send().await.unwrap();
+        is_kept(&app.toolbox, &path).await.then_some(())
+    })
+    .await;
+    again(&app, row, bytes(SMALL), "").await;
+    assert!(is_kept(&app.toolbox, &path).await);
+}
+
+both!(files_of_other_stores_are_answered_as_the_rfc_says);
+async fn files_of_other_stores_are_answered_as_the_rfc_says(app: TestApp) {
+    let endpoint = s3::serve(&app.dir.path().join("s3")).await;
+    for storage in [Storage::open("memory:", &[]).unwrap(), s3::storage(&endpoint, s3::SECRET)] {
+        let parts = Parts { storage: Some(storage), ..Parts::default() };
+        let app = TestApp::with(app.kind, parts).await;
         for size in [0, SMALL, LARGE] {
             conforms(&app, size, "").await;
         }
     }
 }
 
-both! {
-    async fn small_files_in_memory_are_answered_as_the_rfc_says(app) {
-        // A header that nobody understands sends it the long way.
-        let row = conforms(&app, SMALL, "Authorization: Basic eDp5\r\n").await;
-        app.advance(60);
-        let path = app.link(&row);
-        let url = format!("http://{}{path}", app.serve().await);
-        eventually("it is kept", 5, async || {
-            app.http.get(&url).send().await.unwrap();
-            is_kept(&app.toolbox, &path).await.then_some(())
-        }).await;
-        again(&app, row, bytes(SMALL), "").await;
-        assert!(is_kept(&app.toolbox, &path).await);
+both!(a_date_lets_a_download_go_on_once_its_second_is_over);
+// Section 8.8.2.2: within its second, the date may become that of another file.
+async fn a_date_lets_a_download_go_on_once_its_second_is_over(app: TestApp) {
+    let row = file(&app, &bytes(SMALL)).await;
+    let url = format!("http://{}{}", app.serve().await, app.link(&row));
+    for (after, status) in [(0, 200), (1, 206)] {
+        app.advance(after);
+        let ask = app.http.get(&url).header("range", "bytes=0-4").header("if-range", MADE);
+        assert_eq!(ask.send().await.unwrap().status(), status, "{after} s");
     }
 }
 
-both! {
-    async fn files_of_other_stores_are_answered_as_the_rfc_says(app) {
-        let endpoint = s3::serve(&app.dir.path().join("s3")).await;
-        for storage in [Storage::open("memory:", &[]).unwrap(), s3::storage(&endpoint, s3::SECRET)] {
-            let parts = Parts { storage: Some(storage), ..Parts::default() };
-            let app = TestApp::with(app.kind, parts).await;
-            for size in [0, SMALL, LARGE] {
-                conforms(&app, size, "").await;
-            }
+both!(what_is_refused_is_refused_whatever_the_conditions);
+// Section 13.2.1: conditions are about answers that would be good without them.
+async fn what_is_refused_is_refused_whatever_the_conditions(app: TestApp) {
+    let row = file(&app, &bytes(SMALL)).await;
+    let base = format!("http://{}", app.serve().await);
+    let pending = app.request("hello", "").await;
+    for (path, status) in [("/d/x".to_owned(), 400), (app.link(&pending), 404)] {
+        for (name, value) in [
+            ("if-none-match", "*"),
+            ("if-match", "\"x\""),
+            ("range", "bytes=9999-"),
+            ("if-unmodified-since", "Sun, 01 Mar 2020 12:00:00 GMT"),
+        ] {
+            let ask = app.http.get(format!("{base}{path}")).header(name, value);
+            assert_eq!(ask.send().await.unwrap().status(), status, "{path} {name}");
         }
     }
+    let link = app.link(&row);
+    app.toolbox.delete(row.id).await.unwrap();
+    let ask = app.http.get(format!("{base}{link}")).header("if-none-match", own(&row));
+    assert_eq!(ask.send().await.unwrap().status(), 404);
 }
 
-both! {
-    // Section 8.8.2.2: within its second, the date may become that of another file.
-    async fn a_date_lets_a_download_go_on_once_its_second_is_over(app) {
-        let row = file(&app, &bytes(SMALL)).await;
-        let url = format!("http://{}{}", app.serve().await, app.link(&row));
-        for (after, status) in [(0, 200), (1, 206)] {
-            app.advance(after);
-            let ask = app.http.get(&url).header("range", "bytes=0-4").header("if-range", MADE);
-            assert_eq!(ask.send().await.unwrap().status(), status, "{after} s");
-        }
-    }
-}
-
-both! {
-    // Section 13.2.1: conditions are about answers that would be good without them.
-    async fn what_is_refused_is_refused_whatever_the_conditions(app) {
-        let row = file(&app, &bytes(SMALL)).await;
-        let base = format!("http://{}", app.serve().await);
-        let pending = app.request("hello", "").await;
-        for (path, status) in [("/d/x".to_owned(), 400), (app.link(&pending), 404)] {
-            for (name, value) in [("if-none-match", "*"), ("if-match", "\"x\""), ("range", "bytes=9999-"),
-                ("if-unmodified-since", "Sun, 01 Mar 2020 12:00:00 GMT")] {
-                let ask = app.http.get(format!("{base}{path}")).header(name, value);
-                assert_eq!(ask.send().await.unwrap().status(), status, "{path} {name}");
-            }
-        }
-        let link = app.link(&row);
-        app.toolbox.delete(row.id).await.unwrap();
-        let ask = app.http.get(format!("{base}{link}")).header("if-none-match", own(&row));
-        assert_eq!(ask.send().await.unwrap().status(), 404);
-    }
-}
-
-both! {
-    // Section 8.8.2.1: a worker whose clock is ahead makes files that are not made yet.
-    async fn no_file_is_younger_than_the_answer(app) {
-        let row = file(&app, &bytes(SMALL)).await;
-        app.advance(-5);
-        let url = format!("http://{}{}", app.serve().await, app.link(&row));
-        let answer = app.http.get(&url).send().await.unwrap();
-        assert_eq!(answer.headers()["last-modified"], "Sun, 01 Mar 2026 11:59:55 GMT");
-    }
+both!(no_file_is_younger_than_the_answer);
+// Section 8.8.2.1: a worker whose clock is ahead makes files that are not made yet.
+async fn no_file_is_younger_than_the_answer(app: TestApp) {
+    let row = file(&app, &bytes(SMALL)).await;
+    app.advance(-5);
+    let url = format!("http://{}{}", app.serve().await, app.link(&row));
+    let answer = app.http.get(&url).send().await.unwrap();
+    assert_eq!(answer.headers()["last-modified"], "Sun, 01 Mar 2026 11:59:55 GMT");
 }

@@ -181,13 +181,16 @@ async fn every_sqlite_type_has_a_rendering() {
     assert_eq!(rows[1][6], json!(["str", "@cmd", "s"]));
 }
 
-both! {
-    async fn criteria_of_every_type_reach_the_database(app) {
-        let list = match app.kind {
-            Kind::Postgres => ":list IS NULL OR 'b' = ANY(:list)",
-            Kind::Sqlite => ":list IS NULL OR 'b' IN (SELECT value FROM json_each(:list))",
-        };
-        let export = define(&app, &format!(r#"
+both!(criteria_of_every_type_reach_the_database);
+async fn criteria_of_every_type_reach_the_database(app: TestApp) {
+    let list = match app.kind {
+        Kind::Postgres => ":list IS NULL OR 'b' = ANY(:list)",
+        Kind::Sqlite => ":list IS NULL OR 'b' IN (SELECT value FROM json_each(:list))",
+    };
+    let export = define(
+        &app,
+        &format!(
+            r#"
 title = "x"
 formats = ["csv"]
 query = """SELECT 1 AS one WHERE (:text IS NULL OR :text = 'it''s') AND (:n IS NULL OR :n = 42)
@@ -210,85 +213,129 @@ type = "list of text"
 [criteria.pick]
 type = "choice"
 choices = ["a", "b"]
-"#));
-        let rows = async |criteria: &str| text(&export, "csv", criteria).await.lines().count() - 1;
-        for (criteria, found) in [
-            ("", 1), ("text=it's", 1), ("text=x' OR '1'='1", 0), ("n=42", 1), ("n=41", 0), ("dec=1.50", 1), ("dec=2", 0),
-            ("flag=true", 1), ("flag=false", 0), ("list=a&list=b", 1), ("list=a", 0), ("pick=a", 1), ("pick=b", 0), ("text=", 1),
-        ] {
-            assert_eq!(rows(criteria).await, found, "{criteria}");
-        }
-        for (criteria, field) in [
-            ("n=x", "criteria.n"), ("n=0", "criteria.n"), ("n=1&n=2", "criteria.n"), ("dec=1,5", "criteria.dec"),
-            ("flag=perhaps", "criteria.flag"), ("pick=c", "criteria.pick"), ("odd=1", "criteria.odd"),
-        ] {
-            match make(&export, "csv", criteria, "").await {
-                Err(Error::Invalid(errors)) => assert_eq!(errors[0].field, field),
-                other => panic!("{criteria}: {other:?}"),
-            }
+"#
+        ),
+    );
+    let rows = async |criteria: &str| text(&export, "csv", criteria).await.lines().count() - 1;
+    for (criteria, found) in [
+        ("", 1),
+        ("text=it's", 1),
+        ("text=x' OR '1'='1", 0),
+        ("n=42", 1),
+        ("n=41", 0),
+        ("dec=1.50", 1),
+        ("dec=2", 0),
+        ("flag=true", 1),
+        ("flag=false", 0),
+        ("list=a&list=b", 1),
+        ("list=a", 0),
+        ("pick=a", 1),
+        ("pick=b", 0),
+        ("text=", 1),
+    ] {
+        assert_eq!(rows(criteria).await, found, "{criteria}");
+    }
+    for (criteria, field) in [
+        ("n=x", "criteria.n"),
+        ("n=0", "criteria.n"),
+        ("n=1&n=2", "criteria.n"),
+        ("dec=1,5", "criteria.dec"),
+        ("flag=perhaps", "criteria.flag"),
+        ("pick=c", "criteria.pick"),
+        ("odd=1", "criteria.odd"),
+    ] {
+        match make(&export, "csv", criteria, "").await {
+            Err(Error::Invalid(errors)) => assert_eq!(errors[0].field, field),
+            other => panic!("{criteria}: {other:?}"),
         }
     }
 }
 
-both! {
-    async fn limits_and_safety(app) {
-        app.sql("CREATE TABLE kept (n integer)").await;
-        let numbers = match app.kind {
-            Kind::Postgres => "SELECT n, 'x' AS s FROM generate_series(1, 1000) AS n",
-            Kind::Sqlite => "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 1000) SELECT n, 'x' AS s FROM c",
-        };
-        let head = "title = \"x\"\nformats = [\"csv\", \"xlsx\"]\n";
-        let export = define(&app, &format!("{head}max_rows = 999\nquery = \"{numbers}\"\n"));
-        match make(&export, "csv", "", "").await {
-            Err(Error::Permanent { code, message }) => assert!(code == "too_many_rows" && message.contains("999")),
-            other => panic!("{other:?}"),
+both!(limits_and_safety);
+async fn limits_and_safety(app: TestApp) {
+    app.sql("CREATE TABLE kept (n integer)").await;
+    let numbers = match app.kind {
+        Kind::Postgres => "SELECT n, 'x' AS s FROM generate_series(1, 1000) AS n",
+        Kind::Sqlite => {
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 1000) SELECT n, 'x' AS s FROM c"
         }
-        let export = define(&app, &format!("{head}max_rows = 1000\nquery = \"{numbers}\"\n"));
-        assert_eq!(text(&export, "csv", "").await.lines().count(), 1001);
-        for query in ["DELETE FROM kept", "INSERT INTO kept VALUES (1) RETURNING n", "SELEC 1", "SELECT 1 AS a; DROP TABLE kept"] {
-            let path = app.dir.path().join("wrong.toml");
-            std::fs::write(&path, format!("{head}query = \"{query}\"\n")).unwrap();
-            assert!(Definition::load(&path).unwrap_err().to_string().contains("wrong.toml:3"), "{query}");
+    };
+    let head = "title = \"x\"\nformats = [\"csv\", \"xlsx\"]\n";
+    let export = define(&app, &format!("{head}max_rows = 999\nquery = \"{numbers}\"\n"));
+    match make(&export, "csv", "", "").await {
+        Err(Error::Permanent { code, message }) => {
+            assert!(code == "too_many_rows" && message.contains("999"))
         }
-        let hidden = match app.kind {
-            Kind::Postgres => "WITH gone AS (DELETE FROM kept RETURNING n) SELECT n FROM gone",
-            Kind::Sqlite => "SELECT n FROM nothing_of_that_name",
-        };
-        for query in [hidden, "SELECT FROM WHERE"] {
-            let export = define(&app, &format!("{head}query = \"{query}\"\n"));
-            let made = make(&export, "csv", "", "").await;
-            assert!(made.as_ref().is_err_and(|e| !e.is_retryable()), "{query}: {made:?}");
-            assert!(export.check().await.is_err(), "{query}");
+        other => panic!("{other:?}"),
+    }
+    let export = define(&app, &format!("{head}max_rows = 1000\nquery = \"{numbers}\"\n"));
+    assert_eq!(text(&export, "csv", "").await.lines().count(), 1001);
+    for query in [
+        "DELETE FROM kept",
+        "INSERT INTO kept VALUES (1) RETURNING n",
+        "SELEC 1",
+        "SELECT 1 AS a; DROP TABLE kept",
+    ] {
+        let path = app.dir.path().join("wrong.toml");
+        std::fs::write(&path, format!("{head}query = \"{query}\"\n")).unwrap();
+        assert!(
+            Definition::load(&path).unwrap_err().to_string().contains("wrong.toml:3"),
+            "{query}"
+        );
+    }
+    let hidden = match app.kind {
+        Kind::Postgres => "WITH gone AS (DELETE FROM kept RETURNING n) SELECT n FROM gone",
+        Kind::Sqlite => "SELECT n FROM nothing_of_that_name",
+    };
+    for query in [hidden, "SELECT FROM WHERE"] {
+        let export = define(&app, &format!("{head}query = \"{query}\"\n"));
+        let made = make(&export, "csv", "", "").await;
+        assert!(made.as_ref().is_err_and(|e| !e.is_retryable()), "{query}: {made:?}");
+        assert!(export.check().await.is_err(), "{query}");
+    }
+    assert_eq!(app.count("SELECT count(*) FROM kept").await, 0);
+    let slow = match app.kind {
+        Kind::Postgres => {
+            "SELECT n::text AS a, pg_sleep(3)::text AS b FROM generate_series(1, 3) AS n"
         }
-        assert_eq!(app.count("SELECT count(*) FROM kept").await, 0);
-        let slow = match app.kind {
-            Kind::Postgres => "SELECT n::text AS a, pg_sleep(3)::text AS b FROM generate_series(1, 3) AS n",
-            Kind::Sqlite => "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 100000000) SELECT max(n) AS n FROM c",
-        };
-        let export = define(&app, &format!("{head}timeout = \"1s\"\nquery = \"{slow}\"\n"));
-        match make(&export, "csv", "", "").await {
-            Err(Error::Permanent { code, .. }) => assert_eq!(code, "timeout"),
-            other => panic!("{other:?}"),
+        Kind::Sqlite => {
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 100000000) SELECT max(n) AS n FROM c"
         }
+    };
+    let export = define(&app, &format!("{head}timeout = \"1s\"\nquery = \"{slow}\"\n"));
+    match make(&export, "csv", "", "").await {
+        Err(Error::Permanent { code, .. }) => assert_eq!(code, "timeout"),
+        other => panic!("{other:?}"),
     }
 }
 
-both! {
-    async fn a_hundred_thousand_rows_open_in_openpyxl(app) {
-        let numbers = match app.kind {
-            Kind::Postgres => "SELECT n, n * 0.5::float8 AS half, '=SUM(A1:A9)' AS formula, timestamptz '2024-01-01 00:00:00+00' + n * interval '1 minute' AS at FROM generate_series(1, 100000) AS n",
-            Kind::Sqlite => "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 100000) SELECT n, n * 0.5 AS half, '=SUM(A1:A9)' AS formula, '2024-01-01T00:00:00+00:00' AS at FROM c",
-        };
-        let export = define(&app, &format!("title = \"x\"\nformats = [\"xlsx\"]\nquery = \"{numbers}\"\n\n[columns.at]\ntype = \"datetime\"\n"));
-        let xlsx = make(&export, "xlsx", "", "Europe/Amsterdam").await.unwrap();
-        let rows = cells(&app, &xlsx);
-        assert_eq!(rows.len(), 100_001);
-        assert_eq!(rows[100_000][0], json!(["int", "100000", "n"]));
-        assert_eq!(rows[99_999][1], json!(["float", "49999.5", "n"]));
-        assert_eq!(rows[50_000][2], json!(["str", "=SUM(A1:A9)", "s"]));
-        assert_eq!(rows[1][3][0], "datetime");
-        assert!(rows[1][3][1].as_str().unwrap().starts_with("2024-01-01 01:0"), "in the requester's zone");
-    }
+both!(a_hundred_thousand_rows_open_in_openpyxl);
+async fn a_hundred_thousand_rows_open_in_openpyxl(app: TestApp) {
+    let numbers = match app.kind {
+        Kind::Postgres => {
+            "SELECT n, n * 0.5::float8 AS half, '=SUM(A1:A9)' AS formula, timestamptz '2024-01-01 00:00:00+00' + n * interval '1 minute' AS at FROM generate_series(1, 100000) AS n"
+        }
+        Kind::Sqlite => {
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 100000) SELECT n, n * 0.5 AS half, '=SUM(A1:A9)' AS formula, '2024-01-01T00:00:00+00:00' AS at FROM c"
+        }
+    };
+    let export = define(
+        &app,
+        &format!(
+            "title = \"x\"\nformats = [\"xlsx\"]\nquery = \"{numbers}\"\n\n[columns.at]\ntype = \"datetime\"\n"
+        ),
+    );
+    let xlsx = make(&export, "xlsx", "", "Europe/Amsterdam").await.unwrap();
+    let rows = cells(&app, &xlsx);
+    assert_eq!(rows.len(), 100_001);
+    assert_eq!(rows[100_000][0], json!(["int", "100000", "n"]));
+    assert_eq!(rows[99_999][1], json!(["float", "49999.5", "n"]));
+    assert_eq!(rows[50_000][2], json!(["str", "=SUM(A1:A9)", "s"]));
+    assert_eq!(rows[1][3][0], "datetime");
+    assert!(
+        rows[1][3][1].as_str().unwrap().starts_with("2024-01-01 01:0"),
+        "in the requester's zone"
+    );
 }
 
 #[test]

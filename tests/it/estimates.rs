@@ -93,47 +93,45 @@ async fn totals(app: &TestApp) -> BTreeSet<(i64, bool)> {
     seen
 }
 
-live! {
-    async fn the_last_file_says_more_than_the_plan_and_counting_says_it_all(app) {
-        let query = three_slow_rows(&app).await;
-        let guessing = with_thing(&app, &app.url, &toml(&query, ""));
-        let first = match app.kind {
-            Kind::Postgres => BTreeSet::from([(1, true)]),
-            Kind::Sqlite => BTreeSet::new(),
-        };
-        assert_eq!(totals(&guessing).await, first);
-        assert!(totals(&guessing).await.contains(&(3, true)));
-        let counting = with_thing(&app, &app.url, &toml(&query, "count = true"));
-        app.sql("DELETE FROM bgfiles_file_requests").await;
-        assert_eq!(totals(&counting).await, BTreeSet::from([(3, false)]));
-    }
+live!(the_last_file_says_more_than_the_plan_and_counting_says_it_all);
+async fn the_last_file_says_more_than_the_plan_and_counting_says_it_all(app: TestApp) {
+    let query = three_slow_rows(&app).await;
+    let guessing = with_thing(&app, &app.url, &toml(&query, ""));
+    let first = match app.kind {
+        Kind::Postgres => BTreeSet::from([(1, true)]),
+        Kind::Sqlite => BTreeSet::new(),
+    };
+    assert_eq!(totals(&guessing).await, first);
+    assert!(totals(&guessing).await.contains(&(3, true)));
+    let counting = with_thing(&app, &app.url, &toml(&query, "count = true"));
+    app.sql("DELETE FROM bgfiles_file_requests").await;
+    assert_eq!(totals(&counting).await, BTreeSet::from([(3, false)]));
 }
 
-live! {
-    async fn the_api_and_its_events_say_that_a_total_is_estimated(app) {
-        let query = three_slow_rows(&app).await;
-        let app = with_thing(&app, &app.url, &toml(&query, ""));
-        let base = format!("http://{}", app.serve().await);
-        let shop = Caller::new(&app, &base, "shop", Role::Service).await;
-        app.finished("thing", "").await;
-        let row = app.request("thing", "").await;
-        let path = format!("/api/requests/{}", row.id);
-        let (_, waiting) = shop.get(&path).await;
-        assert_eq!(waiting["progress"], json!({"done": 0, "total": null, "estimated": false}));
-        let events = shop.call("GET", &format!("{path}/events")).send().await.unwrap();
-        let toolbox = app.toolbox.clone();
-        tokio::spawn(async move { toolbox.dispatch(row.id, "w", &Default::default()).await });
-        let mut events = events.bytes_stream();
-        let mut text = String::new();
-        while let Some(chunk) = events.next().await {
-            text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
-        }
-        let told = r#"event: progress
-data: {"done":0,"total":3,"estimated":true}"#;
-        assert!(text.contains(told), "{text}");
-        let (_, finished) = shop.get(&path).await;
-        assert_eq!(finished["progress"], json!({"done": 3, "total": 3, "estimated": false}));
+live!(the_api_and_its_events_say_that_a_total_is_estimated);
+async fn the_api_and_its_events_say_that_a_total_is_estimated(app: TestApp) {
+    let query = three_slow_rows(&app).await;
+    let app = with_thing(&app, &app.url, &toml(&query, ""));
+    let base = format!("http://{}", app.serve().await);
+    let shop = Caller::new(&app, &base, "shop", Role::Service).await;
+    app.finished("thing", "").await;
+    let row = app.request("thing", "").await;
+    let path = format!("/api/requests/{}", row.id);
+    let (_, waiting) = shop.get(&path).await;
+    assert_eq!(waiting["progress"], json!({"done": 0, "total": null, "estimated": false}));
+    let events = shop.call("GET", &format!("{path}/events")).send().await.unwrap();
+    let toolbox = app.toolbox.clone();
+    tokio::spawn(async move { toolbox.dispatch(row.id, "w", &Default::default()).await });
+    let mut events = events.bytes_stream();
+    let mut text = String::new();
+    while let Some(chunk) = events.next().await {
+        text.push_str(std::str::from_utf8(&chunk.unwrap()).unwrap());
     }
+    let told = r#"event: progress
+data: {"done":0,"total":3,"estimated":true}"#;
+    assert!(text.contains(told), "{text}");
+    let (_, finished) = shop.get(&path).await;
+    assert_eq!(finished["progress"], json!({"done": 3, "total": 3, "estimated": false}));
 }
 
 /// Queries of exports that run at the same moment, at most. Plans alone are no queries.
@@ -218,60 +216,66 @@ async fn many(app: &TestApp, rows: u32) -> String {
     }
 }
 
-live! {
-    async fn an_estimate_that_was_far_too_low_ends_with_the_worker(app) {
-        let toml = toml(&many(&app, 50_000).await, "delay_over = 1_000");
-        let app = with_thing(&app, &app.url, &toml);
-        let (stop, worker) = app.work(1);
-        let base = format!("http://{}", app.serve().await);
-        let shop = Caller::new(&app, &base, "shop", Role::Service).await;
-        for format in ["csv", "xlsx"] {
-            let body = json!({"file_type": "thing", "format": format, "deliver": "auto", "filename": "mine"});
-            let ask = async || {
-                let request = shop.call("POST", "/api/requests").json(&body);
-                let response = request.header("idempotency-key", format).send().await.unwrap();
-                (response.status(), response.json::<serde_json::Value>().await.unwrap())
-            };
-            let (status, row) = ask().await;
-            assert_eq!((status.as_u16(), &row["format"]), (202, &json!(format)));
-            let path = format!("/api/requests/{}", row["id"].as_str().unwrap());
-            loop {
-                let (_, row) = shop.get(&path).await;
-                if row["status"] == "finished" {
-                    assert_eq!((&row["rows"], &row["filename"]), (&json!(50_000), &json!(format!("mine.{format}").as_str())));
-                    break;
-                }
-                tokio::time::sleep(Duration::from_millis(50)).await;
+live!(an_estimate_that_was_far_too_low_ends_with_the_worker);
+async fn an_estimate_that_was_far_too_low_ends_with_the_worker(app: TestApp) {
+    let toml = toml(&many(&app, 50_000).await, "delay_over = 1_000");
+    let app = with_thing(&app, &app.url, &toml);
+    let (stop, worker) = app.work(1);
+    let base = format!("http://{}", app.serve().await);
+    let shop = Caller::new(&app, &base, "shop", Role::Service).await;
+    for format in ["csv", "xlsx"] {
+        let body =
+            json!({"file_type": "thing", "format": format, "deliver": "auto", "filename": "mine"});
+        let ask = async || {
+            let request = shop.call("POST", "/api/requests").json(&body);
+            let response = request.header("idempotency-key", format).send().await.unwrap();
+            (response.status(), response.json::<serde_json::Value>().await.unwrap())
+        };
+        let (status, row) = ask().await;
+        assert_eq!((status.as_u16(), &row["format"]), (202, &json!(format)));
+        let path = format!("/api/requests/{}", row["id"].as_str().unwrap());
+        loop {
+            let (_, row) = shop.get(&path).await;
+            if row["status"] == "finished" {
+                assert_eq!(
+                    (&row["rows"], &row["filename"]),
+                    (&json!(50_000), &json!(format!("mine.{format}").as_str()))
+                );
+                break;
             }
-            // The same key once more is the same request.
-            assert_eq!(ask().await.1["id"], row["id"]);
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        assert_eq!(app.count("SELECT count(*) FROM bgfiles_file_requests").await, 2);
-        stop.cancel();
-        worker.await.unwrap();
+        // The same key once more is the same request.
+        assert_eq!(ask().await.1["id"], row["id"]);
     }
+    assert_eq!(app.count("SELECT count(*) FROM bgfiles_file_requests").await, 2);
+    stop.cancel();
+    worker.await.unwrap();
 }
 
-both! {
-    async fn auto_answers_with_what_is_small(app) {
-        let query = "SELECT 1 AS a UNION ALL SELECT 2";
-        for (over, count, status) in [(2, false, 200), (1, false, 202), (2, true, 200), (1, true, 202)] {
-            let more = format!("delay_over = {over}\ncount = {count}");
-            let thing = with_thing(&app, &app.url, &toml(query, &more));
-            let base = format!("http://{}", thing.serve().await);
-            let name = format!("shop-{over}-{count}");
-            let shop = Caller::new(&thing, &base, &name, Role::Service).await;
-            let before = app.count("SELECT count(*) FROM bgfiles_file_requests").await;
-            let body = json!({"file_type": "thing", "deliver": "auto"});
-            let answer = shop.call("POST", "/api/requests").json(&body).send().await.unwrap();
-            assert_eq!(answer.status(), status, "{more}");
-            if status == 200 {
-                assert_eq!(answer.headers()["content-disposition"], r#"attachment; filename="thing.csv""#);
-                assert_eq!(answer.text().await.unwrap(), "a\r\n1\r\n2\r\n");
-            }
-            let recorded = app.count("SELECT count(*) FROM bgfiles_file_requests").await - before;
-            assert_eq!(recorded, i64::from(status == 202), "{more}");
+both!(auto_answers_with_what_is_small);
+async fn auto_answers_with_what_is_small(app: TestApp) {
+    let query = "SELECT 1 AS a UNION ALL SELECT 2";
+    for (over, count, status) in [(2, false, 200), (1, false, 202), (2, true, 200), (1, true, 202)]
+    {
+        let more = format!("delay_over = {over}\ncount = {count}");
+        let thing = with_thing(&app, &app.url, &toml(query, &more));
+        let base = format!("http://{}", thing.serve().await);
+        let name = format!("shop-{over}-{count}");
+        let shop = Caller::new(&thing, &base, &name, Role::Service).await;
+        let before = app.count("SELECT count(*) FROM bgfiles_file_requests").await;
+        let body = json!({"file_type": "thing", "deliver": "auto"});
+        let answer = shop.call("POST", "/api/requests").json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{more}");
+        if status == 200 {
+            assert_eq!(
+                answer.headers()["content-disposition"],
+                r#"attachment; filename="thing.csv""#
+            );
+            assert_eq!(answer.text().await.unwrap(), "a\r\n1\r\n2\r\n");
         }
+        let recorded = app.count("SELECT count(*) FROM bgfiles_file_requests").await - before;
+        assert_eq!(recorded, i64::from(status == 202), "{more}");
     }
 }
 
@@ -359,51 +363,57 @@ impl Handler for Hopeful {
     }
 }
 
-both! {
-    async fn what_seems_small_is_held_back_until_it_is_whole(app) {
-        let hopeful = Hopeful::default();
-        let mut registry = Registry::new();
-        registry.register(hopeful.clone()).unwrap();
-        let app = app.sibling_with(registry);
-        let ask = async |criteria: &str, format: &str| {
-            let mut new = TestApp::new_request("hopeful", criteria);
-            new.format = Some(format.into());
-            app.toolbox.respond_to(new, Deliver::Auto, None).await
-        };
-        let mut writes = 0;
-        for (criteria, at_once, tries) in [
-            ("rows=10", true, 1), ("rows=11", false, 1), ("rows=100000", false, 1),
-            ("mib=16", true, 1), ("mib=17", false, 1), ("fails=once", false, 1),
-        ] {
-            for format in ["csv", "xlsx"] {
-                writes += tries;
-                match ask(criteria, format).await.unwrap() {
-                    Response::Now(file) if at_once => {
-                        let bytes: Vec<_> = file.into_stream().try_collect().await.unwrap();
-                        assert!(!bytes.concat().is_empty());
-                    }
-                    Response::Later(row) if !at_once => {
-                        assert_eq!(row.format, format);
-                        assert_eq!(row.criteria().unwrap(), bgfiles::Criteria::from_query(criteria).unwrap());
-                    }
-                    made => panic!("{criteria}: {made:?}"),
+both!(what_seems_small_is_held_back_until_it_is_whole);
+async fn what_seems_small_is_held_back_until_it_is_whole(app: TestApp) {
+    let hopeful = Hopeful::default();
+    let mut registry = Registry::new();
+    registry.register(hopeful.clone()).unwrap();
+    let app = app.sibling_with(registry);
+    let ask = async |criteria: &str, format: &str| {
+        let mut new = TestApp::new_request("hopeful", criteria);
+        new.format = Some(format.into());
+        app.toolbox.respond_to(new, Deliver::Auto, None).await
+    };
+    let mut writes = 0;
+    for (criteria, at_once, tries) in [
+        ("rows=10", true, 1),
+        ("rows=11", false, 1),
+        ("rows=100000", false, 1),
+        ("mib=16", true, 1),
+        ("mib=17", false, 1),
+        ("fails=once", false, 1),
+    ] {
+        for format in ["csv", "xlsx"] {
+            writes += tries;
+            match ask(criteria, format).await.unwrap() {
+                Response::Now(file) if at_once => {
+                    let bytes: Vec<_> = file.into_stream().try_collect().await.unwrap();
+                    assert!(!bytes.concat().is_empty());
                 }
-                assert_eq!(hopeful.writes.load(SeqCst), writes, "{criteria}");
+                Response::Later(row) if !at_once => {
+                    assert_eq!(row.format, format);
+                    assert_eq!(
+                        row.criteria().unwrap(),
+                        bgfiles::Criteria::from_query(criteria).unwrap()
+                    );
+                }
+                made => panic!("{criteria}: {made:?}"),
             }
+            assert_eq!(hopeful.writes.load(SeqCst), writes, "{criteria}");
         }
-        assert_eq!(app.count("SELECT count(*) FROM bgfiles_file_requests").await, 8);
-        // What cannot be made is told at once.
-        assert!(matches!(ask("fails=for+good", "csv").await, Err(Error::Permanent { .. })));
-        // What was large before is not tried again; what was small is, and so are other criteria.
-        app.finished("hopeful", "rows=20").await;
-        app.finished("hopeful", "rows=5").await;
-        let before = hopeful.writes.load(SeqCst);
-        assert!(matches!(ask("rows=20", "csv").await, Ok(Response::Later(_))));
-        assert_eq!(hopeful.writes.load(SeqCst), before);
-        assert!(matches!(ask("rows=5", "csv").await, Ok(Response::Now(_))));
-        assert!(matches!(ask("rows=6", "csv").await, Ok(Response::Now(_))));
-        assert_eq!(hopeful.writes.load(SeqCst), before + 2);
     }
+    assert_eq!(app.count("SELECT count(*) FROM bgfiles_file_requests").await, 8);
+    // What cannot be made is told at once.
+    assert!(matches!(ask("fails=for+good", "csv").await, Err(Error::Permanent { .. })));
+    // What was large before is not tried again; what was small is, and so are other criteria.
+    app.finished("hopeful", "rows=20").await;
+    app.finished("hopeful", "rows=5").await;
+    let before = hopeful.writes.load(SeqCst);
+    assert!(matches!(ask("rows=20", "csv").await, Ok(Response::Later(_))));
+    assert_eq!(hopeful.writes.load(SeqCst), before);
+    assert!(matches!(ask("rows=5", "csv").await, Ok(Response::Now(_))));
+    assert!(matches!(ask("rows=6", "csv").await, Ok(Response::Now(_))));
+    assert_eq!(hopeful.writes.load(SeqCst), before + 2);
 }
 
 #[test]

@@ -139,81 +139,86 @@ macro_rules! costs {
     }};
 }
 
-both! {
-    async fn what_runs_often_reads_little(app) {
-        fill(&app).await;
-        let (now, minute) = (app.toolbox.clock.now(), TimeDelta::minutes(1));
-        let types = app.toolbox.known_types();
-        let claimant = Claimant { worker: "w", file_types: &types, now, lease_until: now - minute };
-        let lately = now - minute;
-        // Mails: all that there are hands for, and none.
-        let later = now + minute * 2;
-        let mails = costs!(app, FEW, |tx| notice::store::claim_some(tx, 16, now, later));
-        assert_eq!(mails.len(), 16);
-        let mails = costs!(app, FEW, |tx| notice::store::claim_some(tx, 16, lately - minute * 60, later));
-        assert_eq!(mails.len(), 0);
-        // Taking one.
-        let due = costs!(app, FEW, |tx| store::to_handle(tx, &types, now, 50));
-        assert_eq!(due.len(), 50);
-        let id = due[0].id;
-        assert!(costs!(app, FEW, |tx| store::claim(tx, id, "w", now, now + minute)).is_some());
-        // Or all that there are slots for.
-        let which = Which::DueSince(DateTime::UNIX_EPOCH);
-        let claimed = costs!(app, FEW, |tx| store::claim_some(tx, which, 8, claimant));
-        assert_eq!(claimed.len(), 8);
-        app.sql("UPDATE bgfiles_file_requests SET status = 'running', lease_until = '2026-03-01T11:00:00+00:00' \
-            WHERE id IN (SELECT id FROM bgfiles_file_requests WHERE status = 'pending' LIMIT 8)").await;
-        let silent = costs!(app, FEW, |tx| store::claim_some(tx, Which::Silent, 8, Claimant { lease_until: later, ..claimant }));
-        assert_eq!(silent.len(), 8);
-        app.sql("UPDATE bgfiles_file_requests SET status = 'pending' WHERE status = 'running'").await;
-        let state = WorkerState {
-            name: "w".into(),
-            host: String::new(),
-            slots: 1,
-            started_at: now,
-            seen_at: now,
-            ended_at: None,
-            file_types: types.join(","),
-        };
-        costs!(app, FEW, |tx| operations::store::beat(tx, &state));
-        // Types that nobody knows.
-        let waiting = costs!(app, FEW, |tx| store::waiting_types(tx));
-        assert_eq!(waiting.len(), 1);
-        // Lists.
-        let statuses = Status::ALL.into_iter().map(Some).chain([None]);
-        let filters = statuses.map(|status| Filter { status, ..Filter::default() });
-        let before = now - TimeDelta::days(10);
-        for filter in filters {
-            costs!(app, FEW, |tx| store::list(tx, &filter, 50));
-            let filter = Filter { before: Some((before, RequestId::random())), ..filter };
-            costs!(app, FEW, |tx| store::list(tx, &filter, 50));
-            let filter = Filter { requester: Some("u7".into()), ..filter };
-            costs!(app, FEW, |tx| store::list(tx, &filter, 50));
-        }
-        let search = |text: String| Filter { search: Some(text), ..Filter::default() };
-        let filter = search(id.to_string());
-        assert_eq!(costs!(app, FEW, |tx| store::list(tx, &filter, 50)).len(), 1);
-        // As many as it says, some instructions each.
-        let most = SEARCHED + FEW;
-        let filter = search("not there".into());
-        assert_eq!(costs!(app, most, |tx| store::list(tx, &filter, 50)).len(), 0);
-        let filter = search("request 4".into());
-        assert_eq!(costs!(app, most, |tx| store::list(tx, &filter, 50)).len(), 50);
-        // How things stand.
-        let counts = costs!(app, FEW, |tx| store::counts(tx));
-        assert_eq!(counts.iter().map(|(_, n)| n).sum::<i64>(), 25_000);
-        let stored = costs!(app, FEW, |tx| operations::store::stored(tx));
-        assert_eq!((stored.files, stored.bytes), (20_000, 140_000));
-        let oldest = costs!(app, FEW, |tx| store::oldest_due(tx, now));
-        assert_eq!(oldest, Some(TimeDelta::seconds(2500)));
-        // The cleaner, with nothing to remove.
-        let yesterday = now - TimeDelta::days(1);
-        costs!(app, FEW, |tx| store::expired(tx, now, 50));
-        assert_eq!(costs!(app, FEW, |tx| attempts::store::forget(tx, yesterday, 1000)), 0);
-        let ids: Vec<RequestId> = due.iter().map(|row| row.id).collect();
-        assert_eq!(costs!(app, FEW, |tx| store::object_states(tx, &ids)).len(), 50);
-        assert_eq!(costs!(app, FEW, |tx| queue::purge(tx.conn(), yesterday, 1000)), 0);
+both!(what_runs_often_reads_little);
+async fn what_runs_often_reads_little(app: TestApp) {
+    fill(&app).await;
+    let (now, minute) = (app.toolbox.clock.now(), TimeDelta::minutes(1));
+    let types = app.toolbox.known_types();
+    let claimant = Claimant { worker: "w", file_types: &types, now, lease_until: now - minute };
+    let lately = now - minute;
+    // Mails: all that there are hands for, and none.
+    let later = now + minute * 2;
+    let mails = costs!(app, FEW, |tx| notice::store::claim_some(tx, 16, now, later));
+    assert_eq!(mails.len(), 16);
+    let mails =
+        costs!(app, FEW, |tx| notice::store::claim_some(tx, 16, lately - minute * 60, later));
+    assert_eq!(mails.len(), 0);
+    // Taking one.
+    let due = costs!(app, FEW, |tx| store::to_handle(tx, &types, now, 50));
+    assert_eq!(due.len(), 50);
+    let id = due[0].id;
+    assert!(costs!(app, FEW, |tx| store::claim(tx, id, "w", now, now + minute)).is_some());
+    // Or all that there are slots for.
+    let which = Which::DueSince(DateTime::UNIX_EPOCH);
+    let claimed = costs!(app, FEW, |tx| store::claim_some(tx, which, 8, claimant));
+    assert_eq!(claimed.len(), 8);
+    app.sql("UPDATE bgfiles_file_requests SET status = 'running', lease_until = '2026-03-01T11:00:00+00:00' \
+        WHERE id IN (SELECT id FROM bgfiles_file_requests WHERE status = 'pending' LIMIT 8)").await;
+    let silent = costs!(app, FEW, |tx| store::claim_some(
+        tx,
+        Which::Silent,
+        8,
+        Claimant { lease_until: later, ..claimant }
+    ));
+    assert_eq!(silent.len(), 8);
+    app.sql("UPDATE bgfiles_file_requests SET status = 'pending' WHERE status = 'running'").await;
+    let state = WorkerState {
+        name: "w".into(),
+        host: String::new(),
+        slots: 1,
+        started_at: now,
+        seen_at: now,
+        ended_at: None,
+        file_types: types.join(","),
+    };
+    costs!(app, FEW, |tx| operations::store::beat(tx, &state));
+    // Types that nobody knows.
+    let waiting = costs!(app, FEW, |tx| store::waiting_types(tx));
+    assert_eq!(waiting.len(), 1);
+    // Lists.
+    let statuses = Status::ALL.into_iter().map(Some).chain([None]);
+    let filters = statuses.map(|status| Filter { status, ..Filter::default() });
+    let before = now - TimeDelta::days(10);
+    for filter in filters {
+        costs!(app, FEW, |tx| store::list(tx, &filter, 50));
+        let filter = Filter { before: Some((before, RequestId::random())), ..filter };
+        costs!(app, FEW, |tx| store::list(tx, &filter, 50));
+        let filter = Filter { requester: Some("u7".into()), ..filter };
+        costs!(app, FEW, |tx| store::list(tx, &filter, 50));
     }
+    let search = |text: String| Filter { search: Some(text), ..Filter::default() };
+    let filter = search(id.to_string());
+    assert_eq!(costs!(app, FEW, |tx| store::list(tx, &filter, 50)).len(), 1);
+    // As many as it says, some instructions each.
+    let most = SEARCHED + FEW;
+    let filter = search("not there".into());
+    assert_eq!(costs!(app, most, |tx| store::list(tx, &filter, 50)).len(), 0);
+    let filter = search("request 4".into());
+    assert_eq!(costs!(app, most, |tx| store::list(tx, &filter, 50)).len(), 50);
+    // How things stand.
+    let counts = costs!(app, FEW, |tx| store::counts(tx));
+    assert_eq!(counts.iter().map(|(_, n)| n).sum::<i64>(), 25_000);
+    let stored = costs!(app, FEW, |tx| operations::store::stored(tx));
+    assert_eq!((stored.files, stored.bytes), (20_000, 140_000));
+    let oldest = costs!(app, FEW, |tx| store::oldest_due(tx, now));
+    assert_eq!(oldest, Some(TimeDelta::seconds(2500)));
+    // The cleaner, with nothing to remove.
+    let yesterday = now - TimeDelta::days(1);
+    costs!(app, FEW, |tx| store::expired(tx, now, 50));
+    assert_eq!(costs!(app, FEW, |tx| attempts::store::forget(tx, yesterday, 1000)), 0);
+    let ids: Vec<RequestId> = due.iter().map(|row| row.id).collect();
+    assert_eq!(costs!(app, FEW, |tx| store::object_states(tx, &ids)).len(), 50);
+    assert_eq!(costs!(app, FEW, |tx| queue::purge(tx.conn(), yesterday, 1000)), 0);
 }
 
 /// What the tally says and what there is.
@@ -244,100 +249,99 @@ async fn tally(app: &TestApp) -> [Vec<(String, i64)>; 2] {
     })
 }
 
-both! {
-    async fn the_tally_says_what_there_is(app) {
-        let agree = async |n: usize| {
-            let [kept, there] = tally(&app).await;
-            assert_eq!(kept, there);
-            assert_eq!(app.count("SELECT count(*) FROM bgfiles_file_requests").await, n as i64);
-        };
-        agree(0).await;
-        let finished = app.finished("hello", "").await;
-        app.finished("hello", "").await;
-        let failed = app.request("permanent", "").await;
-        app.dispatch(failed.id).await;
-        let waiting = app.request("hello", "").await;
-        agree(4).await;
+both!(the_tally_says_what_there_is);
+async fn the_tally_says_what_there_is(app: TestApp) {
+    let agree = async |n: usize| {
+        let [kept, there] = tally(&app).await;
+        assert_eq!(kept, there);
+        assert_eq!(app.count("SELECT count(*) FROM bgfiles_file_requests").await, n as i64);
+    };
+    agree(0).await;
+    let finished = app.finished("hello", "").await;
+    app.finished("hello", "").await;
+    let failed = app.request("permanent", "").await;
+    app.dispatch(failed.id).await;
+    let waiting = app.request("hello", "").await;
+    agree(4).await;
+    let mut tx = app.toolbox.db.begin().await.unwrap();
+    app.toolbox.cancel(&mut tx, waiting.id).await.unwrap();
+    app.toolbox.retry(&mut tx, failed.id).await.unwrap();
+    app.toolbox.expire(&mut tx, finished.id).await.unwrap();
+    tx.commit().await.unwrap();
+    agree(4).await;
+    // What is rolled back is not counted.
+    let mut tx = app.toolbox.db.begin().await.unwrap();
+    app.toolbox.add_request(&mut tx, TestApp::new_request("hello", "")).await.unwrap();
+    drop(tx);
+    agree(4).await;
+    app.advance(3600);
+    cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
+    agree(3).await;
+    // By hand, many at once.
+    app.sql("UPDATE bgfiles_file_requests SET size = 9, storage_key = 'k', status = 'finished'")
+        .await;
+    agree(3).await;
+    app.sql("DELETE FROM bgfiles_file_requests").await;
+    agree(0).await;
+}
+
+both!(the_tally_is_added_up_and_counted_anew);
+async fn the_tally_is_added_up_and_counted_anew(app: TestApp) {
+    app.finished("hello", "").await;
+    for sql in match app.kind {
+        Kind::Postgres => &FILL_POSTGRES[1..2],
+        Kind::Sqlite => &FILL_SQLITE[1..2],
+    } {
+        app.sql(sql).await;
+    }
+    let lines = async || app.count("SELECT count(*) FROM bgfiles_tally").await;
+    let waiting = async || {
+        let mut tx = app.toolbox.db.read().await.unwrap();
+        let counts = store::counts(&mut tx).await.unwrap();
+        counts.into_iter().find(|(status, _)| status == "pending").map_or(0, |(_, n)| n)
+    };
+    let fold = async || {
         let mut tx = app.toolbox.db.begin().await.unwrap();
-        app.toolbox.cancel(&mut tx, waiting.id).await.unwrap();
-        app.toolbox.retry(&mut tx, failed.id).await.unwrap();
-        app.toolbox.expire(&mut tx, finished.id).await.unwrap();
+        let folded = operations::store::fold_tally(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
-        agree(4).await;
-        // What is rolled back is not counted.
-        let mut tx = app.toolbox.db.begin().await.unwrap();
-        app.toolbox.add_request(&mut tx, TestApp::new_request("hello", "")).await.unwrap();
-        drop(tx);
-        agree(4).await;
-        app.advance(3600);
-        cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
-        agree(3).await;
-        // By hand, many at once.
-        app.sql("UPDATE bgfiles_file_requests SET size = 9, storage_key = 'k', status = 'finished'").await;
-        agree(3).await;
-        app.sql("DELETE FROM bgfiles_file_requests").await;
-        agree(0).await;
-    }
+        folded
+    };
+    assert_eq!(waiting().await, 5000);
+    assert_eq!(fold().await, app.kind == Kind::Postgres);
+    assert!(lines().await <= 6);
+    assert!(!fold().await, "few lines are left alone");
+    assert_eq!(waiting().await, 5000);
+    // Somebody meddled. It is noticed once a day.
+    let clean =
+        async || cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
+    clean().await;
+    app.sql("UPDATE bgfiles_tally SET n = n + 1").await;
+    app.advance(23 * 3600);
+    clean().await;
+    assert_eq!(waiting().await, 5001);
+    app.advance(3600);
+    clean().await;
+    assert_eq!(waiting().await, 5000);
+    assert!(lines().await <= 6);
 }
 
-both! {
-    async fn the_tally_is_added_up_and_counted_anew(app) {
-        app.finished("hello", "").await;
-        for sql in match app.kind {
-            Kind::Postgres => &FILL_POSTGRES[1..2],
-            Kind::Sqlite => &FILL_SQLITE[1..2],
-        } {
-            app.sql(sql).await;
-        }
-        let lines = async || app.count("SELECT count(*) FROM bgfiles_tally").await;
-        let waiting = async || {
-            let mut tx = app.toolbox.db.read().await.unwrap();
-            let counts = store::counts(&mut tx).await.unwrap();
-            counts.into_iter().find(|(status, _)| status == "pending").map_or(0, |(_, n)| n)
-        };
-        let fold = async || {
-            let mut tx = app.toolbox.db.begin().await.unwrap();
-            let folded = operations::store::fold_tally(&mut tx).await.unwrap();
-            tx.commit().await.unwrap();
-            folded
-        };
-        assert_eq!(waiting().await, 5000);
-        assert_eq!(fold().await, app.kind == Kind::Postgres);
-        assert!(lines().await <= 6);
-        assert!(!fold().await, "few lines are left alone");
-        assert_eq!(waiting().await, 5000);
-        // Somebody meddled. It is noticed once a day.
-        let clean = async || cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
-        clean().await;
-        app.sql("UPDATE bgfiles_tally SET n = n + 1").await;
-        app.advance(23 * 3600);
-        clean().await;
-        assert_eq!(waiting().await, 5001);
-        app.advance(3600);
-        clean().await;
-        assert_eq!(waiting().await, 5000);
-        assert!(lines().await <= 6);
-    }
-}
-
-both! {
-    async fn attempts_are_forgotten_a_day_after_their_request(app) {
-        let kept = app.finished("hello", "").await;
-        let gone = app.finished("hello", "").await;
-        let attempts = async || app.count("SELECT count(*) FROM bgfiles_attempts").await;
-        app.toolbox.delete(gone.id).await.unwrap();
-        assert!(app.find(gone.id).await.is_none());
-        let clean = async || {
-            let mut sweeps = Sweeps::default();
-            sweeps.expired_requests.enabled = false;
-            cleaner::clean(&app.toolbox, &sweeps, Limits::default()).await.unwrap()
-        };
-        app.advance(86_400);
-        clean().await;
-        assert_eq!(attempts().await, 2);
-        app.advance(1);
-        clean().await;
-        assert_eq!(attempts().await, 1);
-        assert!(app.find(kept.id).await.is_some());
-    }
+both!(attempts_are_forgotten_a_day_after_their_request);
+async fn attempts_are_forgotten_a_day_after_their_request(app: TestApp) {
+    let kept = app.finished("hello", "").await;
+    let gone = app.finished("hello", "").await;
+    let attempts = async || app.count("SELECT count(*) FROM bgfiles_attempts").await;
+    app.toolbox.delete(gone.id).await.unwrap();
+    assert!(app.find(gone.id).await.is_none());
+    let clean = async || {
+        let mut sweeps = Sweeps::default();
+        sweeps.expired_requests.enabled = false;
+        cleaner::clean(&app.toolbox, &sweeps, Limits::default()).await.unwrap()
+    };
+    app.advance(86_400);
+    clean().await;
+    assert_eq!(attempts().await, 2);
+    app.advance(1);
+    clean().await;
+    assert_eq!(attempts().await, 1);
+    assert!(app.find(kept.id).await.is_some());
 }

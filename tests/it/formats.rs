@@ -259,81 +259,137 @@ async fn files_say_what_they_are_from_the_first_bytes() {
     assert_eq!(calamine(&empty).len(), 1);
 }
 
-both! {
-    async fn parquet_is_read_by_pyarrow_and_duckdb(app) {
-        app.sql("CREATE TABLE money (id bigint, sum decimal(12, 2), free decimal, at timestamptz, day date, wall timestamp, ok boolean, ratio double precision, note text, raw bytea)").await;
-        app.sql("INSERT INTO money VALUES (1, 12.50, 1234567890123456789.5, '2024-07-01 12:00:00.123456+00', '2024-02-29', '2024-07-01 12:00:00', '1', 0.1, 'Zoë', NULL)").await;
-        app.sql("INSERT INTO money VALUES (2, -0.05, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)").await;
-        let export = define(&app, "title = \"x\"\nformats = [\"parquet\"]\nquery = \"SELECT id, sum, at, day, wall, ok, ratio, note FROM money ORDER BY id\"\n");
-        let parquet = make(&export, "parquet", "", "Europe/Amsterdam").await.unwrap();
-        let script = "import json, sys, duckdb, pyarrow.parquet as pq\n\
-            table = pq.read_table(sys.argv[1])\n\
-            duck = duckdb.connect(); duck.execute(\"SET TimeZone = 'UTC'\")\n\
-            rows = [[None if v is None else str(v) for v in row.values()] for row in table.to_pylist()]\n\
-            types = [d[0:2] for d in duck.execute('SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM read_parquet(?))', [sys.argv[1]]).fetchall()]\n\
-            seen = [[None if v is None else str(v) for v in row] for row in duck.execute('SELECT * REPLACE (\"at\"::text AS \"at\", wall::text AS wall) FROM read_parquet(?)', [sys.argv[1]]).fetchall()]\n\
-            json.dump([[str(f.type) for f in table.schema], rows, types, seen], sys.stdout)";
-        let read = ask_python(script, app.dir.path(), "money.parquet", &parquet);
-        assert_eq!(read[0][1], "decimal128(12, 2)");
-        assert_eq!(read[0][2], "timestamp[us, tz=UTC]");
-        let first = vec!["1", "12.50", "2024-07-01 12:00:00.123456+00:00", "2024-02-29", "2024-07-01 12:00:00", "True", "0.1", "Zoë"];
-        assert_eq!(read[1][0], json!(first));
-        assert_eq!(read[1][1], json!(["2", "-0.05", null, null, null, null, null, null]));
-        assert_eq!(read[2], json!([["id", "BIGINT"], ["sum", "DECIMAL(12,2)"], ["at", "TIMESTAMP WITH TIME ZONE"], ["day", "DATE"], ["wall", "TIMESTAMP"], ["ok", "BOOLEAN"], ["ratio", "DOUBLE"], ["note", "VARCHAR"]]));
-        assert_eq!((&read[3][0][1], &read[3][0][2], &read[3][0][7]), (&json!("12.50"), &json!("2024-07-01 12:00:00.123456+00"), &json!("Zoë")));
-        // No number type holds what has no declared digits.
-        let export = define(&app, "title = \"x\"\nformats = [\"parquet\"]\nquery = \"SELECT sum + 0 AS computed FROM money ORDER BY id\"\n");
-        let script = "import json, sys, pyarrow.parquet as pq\ntable = pq.read_table(sys.argv[1])\njson.dump([[str(f.type) for f in table.schema], table.to_pylist()], sys.stdout)";
-        let read = ask_python(script, app.dir.path(), "computed.parquet", &make(&export, "parquet", "", "").await.unwrap());
-        match app.kind {
-            Kind::Postgres => assert_eq!(read, json!([["string"], [{"computed": "12.50"}, {"computed": "-0.05"}]])),
-            Kind::Sqlite => assert_eq!(read, json!([["double"], [{"computed": 12.5}, {"computed": -0.05}]])),
+both!(parquet_is_read_by_pyarrow_and_duckdb);
+async fn parquet_is_read_by_pyarrow_and_duckdb(app: TestApp) {
+    app.sql("CREATE TABLE money (id bigint, sum decimal(12, 2), free decimal, at timestamptz, day date, wall timestamp, ok boolean, ratio double precision, note text, raw bytea)").await;
+    app.sql("INSERT INTO money VALUES (1, 12.50, 1234567890123456789.5, '2024-07-01 12:00:00.123456+00', '2024-02-29', '2024-07-01 12:00:00', '1', 0.1, 'Zoë', NULL)").await;
+    app.sql("INSERT INTO money VALUES (2, -0.05, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)")
+        .await;
+    let export = define(
+        &app,
+        "title = \"x\"\nformats = [\"parquet\"]\nquery = \"SELECT id, sum, at, day, wall, ok, ratio, note FROM money ORDER BY id\"\n",
+    );
+    let parquet = make(&export, "parquet", "", "Europe/Amsterdam").await.unwrap();
+    let script = "import json, sys, duckdb, pyarrow.parquet as pq\n\
+        table = pq.read_table(sys.argv[1])\n\
+        duck = duckdb.connect(); duck.execute(\"SET TimeZone = 'UTC'\")\n\
+        rows = [[None if v is None else str(v) for v in row.values()] for row in table.to_pylist()]\n\
+        types = [d[0:2] for d in duck.execute('SELECT column_name, column_type FROM (DESCRIBE SELECT * FROM read_parquet(?))', [sys.argv[1]]).fetchall()]\n\
+        seen = [[None if v is None else str(v) for v in row] for row in duck.execute('SELECT * REPLACE (\"at\"::text AS \"at\", wall::text AS wall) FROM read_parquet(?)', [sys.argv[1]]).fetchall()]\n\
+        json.dump([[str(f.type) for f in table.schema], rows, types, seen], sys.stdout)";
+    let read = ask_python(script, app.dir.path(), "money.parquet", &parquet);
+    assert_eq!(read[0][1], "decimal128(12, 2)");
+    assert_eq!(read[0][2], "timestamp[us, tz=UTC]");
+    let first = vec![
+        "1",
+        "12.50",
+        "2024-07-01 12:00:00.123456+00:00",
+        "2024-02-29",
+        "2024-07-01 12:00:00",
+        "True",
+        "0.1",
+        "Zoë",
+    ];
+    assert_eq!(read[1][0], json!(first));
+    assert_eq!(read[1][1], json!(["2", "-0.05", null, null, null, null, null, null]));
+    assert_eq!(
+        read[2],
+        json!([
+            ["id", "BIGINT"],
+            ["sum", "DECIMAL(12,2)"],
+            ["at", "TIMESTAMP WITH TIME ZONE"],
+            ["day", "DATE"],
+            ["wall", "TIMESTAMP"],
+            ["ok", "BOOLEAN"],
+            ["ratio", "DOUBLE"],
+            ["note", "VARCHAR"]
+        ])
+    );
+    assert_eq!(
+        (&read[3][0][1], &read[3][0][2], &read[3][0][7]),
+        (&json!("12.50"), &json!("2024-07-01 12:00:00.123456+00"), &json!("Zoë"))
+    );
+    // No number type holds what has no declared digits.
+    let export = define(
+        &app,
+        "title = \"x\"\nformats = [\"parquet\"]\nquery = \"SELECT sum + 0 AS computed FROM money ORDER BY id\"\n",
+    );
+    let script = "import json, sys, pyarrow.parquet as pq\ntable = pq.read_table(sys.argv[1])\njson.dump([[str(f.type) for f in table.schema], table.to_pylist()], sys.stdout)";
+    let read = ask_python(
+        script,
+        app.dir.path(),
+        "computed.parquet",
+        &make(&export, "parquet", "", "").await.unwrap(),
+    );
+    match app.kind {
+        Kind::Postgres => {
+            assert_eq!(read, json!([["string"], [{"computed": "12.50"}, {"computed": "-0.05"}]]))
+        }
+        Kind::Sqlite => {
+            assert_eq!(read, json!([["double"], [{"computed": 12.5}, {"computed": -0.05}]]))
         }
     }
 }
 
-both! {
-    async fn parquet_has_row_groups_and_types_that_hold(app) {
-        let (numbers, long) = match app.kind {
-            Kind::Postgres => ("SELECT n, (SELECT string_agg(md5(n::text || k), '') FROM generate_series(1, 20) AS k) AS s FROM generate_series(1, 60000) AS n", "SELECT 'infinity'::timestamptz AS at"),
-            Kind::Sqlite => (
-                "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 60000) SELECT n, n || hex(randomblob(320)) AS s FROM c",
-                "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 3000) SELECT CASE WHEN n < 2000 THEN n ELSE 'late' END AS at FROM c",
-            ),
-        };
-        let export = define(&app, &format!("title = \"x\"\nformats = [\"parquet\"]\nquery = \"{numbers}\"\n"));
-        let parquet = make(&export, "parquet", "", "").await.unwrap();
-        let script = "import json, sys, pyarrow.parquet as pq\n\
-            file = pq.ParquetFile(sys.argv[1])\n\
-            groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]\n\
-            n = file.read(['n'])['n'].to_pylist()\n\
-            json.dump([len(groups) > 1, sum(groups), n == list(range(1, 60001))], sys.stdout)";
-        assert_eq!(ask_python(script, app.dir.path(), "groups.parquet", &parquet), json!([true, 60000, true]));
-        let export = define(&app, &format!("title = \"x\"\nformats = [\"parquet\", \"csv\"]\nquery = \"{long}\"\n"));
-        match make(&export, "parquet", "", "").await {
-            Err(Error::Permanent { code, message }) => assert!(code == "parquet_type" && message.contains("\"at\""), "{message}"),
-            other => panic!("{other:?}"),
+both!(parquet_has_row_groups_and_types_that_hold);
+async fn parquet_has_row_groups_and_types_that_hold(app: TestApp) {
+    let (numbers, long) = match app.kind {
+        Kind::Postgres => (
+            "SELECT n, (SELECT string_agg(md5(n::text || k), '') FROM generate_series(1, 20) AS k) AS s FROM generate_series(1, 60000) AS n",
+            "SELECT 'infinity'::timestamptz AS at",
+        ),
+        Kind::Sqlite => (
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 60000) SELECT n, n || hex(randomblob(320)) AS s FROM c",
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 3000) SELECT CASE WHEN n < 2000 THEN n ELSE 'late' END AS at FROM c",
+        ),
+    };
+    let export =
+        define(&app, &format!("title = \"x\"\nformats = [\"parquet\"]\nquery = \"{numbers}\"\n"));
+    let parquet = make(&export, "parquet", "", "").await.unwrap();
+    let script = "import json, sys, pyarrow.parquet as pq\n\
+        file = pq.ParquetFile(sys.argv[1])\n\
+        groups = [file.metadata.row_group(i).num_rows for i in range(file.metadata.num_row_groups)]\n\
+        n = file.read(['n'])['n'].to_pylist()\n\
+        json.dump([len(groups) > 1, sum(groups), n == list(range(1, 60001))], sys.stdout)";
+    assert_eq!(
+        ask_python(script, app.dir.path(), "groups.parquet", &parquet),
+        json!([true, 60000, true])
+    );
+    let export = define(
+        &app,
+        &format!("title = \"x\"\nformats = [\"parquet\", \"csv\"]\nquery = \"{long}\"\n"),
+    );
+    match make(&export, "parquet", "", "").await {
+        Err(Error::Permanent { code, message }) => {
+            assert!(code == "parquet_type" && message.contains("\"at\""), "{message}")
         }
-        assert!(text(&export, "csv", "").await.lines().count() > 1);
+        other => panic!("{other:?}"),
     }
+    assert!(text(&export, "csv", "").await.lines().count() > 1);
 }
 
-both! {
-    async fn compressed_csv_is_the_same_csv(app) {
-        let numbers = match app.kind {
-            Kind::Postgres => "SELECT n, '-' || n AS s FROM generate_series(1, 50000) AS n",
-            Kind::Sqlite => "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 50000) SELECT n, '-' || n AS s FROM c",
-        };
-        let export = define(&app, &format!("title = \"x\"\nformats = [\"csv\", \"csv.gz\", \"csv.zst\"]\nquery = \"{numbers}\"\n"));
-        let csv = text(&export, "csv", "").await;
-        assert!(csv.starts_with("n,s\r\n1,'-1\r\n") && csv.ends_with("50000,'-50000\r\n"));
-        let gz = make(&export, "csv.gz", "", "").await.unwrap();
-        let mut unpacked = String::new();
-        flate2::read::GzDecoder::new(gz.as_slice()).read_to_string(&mut unpacked).unwrap();
-        assert!(unpacked == csv && gz.len() < csv.len() / 2);
-        let zst = make(&export, "csv.zst", "", "").await.unwrap();
-        assert!(zstd::stream::decode_all(zst.as_slice()).unwrap() == csv.as_bytes());
-    }
+both!(compressed_csv_is_the_same_csv);
+async fn compressed_csv_is_the_same_csv(app: TestApp) {
+    let numbers = match app.kind {
+        Kind::Postgres => "SELECT n, '-' || n AS s FROM generate_series(1, 50000) AS n",
+        Kind::Sqlite => {
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 50000) SELECT n, '-' || n AS s FROM c"
+        }
+    };
+    let export = define(
+        &app,
+        &format!(
+            "title = \"x\"\nformats = [\"csv\", \"csv.gz\", \"csv.zst\"]\nquery = \"{numbers}\"\n"
+        ),
+    );
+    let csv = text(&export, "csv", "").await;
+    assert!(csv.starts_with("n,s\r\n1,'-1\r\n") && csv.ends_with("50000,'-50000\r\n"));
+    let gz = make(&export, "csv.gz", "", "").await.unwrap();
+    let mut unpacked = String::new();
+    flate2::read::GzDecoder::new(gz.as_slice()).read_to_string(&mut unpacked).unwrap();
+    assert!(unpacked == csv && gz.len() < csv.len() / 2);
+    let zst = make(&export, "csv.zst", "", "").await.unwrap();
+    assert!(zstd::stream::decode_all(zst.as_slice()).unwrap() == csv.as_bytes());
 }
 
 /// A query with values is fetched in rows, one without by COPY: nobody sees a difference.

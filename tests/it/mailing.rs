@@ -34,46 +34,47 @@ async fn state_of_notice(app: &TestApp) -> (String, i64) {
     (name.into(), attempts)
 }
 
-both! {
-    async fn ready_and_failed_mails_in_the_requesters_language(app) {
-        let mut new = TestApp::new_request("rows", "rows=2");
-        new.language = Some("nl-BE".into());
-        new.timezone = Some("Europe/Brussels".into());
-        let row = app.add(new).await;
-        app.dispatch(row.id).await;
-        let failing = app.request("permanent", "").await;
-        app.dispatch(failing.id).await;
-        assert_eq!(app.deliver_notices().await, 2);
-        assert_eq!(app.deliver_notices().await, 0);
-        let sent = app.toolbox.mailer.sent();
-        let ready = sent.iter().find(|mail| mail.message_id.contains(".ready@")).unwrap();
-        assert_eq!(ready.to, ["amy@example.com"]);
-        assert_eq!(ready.subject, "Uw bestand staat klaar: rows.csv");
-        assert!(ready.text.contains("2026-03-02 13:00 CET"), "{}", ready.text);
-        assert!(ready.text.contains("2 rijen"));
-        let url = ready.text.split_whitespace().find(|word| word.contains("/d/")).unwrap();
-        let token = url.rsplit('/').next().unwrap();
-        assert_eq!(app.toolbox.evaluate_link(token, None).await.unwrap().id, row.id);
-        assert!(ready.html.as_deref().unwrap().contains(url) || ready.html.as_deref().unwrap().contains(&url.replace('/', "&#x2f;")));
-        let failed = sent.iter().find(|mail| mail.message_id.contains(".failed@")).unwrap();
-        assert!(failed.text.contains("there is no data for that year"));
-        assert!(failed.text.contains(&failing.id.to_string()));
-        assert!(failed.message_id.ends_with("@files.example.com"));
-    }
+both!(ready_and_failed_mails_in_the_requesters_language);
+async fn ready_and_failed_mails_in_the_requesters_language(app: TestApp) {
+    let mut new = TestApp::new_request("rows", "rows=2");
+    new.language = Some("nl-BE".into());
+    new.timezone = Some("Europe/Brussels".into());
+    let row = app.add(new).await;
+    app.dispatch(row.id).await;
+    let failing = app.request("permanent", "").await;
+    app.dispatch(failing.id).await;
+    assert_eq!(app.deliver_notices().await, 2);
+    assert_eq!(app.deliver_notices().await, 0);
+    let sent = app.toolbox.mailer.sent();
+    let ready = sent.iter().find(|mail| mail.message_id.contains(".ready@")).unwrap();
+    assert_eq!(ready.to, ["amy@example.com"]);
+    assert_eq!(ready.subject, "Uw bestand staat klaar: rows.csv");
+    assert!(ready.text.contains("2026-03-02 13:00 CET"), "{}", ready.text);
+    assert!(ready.text.contains("2 rijen"));
+    let url = ready.text.split_whitespace().find(|word| word.contains("/d/")).unwrap();
+    let token = url.rsplit('/').next().unwrap();
+    assert_eq!(app.toolbox.evaluate_link(token, None).await.unwrap().id, row.id);
+    assert!(
+        ready.html.as_deref().unwrap().contains(url)
+            || ready.html.as_deref().unwrap().contains(&url.replace('/', "&#x2f;"))
+    );
+    let failed = sent.iter().find(|mail| mail.message_id.contains(".failed@")).unwrap();
+    assert!(failed.text.contains("there is no data for that year"));
+    assert!(failed.text.contains(&failing.id.to_string()));
+    assert!(failed.message_id.ends_with("@files.example.com"));
 }
 
-both! {
-    async fn nobody_to_tell_and_nobody_who_wants_to_know(app) {
-        let mut quiet = TestApp::new_request("hello", "");
-        quiet.notify = Some(false);
-        let quiet = app.add(quiet).await;
-        let mut nobody = TestApp::new_request("hello", "");
-        nobody.requester.email = String::new();
-        let nobody = app.add(nobody).await;
-        app.dispatch(quiet.id).await;
-        app.dispatch(nobody.id).await;
-        assert_eq!(app.count("SELECT count(*) FROM bgfiles_notices").await, 0);
-    }
+both!(nobody_to_tell_and_nobody_who_wants_to_know);
+async fn nobody_to_tell_and_nobody_who_wants_to_know(app: TestApp) {
+    let mut quiet = TestApp::new_request("hello", "");
+    quiet.notify = Some(false);
+    let quiet = app.add(quiet).await;
+    let mut nobody = TestApp::new_request("hello", "");
+    nobody.requester.email = String::new();
+    let nobody = app.add(nobody).await;
+    app.dispatch(quiet.id).await;
+    app.dispatch(nobody.id).await;
+    assert_eq!(app.count("SELECT count(*) FROM bgfiles_notices").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -100,73 +101,75 @@ async fn templates_are_overridable_by_folder_and_file_type() {
     assert!(error.contains("mail/broken.en.txt"), "{error}");
 }
 
-both! {
-    async fn a_real_server_takes_it(app) {
-        let smtp = Smtp::start(app.dir.path().join("smtp"), &[]);
-        let url = format!("smtp://127.0.0.1:{}?tls=none", smtp.port);
-        let app = mailed_by(app.kind, Mailer::open(&url, "Bösch & Co <files@example.com>").unwrap()).await;
-        let mut new = TestApp::new_request("hello", "");
-        new.filename = Some("Fußball\r\nBcc: mallory@example.com".into());
-        new.description = Some("line\r\nX-Evil: 1\r\n\r\n<script>alert(1)</script>".into());
-        let row = app.add(new).await;
-        app.dispatch(row.id).await;
-        app.deliver_notices().await;
-        assert_eq!(state_of_notice(&app).await, ("sent".into(), 1));
-        let messages = smtp.messages();
-        assert_eq!(messages.len(), 1);
-        let mail = MessageParser::default().parse(&messages[0]).unwrap();
-        assert_eq!(mail.to().unwrap().first().unwrap().address(), Some("amy@example.com"));
-        assert_eq!(mail.from().unwrap().first().unwrap().name(), Some("Bösch & Co"));
-        assert!(mail.bcc().is_none() && mail.header("X-Evil").is_none());
-        assert!(mail.subject().unwrap().contains("FußballBcc: mallory"));
-        assert_eq!(mail.header_raw("Auto-Submitted").map(str::trim), Some("auto-generated"));
-        let id = mail.message_id().unwrap();
-        assert!(id.starts_with(&row.id.0.simple().to_string()), "{id}");
-        assert!(mail.body_text(0).unwrap().contains("/d/"));
-        let html = mail.body_html(0).unwrap();
-        assert!(html.contains("&lt;script&gt;") && !html.contains("<script>"));
-    }
+both!(a_real_server_takes_it);
+async fn a_real_server_takes_it(app: TestApp) {
+    let smtp = Smtp::start(app.dir.path().join("smtp"), &[]);
+    let url = format!("smtp://127.0.0.1:{}?tls=none", smtp.port);
+    let app =
+        mailed_by(app.kind, Mailer::open(&url, "Bösch & Co <files@example.com>").unwrap()).await;
+    let mut new = TestApp::new_request("hello", "");
+    new.filename = Some("Fußball\r\nBcc: mallory@example.com".into());
+    new.description = Some("line\r\nX-Evil: 1\r\n\r\n<script>alert(1)</script>".into());
+    let row = app.add(new).await;
+    app.dispatch(row.id).await;
+    app.deliver_notices().await;
+    assert_eq!(state_of_notice(&app).await, ("sent".into(), 1));
+    let messages = smtp.messages();
+    assert_eq!(messages.len(), 1);
+    let mail = MessageParser::default().parse(&messages[0]).unwrap();
+    assert_eq!(mail.to().unwrap().first().unwrap().address(), Some("amy@example.com"));
+    assert_eq!(mail.from().unwrap().first().unwrap().name(), Some("Bösch & Co"));
+    assert!(mail.bcc().is_none() && mail.header("X-Evil").is_none());
+    assert!(mail.subject().unwrap().contains("FußballBcc: mallory"));
+    assert_eq!(mail.header_raw("Auto-Submitted").map(str::trim), Some("auto-generated"));
+    let id = mail.message_id().unwrap();
+    assert!(id.starts_with(&row.id.0.simple().to_string()), "{id}");
+    assert!(mail.body_text(0).unwrap().contains("/d/"));
+    let html = mail.body_html(0).unwrap();
+    assert!(html.contains("&lt;script&gt;") && !html.contains("<script>"));
 }
 
-both! {
-    async fn temporary_refusals_are_tried_again_with_the_same_message_id(app) {
-        let smtp = Smtp::start(app.dir.path().join("smtp"), &["--reject", "451", "2"]);
-        let url = format!("smtp://127.0.0.1:{}?tls=none", smtp.port);
-        let app = mailed_by(app.kind, Mailer::open(&url, "files@example.com").unwrap()).await;
-        let row = app.finished("hello", "").await;
-        for attempt in 1..=2 {
-            assert_eq!(app.deliver_notices().await, 1);
-            assert_eq!(state_of_notice(&app).await, ("pending".into(), attempt));
-            assert_eq!(app.deliver_notices().await, 0, "not at once");
-            app.advance(60);
-        }
-        app.deliver_notices().await;
-        assert_eq!(state_of_notice(&app).await, ("sent".into(), 3));
-        assert_eq!(app.row(row.id).await, row, "trouble with mail never touches the file");
-        assert_eq!(smtp.messages().len(), 1);
+both!(temporary_refusals_are_tried_again_with_the_same_message_id);
+async fn temporary_refusals_are_tried_again_with_the_same_message_id(app: TestApp) {
+    let smtp = Smtp::start(app.dir.path().join("smtp"), &["--reject", "451", "2"]);
+    let url = format!("smtp://127.0.0.1:{}?tls=none", smtp.port);
+    let app = mailed_by(app.kind, Mailer::open(&url, "files@example.com").unwrap()).await;
+    let row = app.finished("hello", "").await;
+    for attempt in 1..=2 {
+        assert_eq!(app.deliver_notices().await, 1);
+        assert_eq!(state_of_notice(&app).await, ("pending".into(), attempt));
+        assert_eq!(app.deliver_notices().await, 0, "not at once");
+        app.advance(60);
     }
+    app.deliver_notices().await;
+    assert_eq!(state_of_notice(&app).await, ("sent".into(), 3));
+    assert_eq!(app.row(row.id).await, row, "trouble with mail never touches the file");
+    assert_eq!(smtp.messages().len(), 1);
 }
 
-both! {
-    async fn permanent_refusals_are_final_and_silence_lasts_a_day(app) {
-        let smtp = Smtp::start(app.dir.path().join("smtp"), &["--reject", "550", "9"]);
-        let url = format!("smtp://127.0.0.1:{}?tls=none", smtp.port);
-        let refused = mailed_by(app.kind, Mailer::open(&url, "files@example.com").unwrap()).await;
-        let row = refused.finished("hello", "").await;
-        refused.deliver_notices().await;
-        assert_eq!(state_of_notice(&refused).await, ("failed".into(), 1));
-        assert_eq!(refused.row(row.id).await, row);
-        // Nobody listens: lettre does not call that temporary, we do.
-        let silent = mailed_by(app.kind, Mailer::open("smtp://127.0.0.1:9?tls=none", "files@example.com").unwrap()).await;
-        silent.finished("hello", "").await;
-        let mut tries = 0;
-        for _ in 0..100 {
-            tries += silent.deliver_notices().await;
-            silent.toolbox.clock.advance(TimeDelta::minutes(16));
-        }
-        assert_eq!(state_of_notice(&silent).await.0, "failed");
-        assert!((15..60).contains(&tries), "{tries} tries in a day");
+both!(permanent_refusals_are_final_and_silence_lasts_a_day);
+async fn permanent_refusals_are_final_and_silence_lasts_a_day(app: TestApp) {
+    let smtp = Smtp::start(app.dir.path().join("smtp"), &["--reject", "550", "9"]);
+    let url = format!("smtp://127.0.0.1:{}?tls=none", smtp.port);
+    let refused = mailed_by(app.kind, Mailer::open(&url, "files@example.com").unwrap()).await;
+    let row = refused.finished("hello", "").await;
+    refused.deliver_notices().await;
+    assert_eq!(state_of_notice(&refused).await, ("failed".into(), 1));
+    assert_eq!(refused.row(row.id).await, row);
+    // Nobody listens: lettre does not call that temporary, we do.
+    let silent = mailed_by(
+        app.kind,
+        Mailer::open("smtp://127.0.0.1:9?tls=none", "files@example.com").unwrap(),
+    )
+    .await;
+    silent.finished("hello", "").await;
+    let mut tries = 0;
+    for _ in 0..100 {
+        tries += silent.deliver_notices().await;
+        silent.toolbox.clock.advance(TimeDelta::minutes(16));
     }
+    assert_eq!(state_of_notice(&silent).await.0, "failed");
+    assert!((15..60).contains(&tries), "{tries} tries in a day");
 }
 
 /// A small mail.

@@ -501,44 +501,50 @@ impl House<'_> {
     }
 }
 
-both! {
-    async fn everybody_at_every_door(app) {
-        let auth = Settings {
-            api_access_client: "keys".into(),
-            disallowed_clients: ["wrong".to_owned()].into(),
-            ..Settings::default()
-        };
-        let app = TestApp::with(app.kind, Parts { auth, ..Parts::default() }).await;
-        for (name, role) in [
-            ("amy", Role::User), ("bob", Role::User), ("shop", Role::Service), ("root", Role::Staff),
-            ("gone", Role::Staff), ("wrong", Role::User), ("carol", Role::User),
-            ("dave", Role::User),
-        ] {
-            app.add_user(name, role, None).await;
-        }
-        for client in ["right", "wrong", "other", "keys"] {
-            app.client(client, TokenTtl::DAY, "", TokenPolicy::One).await;
-        }
-        let inactive = UserChanges { is_active: Some(false), ..Default::default() };
-        app.toolbox.update_user("gone", inactive).await.unwrap();
-        let house = House { app: &app, base: format!("http://{}", app.serve().await) };
-        let mut wrong = Vec::new();
-        for line in table() {
-            for (caller, expected) in CALLERS.into_iter().zip(&line.expected) {
-                let answer = house.answer(&line, caller).await;
-                let fits = match expected.ends_with(['+', '-']) {
-                    true => answer == *expected,
-                    false => answer.trim_end_matches(['+', '-']) == *expected,
-                };
-                if !fits {
-                    let (method, path) = &line.route;
-                    let whose = if line.own { "own" } else { "foreign" };
-                    wrong.push(format!("{method} {path} {whose}: {caller} got {answer}, not {expected}"));
-                }
+both!(everybody_at_every_door);
+async fn everybody_at_every_door(app: TestApp) {
+    let auth = Settings {
+        api_access_client: "keys".into(),
+        disallowed_clients: ["wrong".to_owned()].into(),
+        ..Settings::default()
+    };
+    let app = TestApp::with(app.kind, Parts { auth, ..Parts::default() }).await;
+    for (name, role) in [
+        ("amy", Role::User),
+        ("bob", Role::User),
+        ("shop", Role::Service),
+        ("root", Role::Staff),
+        ("gone", Role::Staff),
+        ("wrong", Role::User),
+        ("carol", Role::User),
+        ("dave", Role::User),
+    ] {
+        app.add_user(name, role, None).await;
+    }
+    for client in ["right", "wrong", "other", "keys"] {
+        app.client(client, TokenTtl::DAY, "", TokenPolicy::One).await;
+    }
+    let inactive = UserChanges { is_active: Some(false), ..Default::default() };
+    app.toolbox.update_user("gone", inactive).await.unwrap();
+    let house = House { app: &app, base: format!("http://{}", app.serve().await) };
+    let mut wrong = Vec::new();
+    for line in table() {
+        for (caller, expected) in CALLERS.into_iter().zip(&line.expected) {
+            let answer = house.answer(&line, caller).await;
+            let fits = match expected.ends_with(['+', '-']) {
+                true => answer == *expected,
+                false => answer.trim_end_matches(['+', '-']) == *expected,
+            };
+            if !fits {
+                let (method, path) = &line.route;
+                let whose = if line.own { "own" } else { "foreign" };
+                wrong.push(format!(
+                    "{method} {path} {whose}: {caller} got {answer}, not {expected}"
+                ));
             }
         }
-        assert!(wrong.is_empty(), "{wrong:#?}");
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 /// Doors at which a file is asked for or handed on, of a type that only staff may ask for: for who
@@ -556,58 +562,68 @@ POST /api/auth/apiaccess                  201 201 403
 POST /account/key                         200 200 403
 ";
 
-both! {
-    async fn who_may_ask_no_more_has_nothing_made(app) {
-        let auth = Settings {
-            api_access_client: "keys".into(),
-            disallowed_clients: ["wrong".to_owned()].into(),
-            ..Settings::default()
-        };
-        let registry = Some(crate::who_may::registry(false));
-        let app = TestApp::with(app.kind, Parts { auth, registry, ..Parts::default() }).await;
-        for client in ["right", "wrong", "keys"] {
-            app.client(client, TokenTtl::DAY, "", TokenPolicy::One).await;
-        }
-        for name in ["carl", "root", "vera"] {
-            app.add_user(name, Role::Staff, None).await;
-        }
-        let base = format!("http://{}", app.serve().await);
-        let mut wrong = Vec::new();
-        for line in DEMOTED.lines().filter(|line| line.starts_with("POST")) {
-            let words: Vec<&str> = line.split_whitespace().collect();
-            for (column, (name, client)) in [("carl", "right"), ("root", "right"), ("vera", "wrong")].into_iter().enumerate() {
-                app.toolbox.update_user("carl", UserChanges { role: Some(Role::Staff), ..Default::default() }).await.unwrap();
-                let mut new = TestApp::new_request("ledger", "");
-                new.requester.id = Some(name.into());
-                let (waiting, finished) = (app.add(new.clone()).await, app.add(new).await);
-                app.dispatch(finished.id).await;
-                let mut tx = app.toolbox.db.begin().await.unwrap();
-                app.toolbox.cancel(&mut tx, waiting.id).await.unwrap();
-                tx.commit().await.unwrap();
-                app.toolbox.update_user("carl", UserChanges { role: Some(Role::User), ..Default::default() }).await.unwrap();
-                app.sql("DELETE FROM bgfiles_auth_tokens WHERE client_id IN (SELECT id FROM bgfiles_clients WHERE name = 'keys')").await;
-                let path = words[1].replace("{waiting}", &waiting.id.to_string()).replace("{finished}", &finished.id.to_string());
-                let request = app.http.post(format!("{base}{path}"));
-                let request = request.header("authorization", format!("Token {}", app.token(name, client).await));
-                let request = match path.as_str() {
-                    "/api/requests" => request.json(&json!({"file_type": "ledger"})),
-                    api if api.starts_with("/api") => request.json(&json!({})),
-                    _ => request.form(&[("max_uses", "1"), ("deliver", "later")]),
-                };
-                let (status, body) = app::json(request.send().await.unwrap()).await;
-                if status.to_string() != words[2 + column] {
-                    wrong.push(format!("{path}: {name} got {status}, not {}", words[2 + column]));
-                }
-                // With the words of asking for it.
-                if (status, column) == (403, 0) {
-                    assert_eq!(body["detail"], "your role may not ask for this file type", "{path}");
-                }
+both!(who_may_ask_no_more_has_nothing_made);
+async fn who_may_ask_no_more_has_nothing_made(app: TestApp) {
+    let auth = Settings {
+        api_access_client: "keys".into(),
+        disallowed_clients: ["wrong".to_owned()].into(),
+        ..Settings::default()
+    };
+    let registry = Some(crate::who_may::registry(false));
+    let app = TestApp::with(app.kind, Parts { auth, registry, ..Parts::default() }).await;
+    for client in ["right", "wrong", "keys"] {
+        app.client(client, TokenTtl::DAY, "", TokenPolicy::One).await;
+    }
+    for name in ["carl", "root", "vera"] {
+        app.add_user(name, Role::Staff, None).await;
+    }
+    let base = format!("http://{}", app.serve().await);
+    let mut wrong = Vec::new();
+    for line in DEMOTED.lines().filter(|line| line.starts_with("POST")) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        for (column, (name, client)) in
+            [("carl", "right"), ("root", "right"), ("vera", "wrong")].into_iter().enumerate()
+        {
+            app.toolbox
+                .update_user("carl", UserChanges { role: Some(Role::Staff), ..Default::default() })
+                .await
+                .unwrap();
+            let mut new = TestApp::new_request("ledger", "");
+            new.requester.id = Some(name.into());
+            let (waiting, finished) = (app.add(new.clone()).await, app.add(new).await);
+            app.dispatch(finished.id).await;
+            let mut tx = app.toolbox.db.begin().await.unwrap();
+            app.toolbox.cancel(&mut tx, waiting.id).await.unwrap();
+            tx.commit().await.unwrap();
+            app.toolbox
+                .update_user("carl", UserChanges { role: Some(Role::User), ..Default::default() })
+                .await
+                .unwrap();
+            app.sql("DELETE FROM bgfiles_auth_tokens WHERE client_id IN (SELECT id FROM bgfiles_clients WHERE name = 'keys')").await;
+            let path = words[1]
+                .replace("{waiting}", &waiting.id.to_string())
+                .replace("{finished}", &finished.id.to_string());
+            let request = app.http.post(format!("{base}{path}"));
+            let request =
+                request.header("authorization", format!("Token {}", app.token(name, client).await));
+            let request = match path.as_str() {
+                "/api/requests" => request.json(&json!({"file_type": "ledger"})),
+                api if api.starts_with("/api") => request.json(&json!({})),
+                _ => request.form(&[("max_uses", "1"), ("deliver", "later")]),
+            };
+            let (status, body) = app::json(request.send().await.unwrap()).await;
+            if status.to_string() != words[2 + column] {
+                wrong.push(format!("{path}: {name} got {status}, not {}", words[2 + column]));
+            }
+            // With the words of asking for it.
+            if (status, column) == (403, 0) {
+                assert_eq!(body["detail"], "your role may not ask for this file type", "{path}");
             }
         }
-        assert!(wrong.is_empty(), "{wrong:#?}");
-        // Operators have what somebody else asked for made anew, whether or not they may ask for it.
-        let page = app.http.get(format!("{base}/files")).header("accept", "text/html");
-        let carls = page.header("authorization", format!("Token {}", app.token("carl", "right").await));
-        assert!(!carls.send().await.unwrap().text().await.unwrap().contains("/retry"));
     }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // Operators have what somebody else asked for made anew, whether or not they may ask for it.
+    let page = app.http.get(format!("{base}/files")).header("accept", "text/html");
+    let carls = page.header("authorization", format!("Token {}", app.token("carl", "right").await));
+    assert!(!carls.send().await.unwrap().text().await.unwrap().contains("/retry"));
 }

@@ -42,32 +42,31 @@ fn broken_by_zero(kind: Kind) -> String {
     })
 }
 
-both! {
-    async fn what_cannot_pass_is_final_at_the_first_attempt(app) {
-        let (query, words) = match app.kind {
-            Kind::Postgres => (
-                "SELECT i, (SELECT j FROM generate_series(1, i) AS j) AS one FROM generate_series(1, 3) AS i",
-                "more than one row returned by a subquery",
-            ),
-            Kind::Sqlite => ("SELECT zeroblob(2000000000) AS x", "string or blob too big"),
-        };
-        declare(&app, "two.toml", &thing(query));
-        let (code, id, err) = run(on(&app).args(["request", "two", "--email", "amy@example.com"]));
-        assert_eq!(code, 0, "{err}");
-        let (code, out, log) = run(on(&app).arg("process").env("BGFILES_LOG_FORMAT", "json"));
-        assert_eq!((code, out), (1, format!("Failed {id}")));
-        let row = app.row(id.trim().parse().unwrap()).await;
-        assert_eq!((row.status, row.attempts), (bgfiles::Status::Failed, 1));
-        assert_eq!(row.error_code.as_deref(), Some("query_failed"));
-        assert!(row.error_message.is_some_and(|message| !message.contains(words)));
-        let mails = std::fs::read_dir(app.dir.path().join("mail")).unwrap().count();
-        assert_eq!(mails, 1, "the requester is told");
-        let line = log.lines().find(|line| line.contains("failed for good")).unwrap();
-        let line: serde_json::Value = serde_json::from_str(line).unwrap();
-        assert_eq!((&line["request"], &line["file_type"]), (&json!(id.trim()), &json!("two")));
-        let error = line["error"].as_str().unwrap();
-        assert!(error.contains("two.toml: query: ") && error.contains(words), "{error}");
-    }
+both!(what_cannot_pass_is_final_at_the_first_attempt);
+async fn what_cannot_pass_is_final_at_the_first_attempt(app: TestApp) {
+    let (query, words) = match app.kind {
+        Kind::Postgres => (
+            "SELECT i, (SELECT j FROM generate_series(1, i) AS j) AS one FROM generate_series(1, 3) AS i",
+            "more than one row returned by a subquery",
+        ),
+        Kind::Sqlite => ("SELECT zeroblob(2000000000) AS x", "string or blob too big"),
+    };
+    declare(&app, "two.toml", &thing(query));
+    let (code, id, err) = run(on(&app).args(["request", "two", "--email", "amy@example.com"]));
+    assert_eq!(code, 0, "{err}");
+    let (code, out, log) = run(on(&app).arg("process").env("BGFILES_LOG_FORMAT", "json"));
+    assert_eq!((code, out), (1, format!("Failed {id}")));
+    let row = app.row(id.trim().parse().unwrap()).await;
+    assert_eq!((row.status, row.attempts), (bgfiles::Status::Failed, 1));
+    assert_eq!(row.error_code.as_deref(), Some("query_failed"));
+    assert!(row.error_message.is_some_and(|message| !message.contains(words)));
+    let mails = std::fs::read_dir(app.dir.path().join("mail")).unwrap().count();
+    assert_eq!(mails, 1, "the requester is told");
+    let line = log.lines().find(|line| line.contains("failed for good")).unwrap();
+    let line: serde_json::Value = serde_json::from_str(line).unwrap();
+    assert_eq!((&line["request"], &line["file_type"]), (&json!(id.trim()), &json!("two")));
+    let error = line["error"].as_str().unwrap();
+    assert!(error.contains("two.toml: query: ") && error.contains(words), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -116,45 +115,45 @@ async fn a_sqlite_file_that_is_away_may_come_back() {
     assert!(error.is_retryable() && error.code() == "database", "{error}");
 }
 
-both! {
-    async fn faults_of_a_query_name_its_line(app) {
-        // Characters of several bytes before it, and a parameter that is longer once rewritten.
-        let unknown = "SELECT 'ü東' AS s, :by AS n,\n  nothere\nFROM (SELECT 1 AS one) AS t\n";
-        let early = match app.kind {
-            Kind::Postgres => "e.toml:4: query: syntax error",
-            Kind::Sqlite => "e.toml: query: incomplete input",
-        };
-        let cases = [
-            ("a.toml", thing(unknown), "", "a.toml:4: query: "),
-            ("b.toml", thing("SELECT 'ü東' AS s,\n\n  nothere\n"), "", "b.toml:5: query: "),
-            ("c.toml", "formats = [\"csv\"]\n".into(), "SELECT 1 AS a,\n  nothere\n", "c.sql:2: "),
-            ("d.toml", "formats = [\"csv\"]\n".into(), "SELECT 1 AS a\nFROM WHERE\n", "d.sql:2: "),
-            // It ends too early, where SQLite does not say so much.
-            ("e.toml", thing("SELECT 1 AS a\nFROM\n\n"), "", early),
-            // Lines of the file, not of the text that it is read as.
-            ("f.toml", "formats = [\"csv\"]\nquery = \"SELECT 1 AS a,\\n\\n  nothere\"\n".into(), "", "f.toml:2: query: "),
-            ("g.toml", "formats = [\"csv\"]\nquery = \"\"\"SELECT \\\n\n  1 AS \\u0061,\\n 2 AS b,\n nothere\"\"\"\n".into(), "", "g.toml:5: query: "),
-            ("h.toml", "formats = [\"csv\"]\nquery = '''\r\nSELECT 1 AS a,\r\n nothere'''\r\n".into(), "", "h.toml:4: query: "),
-        ];
-        for (name, toml, sql, place) in &cases {
-            declare(&app, name, toml);
-            if !sql.is_empty() {
-                declare(&app, &name.replace("toml", "sql"), sql);
-            }
-            let name = name.trim_end_matches(".toml");
-            for criteria in [None, Some("by=1")] {
-                let criteria = criteria.filter(|_| toml.contains(":by")).map(|by| ["--criteria", by]);
-                let (code, out, err) = run(on(&app).args(["export", name]).args(criteria.into_iter().flatten()));
-                assert!(code == 1 && out.is_empty() && err.contains(place), "{name}: {err}");
-            }
+both!(faults_of_a_query_name_its_line);
+async fn faults_of_a_query_name_its_line(app: TestApp) {
+    // Characters of several bytes before it, and a parameter that is longer once rewritten.
+    let unknown = "SELECT 'ü東' AS s, :by AS n,\n  nothere\nFROM (SELECT 1 AS one) AS t\n";
+    let early = match app.kind {
+        Kind::Postgres => "e.toml:4: query: syntax error",
+        Kind::Sqlite => "e.toml: query: incomplete input",
+    };
+    let cases = [
+        ("a.toml", thing(unknown), "", "a.toml:4: query: "),
+        ("b.toml", thing("SELECT 'ü東' AS s,\n\n  nothere\n"), "", "b.toml:5: query: "),
+        ("c.toml", "formats = [\"csv\"]\n".into(), "SELECT 1 AS a,\n  nothere\n", "c.sql:2: "),
+        ("d.toml", "formats = [\"csv\"]\n".into(), "SELECT 1 AS a\nFROM WHERE\n", "d.sql:2: "),
+        // It ends too early, where SQLite does not say so much.
+        ("e.toml", thing("SELECT 1 AS a\nFROM\n\n"), "", early),
+        // Lines of the file, not of the text that it is read as.
+        ("f.toml", "formats = [\"csv\"]\nquery = \"SELECT 1 AS a,\\n\\n  nothere\"\n".into(), "", "f.toml:2: query: "),
+        ("g.toml", "formats = [\"csv\"]\nquery = \"\"\"SELECT \\\n\n  1 AS \\u0061,\\n 2 AS b,\n nothere\"\"\"\n".into(), "", "g.toml:5: query: "),
+        ("h.toml", "formats = [\"csv\"]\nquery = '''\r\nSELECT 1 AS a,\r\n nothere'''\r\n".into(), "", "h.toml:4: query: "),
+    ];
+    for (name, toml, sql, place) in &cases {
+        declare(&app, name, toml);
+        if !sql.is_empty() {
+            declare(&app, &name.replace("toml", "sql"), sql);
         }
-        let (code, _, err) = run(on(&app).arg("check"));
-        assert_eq!(code, 1);
-        for (name, _, _, place) in cases {
-            assert!(err.lines().any(|line| line.contains(place)), "{name}: {err}");
+        let name = name.trim_end_matches(".toml");
+        for criteria in [None, Some("by=1")] {
+            let criteria = criteria.filter(|_| toml.contains(":by")).map(|by| ["--criteria", by]);
+            let (code, out, err) =
+                run(on(&app).args(["export", name]).args(criteria.into_iter().flatten()));
+            assert!(code == 1 && out.is_empty() && err.contains(place), "{name}: {err}");
         }
-        assert!(!err.contains("at line"), "{err}");
     }
+    let (code, _, err) = run(on(&app).arg("check"));
+    assert_eq!(code, 1);
+    for (name, _, _, place) in cases {
+        assert!(err.lines().any(|line| line.contains(place)), "{name}: {err}");
+    }
+    assert!(!err.contains("at line"), "{err}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -221,51 +220,50 @@ fn with_thing(mut app: TestApp, toml: &str) -> TestApp {
     app
 }
 
-both! {
-    async fn the_requester_reads_none_of_it(app) {
-        if app.kind == Kind::Postgres {
-            app.sql(BOOM).await;
-        }
-        let toml = broken_by_zero(app.kind);
-        let app = with_thing(app, &toml);
-        let row = app.request("thing", "by=0").await;
-        assert_eq!(app.dispatch(row.id).await, Dispatched::Failed);
-        let row = app.row(row.id).await;
-        assert_eq!((row.attempts, row.error_code.as_deref()), (1, Some("query_failed")));
-        let message = row.error_message.unwrap();
-        assert!(message.contains("cannot be answered for these criteria"), "{message}");
-        app.deliver_notices().await;
-        let mail = format!("{:?}", app.toolbox.mailer.sent());
-        assert!(mail.contains("cannot be answered for these criteria"), "{mail}");
-        let base = format!("http://{}", app.serve().await);
-        let shop = Caller::new(&app, &base, "shop", Role::Service).await;
-        let ask = json!({"file_type": "thing", "criteria": {"by": 0}, "deliver": "now"});
-        let (status, problem) = shop.post("/api/requests", ask).await;
-        assert_eq!((status, &problem["code"]), (422, &json!("query_failed")), "{problem}");
-        let shown = shop.get(&format!("/api/requests/{}", row.id)).await.1;
-        for text in [message, mail, problem.to_string(), shown.to_string()] {
-            assert!(!WORDS.iter().any(|word| text.contains(word)), "{text}");
-        }
-        assert_eq!(shown["error"]["code"], "query_failed");
-        // With other criteria it is there.
-        assert_eq!(app.dispatch(app.request("thing", "by=1").await.id).await, Dispatched::Handled);
+both!(the_requester_reads_none_of_it);
+async fn the_requester_reads_none_of_it(app: TestApp) {
+    if app.kind == Kind::Postgres {
+        app.sql(BOOM).await;
     }
+    let toml = broken_by_zero(app.kind);
+    let app = with_thing(app, &toml);
+    let row = app.request("thing", "by=0").await;
+    assert_eq!(app.dispatch(row.id).await, Dispatched::Failed);
+    let row = app.row(row.id).await;
+    assert_eq!((row.attempts, row.error_code.as_deref()), (1, Some("query_failed")));
+    let message = row.error_message.unwrap();
+    assert!(message.contains("cannot be answered for these criteria"), "{message}");
+    app.deliver_notices().await;
+    let mail = format!("{:?}", app.toolbox.mailer.sent());
+    assert!(mail.contains("cannot be answered for these criteria"), "{mail}");
+    let base = format!("http://{}", app.serve().await);
+    let shop = Caller::new(&app, &base, "shop", Role::Service).await;
+    let ask = json!({"file_type": "thing", "criteria": {"by": 0}, "deliver": "now"});
+    let (status, problem) = shop.post("/api/requests", ask).await;
+    assert_eq!((status, &problem["code"]), (422, &json!("query_failed")), "{problem}");
+    let shown = shop.get(&format!("/api/requests/{}", row.id)).await.1;
+    for text in [message, mail, problem.to_string(), shown.to_string()] {
+        assert!(!WORDS.iter().any(|word| text.contains(word)), "{text}");
+    }
+    assert_eq!(shown["error"]["code"], "query_failed");
+    // With other criteria it is there.
+    assert_eq!(app.dispatch(app.request("thing", "by=1").await.id).await, Dispatched::Handled);
 }
 
-both! {
-    async fn a_definition_that_is_wrong_is_our_side(app) {
-        let app = with_thing(app, &thing("SELECT nothere AS x"));
-        let row = app.request("thing", "").await;
-        assert_eq!(app.dispatch(row.id).await, Dispatched::Failed);
-        let row = app.row(row.id).await;
-        assert_eq!(row.error_code.as_deref(), Some("query_failed"));
-        assert_eq!(row.error_message.as_deref(), Some("something went wrong on our side"));
-        let base = format!("http://{}", app.serve().await);
-        let shop = Caller::new(&app, &base, "shop", Role::Service).await;
-        let (status, problem) = shop.post("/api/requests", json!({"file_type": "thing", "deliver": "now"})).await;
-        assert_eq!((status, &problem["code"]), (500, &json!("query_failed")));
-        assert!(!problem.to_string().contains("nothere"), "{problem}");
-    }
+both!(a_definition_that_is_wrong_is_our_side);
+async fn a_definition_that_is_wrong_is_our_side(app: TestApp) {
+    let app = with_thing(app, &thing("SELECT nothere AS x"));
+    let row = app.request("thing", "").await;
+    assert_eq!(app.dispatch(row.id).await, Dispatched::Failed);
+    let row = app.row(row.id).await;
+    assert_eq!(row.error_code.as_deref(), Some("query_failed"));
+    assert_eq!(row.error_message.as_deref(), Some("something went wrong on our side"));
+    let base = format!("http://{}", app.serve().await);
+    let shop = Caller::new(&app, &base, "shop", Role::Service).await;
+    let (status, problem) =
+        shop.post("/api/requests", json!({"file_type": "thing", "deliver": "now"})).await;
+    assert_eq!((status, &problem["code"]), (500, &json!("query_failed")));
+    assert!(!problem.to_string().contains("nothere"), "{problem}");
 }
 
 /// 2,500 names, of which that of row 2,001 ends in a byte of another encoding.

@@ -136,27 +136,26 @@ async fn a_real_s3_wire_conforms() {
     assert!(!error.contains("wrong\""), "no secret in errors: {error}");
 }
 
-both! {
-    async fn a_request_through_s3_with_presigned_downloads(app) {
-        let endpoint = s3::serve(&app.dir.path().join("s3")).await;
-        let storage = Some(s3::storage(&endpoint, s3::SECRET));
-        let app = TestApp::with(app.kind, Parts { storage, ..Parts::default() }).await;
-        let row = app.finished("big", "mib=18").await;
-        assert_eq!(row.size, Some(18 << 20));
-        let link = app.link(&row);
-        let streamed = format!("http://{}{link}", app.serve().await);
-        let body = app.http.get(streamed).send().await.unwrap().bytes().await.unwrap();
-        assert_eq!(Some(bgfiles::storage::hex(&Sha256::digest(&body))), row.sha256);
-        let presigned = app.serve_as(bgfiles::config::Serve::Presigned).await;
-        let redirect = app.http.get(format!("http://{presigned}{link}")).send().await.unwrap();
-        assert_eq!(redirect.status(), 302);
-        let location = redirect.headers()["location"].to_str().unwrap();
-        let direct = app.http.get(location).header("range", "bytes=5-9").send().await.unwrap();
-        assert_eq!(direct.status(), 206);
-        assert_eq!(direct.bytes().await.unwrap(), body[5..10]);
-        app.toolbox.delete(row.id).await.unwrap();
-        assert_eq!(app.http.get(location).send().await.unwrap().status(), 404);
-    }
+both!(a_request_through_s3_with_presigned_downloads);
+async fn a_request_through_s3_with_presigned_downloads(app: TestApp) {
+    let endpoint = s3::serve(&app.dir.path().join("s3")).await;
+    let storage = Some(s3::storage(&endpoint, s3::SECRET));
+    let app = TestApp::with(app.kind, Parts { storage, ..Parts::default() }).await;
+    let row = app.finished("big", "mib=18").await;
+    assert_eq!(row.size, Some(18 << 20));
+    let link = app.link(&row);
+    let streamed = format!("http://{}{link}", app.serve().await);
+    let body = app.http.get(streamed).send().await.unwrap().bytes().await.unwrap();
+    assert_eq!(Some(bgfiles::storage::hex(&Sha256::digest(&body))), row.sha256);
+    let presigned = app.serve_as(bgfiles::config::Serve::Presigned).await;
+    let redirect = app.http.get(format!("http://{presigned}{link}")).send().await.unwrap();
+    assert_eq!(redirect.status(), 302);
+    let location = redirect.headers()["location"].to_str().unwrap();
+    let direct = app.http.get(location).header("range", "bytes=5-9").send().await.unwrap();
+    assert_eq!(direct.status(), 206);
+    assert_eq!(direct.bytes().await.unwrap(), body[5..10]);
+    app.toolbox.delete(row.id).await.unwrap();
+    assert_eq!(app.http.get(location).send().await.unwrap().status(), 404);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -223,35 +223,48 @@ fn columns(dir: &Path, name: &str, bytes: &[u8]) -> Vec<Json> {
     said.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-both! {
-    // The odd one comes after everything that readers look at to guess a column's type.
-    async fn json_lines_have_one_type_a_column(app) {
-        let query = match app.kind {
-            Kind::Postgres => "SELECT n, CASE WHEN n = 120000 THEN 'NaN' ELSE n::float8 END AS ratio, \
-                CASE WHEN n > 110000 THEN 123456789012345.67 + n ELSE 12 END AS amount, \
-                CASE WHEN n > 110000 THEN n / 7.0 ELSE n END AS mean, \
-                CASE WHEN n > 110000 THEN timestamp 'infinity' ELSE timestamp '2024-07-01' END AS at \
-                FROM generate_series(1, 120001) AS n",
-            Kind::Sqlite => "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 120001) \
-                SELECT n, CASE WHEN n = 120000 THEN NULL WHEN n > 110000 THEN n + 0.5 ELSE n * 1.0 END AS ratio, \
-                CASE WHEN n > 110000 THEN '123456789012345.67' ELSE 12 END AS amount, \
-                n / 7.0 AS mean, '2024-07-01 00:00:00' AS at FROM c",
-        };
-        let export = define(&app, &format!("formats = [\"jsonl\"]\nquery = \"{query}\"\n[columns.amount]\ntype = \"decimal\"\n"));
-        let made = make(&export, "jsonl", "", "").await.unwrap();
-        for seen in columns(app.dir.path(), "long.jsonl", &made) {
-            assert_eq!(seen.get("error"), None, "{seen}");
-            let types: Vec<String> = ["n", "ratio", "amount", "mean", "at"]
-                .map(|name| seen["columns"][name].to_string().to_lowercase()).into();
-            assert!(types[0].contains("int"), "{seen:.300}");
-            for kind in &types[1..4] {
-                assert!(["double", "float"].iter().any(|known| kind.contains(known)), "{types:?} {:?}", seen["reader"]);
-            }
+both!(json_lines_have_one_type_a_column);
+// The odd one comes after everything that readers look at to guess a column's type.
+async fn json_lines_have_one_type_a_column(app: TestApp) {
+    let query = match app.kind {
+        Kind::Postgres => {
+            "SELECT n, CASE WHEN n = 120000 THEN 'NaN' ELSE n::float8 END AS ratio, \
+            CASE WHEN n > 110000 THEN 123456789012345.67 + n ELSE 12 END AS amount, \
+            CASE WHEN n > 110000 THEN n / 7.0 ELSE n END AS mean, \
+            CASE WHEN n > 110000 THEN timestamp 'infinity' ELSE timestamp '2024-07-01' END AS at \
+            FROM generate_series(1, 120001) AS n"
         }
-        let text = String::from_utf8(made).unwrap();
-        assert!(text.contains("\"ratio\":null"), "not a number");
-        assert!(text.contains("\"amount\":12.0,"), "a number that has decimals elsewhere");
+        Kind::Sqlite => {
+            "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 120001) \
+            SELECT n, CASE WHEN n = 120000 THEN NULL WHEN n > 110000 THEN n + 0.5 ELSE n * 1.0 END AS ratio, \
+            CASE WHEN n > 110000 THEN '123456789012345.67' ELSE 12 END AS amount, \
+            n / 7.0 AS mean, '2024-07-01 00:00:00' AS at FROM c"
+        }
+    };
+    let export = define(
+        &app,
+        &format!(
+            "formats = [\"jsonl\"]\nquery = \"{query}\"\n[columns.amount]\ntype = \"decimal\"\n"
+        ),
+    );
+    let made = make(&export, "jsonl", "", "").await.unwrap();
+    for seen in columns(app.dir.path(), "long.jsonl", &made) {
+        assert_eq!(seen.get("error"), None, "{seen}");
+        let types: Vec<String> = ["n", "ratio", "amount", "mean", "at"]
+            .map(|name| seen["columns"][name].to_string().to_lowercase())
+            .into();
+        assert!(types[0].contains("int"), "{seen:.300}");
+        for kind in &types[1..4] {
+            assert!(
+                ["double", "float"].iter().any(|known| kind.contains(known)),
+                "{types:?} {:?}",
+                seen["reader"]
+            );
+        }
     }
+    let text = String::from_utf8(made).unwrap();
+    assert!(text.contains("\"ratio\":null"), "not a number");
+    assert!(text.contains("\"amount\":12.0,"), "a number that has decimals elsewhere");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -310,23 +310,26 @@ async fn sqlite_compares_moments_in_any_form() {
     );
 }
 
-both! {
-    // Two nights' files of one type read together, also when there is nothing in one of them.
-    async fn a_table_without_rows_keeps_its_types(app) {
-        app.sql("CREATE TABLE t (i integer, r double precision, d date, at timestamp, s text)").await;
-        let export = define(&app, "formats = [\"parquet\"]\nquery = \"SELECT * FROM t\"\n");
-        let script = "import sys, pyarrow.parquet as pq; print([str(f.type) for f in pq.read_schema(sys.argv[1])])";
-        let path = app.dir.path().join("t.parquet");
-        let types = async || {
-            std::fs::write(&path, make(&export, "parquet", "", "").await.unwrap()).unwrap();
-            let output = Command::new(crate::support::smtp::python()).args(["-c", script]).arg(&path).output().unwrap();
-            String::from_utf8(output.stdout).unwrap()
-        };
-        let empty = types().await;
-        app.sql("INSERT INTO t VALUES (1, 1.5, '2024-02-29', '2024-02-29 12:00:00', 'x')").await;
-        assert_eq!(empty, "['int64', 'double', 'date32[day]', 'timestamp[us]', 'string']\n");
-        assert_eq!(empty, types().await);
-    }
+both!(a_table_without_rows_keeps_its_types);
+// Two nights' files of one type read together, also when there is nothing in one of them.
+async fn a_table_without_rows_keeps_its_types(app: TestApp) {
+    app.sql("CREATE TABLE t (i integer, r double precision, d date, at timestamp, s text)").await;
+    let export = define(&app, "formats = [\"parquet\"]\nquery = \"SELECT * FROM t\"\n");
+    let script = "import sys, pyarrow.parquet as pq; print([str(f.type) for f in pq.read_schema(sys.argv[1])])";
+    let path = app.dir.path().join("t.parquet");
+    let types = async || {
+        std::fs::write(&path, make(&export, "parquet", "", "").await.unwrap()).unwrap();
+        let output = Command::new(crate::support::smtp::python())
+            .args(["-c", script])
+            .arg(&path)
+            .output()
+            .unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let empty = types().await;
+    app.sql("INSERT INTO t VALUES (1, 1.5, '2024-02-29', '2024-02-29 12:00:00', 'x')").await;
+    assert_eq!(empty, "['int64', 'double', 'date32[day]', 'timestamp[us]', 'string']\n");
+    assert_eq!(empty, types().await);
 }
 
 /// A job in a time zone that the server lacks ends at once.

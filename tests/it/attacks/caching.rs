@@ -52,107 +52,121 @@ async fn the_proxy_does_cache() {
     assert_eq!(cache(&known.send().await.unwrap()), "HIT");
 }
 
-both! {
-    async fn private_downloads_behind_a_caching_proxy(app) {
-        let site = Site::new(app.serve().await).await;
-        let amy = Caller::new(&app, &site.base, "amy", Role::User).await;
-        let bob = Caller::new(&app, &site.base, "bob", Role::Staff).await;
-        let session = app.toolbox.begin_session("amy", None).await.unwrap();
-        let mut new = TestApp::new_request("hello", "name=Amy");
-        new.requester_only = Some(true);
-        let row = app.add(new).await;
-        app.dispatch(row.id).await;
-        let row = app.row(row.id).await;
-        // Bound to her: by token and by session, whole and in part; then by others.
-        let url = format!("{}{}", site.base, app.link(&row));
-        let theirs = |request: reqwest::RequestBuilder| async move { request.send().await.unwrap() };
-        for method in [Method::GET, Method::HEAD] {
-            let ask = || app.http.request(method.clone(), &url);
-            for _ in 0..2 {
-                for request in [
-                    ask().header("authorization", format!("Token {}", amy.secret)), ask().header("cookie", format!("bgfiles_session={}", session.expose())),
-                    ask().header("authorization", format!("Token {}", amy.secret)).header("range", "bytes=0-3"),
-                ] {
-                    let answer = theirs(request).await;
-                    assert!([200, 206].contains(&answer.status().as_u16()));
-                    assert_ne!(cache(&answer), "HIT");
-                    let control = answer.headers()["cache-control"].to_str().unwrap();
-                    assert!(control.contains("private") && control.contains("no-store"), "{control}");
-                }
-                for (request, status) in [
-                    (ask(), 403), (ask().header("authorization", format!("Token {}", bob.secret)), 403), (ask().header("range", "bytes=0-3"), 403),
-                    (ask().header("authorization", "Token bgf_wrong"), 401), (ask().header("if-none-match", format!("\"{}\"", row.sha256.as_deref().unwrap())), 403),
-                ] {
-                    let answer = theirs(request).await;
-                    assert_eq!(answer.status(), status);
-                    assert!(!answer.text().await.unwrap().contains("Amy"));
-                }
+both!(private_downloads_behind_a_caching_proxy);
+async fn private_downloads_behind_a_caching_proxy(app: TestApp) {
+    let site = Site::new(app.serve().await).await;
+    let amy = Caller::new(&app, &site.base, "amy", Role::User).await;
+    let bob = Caller::new(&app, &site.base, "bob", Role::Staff).await;
+    let session = app.toolbox.begin_session("amy", None).await.unwrap();
+    let mut new = TestApp::new_request("hello", "name=Amy");
+    new.requester_only = Some(true);
+    let row = app.add(new).await;
+    app.dispatch(row.id).await;
+    let row = app.row(row.id).await;
+    // Bound to her: by token and by session, whole and in part; then by others.
+    let url = format!("{}{}", site.base, app.link(&row));
+    let theirs = |request: reqwest::RequestBuilder| async move { request.send().await.unwrap() };
+    for method in [Method::GET, Method::HEAD] {
+        let ask = || app.http.request(method.clone(), &url);
+        for _ in 0..2 {
+            for request in [
+                ask().header("authorization", format!("Token {}", amy.secret)),
+                ask().header("cookie", format!("bgfiles_session={}", session.expose())),
+                ask()
+                    .header("authorization", format!("Token {}", amy.secret))
+                    .header("range", "bytes=0-3"),
+            ] {
+                let answer = theirs(request).await;
+                assert!([200, 206].contains(&answer.status().as_u16()));
+                assert_ne!(cache(&answer), "HIT");
+                let control = answer.headers()["cache-control"].to_str().unwrap();
+                assert!(control.contains("private") && control.contains("no-store"), "{control}");
+            }
+            for (request, status) in [
+                (ask(), 403),
+                (ask().header("authorization", format!("Token {}", bob.secret)), 403),
+                (ask().header("range", "bytes=0-3"), 403),
+                (ask().header("authorization", "Token bgf_wrong"), 401),
+                (
+                    ask()
+                        .header("if-none-match", format!("\"{}\"", row.sha256.as_deref().unwrap())),
+                    403,
+                ),
+            ] {
+                let answer = theirs(request).await;
+                assert_eq!(answer.status(), status);
+                assert!(!answer.text().await.unwrap().contains("Amy"));
             }
         }
-        // For whoever has it, until it is taken back.
-        let mut tx = app.toolbox.db.begin().await.unwrap();
-        let options = LinkOptions { requester_only: Some(false), role: Role::Service, ..LinkOptions::default() };
-        let (link, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
-        tx.commit().await.unwrap();
-        let url = url.replace("http://files.example.com", &site.base);
-        for _ in 0..3 {
-            let answer = theirs(app.http.get(&url)).await;
-            assert_eq!((answer.status().as_u16(), cache(&answer).as_str()), (200, "MISS"));
-        }
-        let mut tx = app.toolbox.db.begin().await.unwrap();
-        app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
-        tx.commit().await.unwrap();
-        assert_eq!(theirs(app.http.get(&url)).await.status(), 403);
-        // A grant, until its time is over.
-        let once = app.finished("once", "").await;
-        let url = format!("{}{}", site.base, app.link(&once));
-        let redeemed = theirs(app.http.post(&url)).await;
-        let grant = format!("{}{}", site.base, redeemed.headers()["location"].to_str().unwrap());
-        assert_eq!(theirs(app.http.get(&grant)).await.status(), 200);
-        app.advance(3601);
-        assert!(theirs(app.http.get(&grant)).await.status().is_client_error());
-        // A refusal is not kept for whom it does not concern.
-        let late = app.request("hello", "").await;
-        let url = format!("{}{}", site.base, app.link(&late));
-        assert_eq!(theirs(app.http.get(&url)).await.status(), 404);
-        app.dispatch(late.id).await;
-        assert_eq!(theirs(app.http.get(&url)).await.status(), 200);
-        assert!(site.nginx.address.port() > 0);
     }
+    // For whoever has it, until it is taken back.
+    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let options =
+        LinkOptions { requester_only: Some(false), role: Role::Service, ..LinkOptions::default() };
+    let (link, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
+    tx.commit().await.unwrap();
+    let url = url.replace("http://files.example.com", &site.base);
+    for _ in 0..3 {
+        let answer = theirs(app.http.get(&url)).await;
+        assert_eq!((answer.status().as_u16(), cache(&answer).as_str()), (200, "MISS"));
+    }
+    let mut tx = app.toolbox.db.begin().await.unwrap();
+    app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
+    tx.commit().await.unwrap();
+    assert_eq!(theirs(app.http.get(&url)).await.status(), 403);
+    // A grant, until its time is over.
+    let once = app.finished("once", "").await;
+    let url = format!("{}{}", site.base, app.link(&once));
+    let redeemed = theirs(app.http.post(&url)).await;
+    let grant = format!("{}{}", site.base, redeemed.headers()["location"].to_str().unwrap());
+    assert_eq!(theirs(app.http.get(&grant)).await.status(), 200);
+    app.advance(3601);
+    assert!(theirs(app.http.get(&grant)).await.status().is_client_error());
+    // A refusal is not kept for whom it does not concern.
+    let late = app.request("hello", "").await;
+    let url = format!("{}{}", site.base, app.link(&late));
+    assert_eq!(theirs(app.http.get(&url)).await.status(), 404);
+    app.dispatch(late.id).await;
+    assert_eq!(theirs(app.http.get(&url)).await.status(), 200);
+    assert!(site.nginx.address.port() > 0);
 }
 
-both! {
-    async fn nothing_of_ours_is_kept_by_a_shared_cache(app) {
-        let site = Site::new(app.serve().await).await;
-        let root = Caller::new(&app, &site.base, "root", Role::Staff).await;
-        let amy = Caller::new(&app, &site.base, "amy", Role::User).await;
-        let row = app.finished("hello", "").await;
-        let mut asked = 0;
-        for (method, route) in routes() {
-            if method != Method::GET || route.contains("events") {
-                continue;
-            }
-            let path = address(&route, &row.id.to_string());
-            for accept in ["text/html", "application/json"] {
-                let first = root.call("GET", &path).header("accept", accept).send().await.unwrap();
-                let again = root.call("GET", &path).header("accept", accept).send().await.unwrap();
-                let (first, again) = (cache(&first), cache(&again));
-                assert!(first != "HIT" && again != "HIT", "{route} {accept}: {first} {again}");
-            }
-            asked += 1;
+both!(nothing_of_ours_is_kept_by_a_shared_cache);
+async fn nothing_of_ours_is_kept_by_a_shared_cache(app: TestApp) {
+    let site = Site::new(app.serve().await).await;
+    let root = Caller::new(&app, &site.base, "root", Role::Staff).await;
+    let amy = Caller::new(&app, &site.base, "amy", Role::User).await;
+    let row = app.finished("hello", "").await;
+    let mut asked = 0;
+    for (method, route) in routes() {
+        if method != Method::GET || route.contains("events") {
+            continue;
         }
-        assert!(asked > 30, "only {asked}");
-        // By name: what one sees in the API, another does not.
-        let (_, all) = root.get("/api/requests").await;
-        assert_eq!(all["items"].as_array().unwrap().len(), 1);
-        app.add({ let mut new = TestApp::new_request("hello", ""); new.requester.id = Some("bob".into()); new }).await;
-        assert_eq!(root.get("/api/requests").await.1["items"].as_array().unwrap().len(), 2);
-        assert_eq!(amy.get("/api/requests").await.1["items"].as_array().unwrap().len(), 1);
-        let nobody = app.http.get(format!("{}/api/requests", site.base)).send().await.unwrap();
-        assert_eq!(nobody.status(), 401);
-        // An export in the answer itself.
-        let now = json!({"file_type": "hello", "deliver": "now"});
-        let answer = root.call("POST", "/api/requests").json(&now).send().await.unwrap();
-        assert_eq!(answer.headers()["cache-control"], "private, no-store");
+        let path = address(&route, &row.id.to_string());
+        for accept in ["text/html", "application/json"] {
+            let first = root.call("GET", &path).header("accept", accept).send().await.unwrap();
+            let again = root.call("GET", &path).header("accept", accept).send().await.unwrap();
+            let (first, again) = (cache(&first), cache(&again));
+            assert!(first != "HIT" && again != "HIT", "{route} {accept}: {first} {again}");
+        }
+        asked += 1;
     }
+    assert!(asked > 30, "only {asked}");
+    // By name: what one sees in the API, another does not.
+    let (_, all) = root.get("/api/requests").await;
+    assert_eq!(all["items"].as_array().unwrap().len(), 1);
+    app.add({
+        let mut new = TestApp::new_request("hello", "");
+        new.requester.id = Some("bob".into());
+        new
+    })
+    .await;
+    assert_eq!(root.get("/api/requests").await.1["items"].as_array().unwrap().len(), 2);
+    assert_eq!(amy.get("/api/requests").await.1["items"].as_array().unwrap().len(), 1);
+    let nobody = app.http.get(format!("{}/api/requests", site.base)).send().await.unwrap();
+    assert_eq!(nobody.status(), 401);
+    // An export in the answer itself.
+    let now = json!({"file_type": "hello", "deliver": "now"});
+    let answer = root.call("POST", "/api/requests").json(&now).send().await.unwrap();
+    assert_eq!(answer.headers()["cache-control"], "private, no-store");
 }

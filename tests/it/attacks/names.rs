@@ -90,112 +90,229 @@ async fn every_character_in_the_header_of_a_download() {
     }
 }
 
-both! {
-    async fn file_names_that_callers_give(app) {
-        let base = patient(&app).await;
-        let shop = Caller { http: fresh(), ..Caller::new(&app, &base, "shop", Role::Service).await };
-        let low: Vec<String> = (0x01..0x100u32).filter_map(char::from_u32).map(|c| format!("n{c}m.txt")).collect();
-        let evil = [
-            "x\r\nSet-Cookie: a=b", "x\"; filename=\"y.exe", "x\"; filename*=UTF-8''y.exe", "x; attachment", "x\\\"y", "../../../etc/passwd",
-            "..\\..\\x", "C:\\x.txt", "%0d%0aSet-Cookie: a=b", "%22; x", "UTF-8''x", "\u{202e}txt.exe", "x\u{2028}y", "x\u{85}y", "\u{feff}x", "x\u{ff0f}y", "x\u{ff02}y",
-            "x\u{ff1b}y", "x\u{e000}y", "x\u{10ffff}y", "e\u{301}\u{301}\u{301}x", "👨‍👩‍👧‍👦x", "x\u{0}y",
-        ];
-        for name in low.iter().map(String::as_str).chain(evil) {
-            let body = json!({"file_type": "hello", "filename": name, "deliver": "now"});
-            let answer = shop.call("POST", "/api/requests").json(&body).send().await.unwrap();
-            if name.contains('\0') {
-                assert_eq!(answer.status(), 422);
-                continue;
-            }
-            assert_eq!(answer.status(), 200, "{name:?}");
-            let headers = answer.headers();
-            assert!(headers.get("set-cookie").is_none(), "{name:?}");
-            check(headers["content-disposition"].to_str().unwrap(), name);
+both!(file_names_that_callers_give);
+async fn file_names_that_callers_give(app: TestApp) {
+    let base = patient(&app).await;
+    let shop = Caller { http: fresh(), ..Caller::new(&app, &base, "shop", Role::Service).await };
+    let low: Vec<String> =
+        (0x01..0x100u32).filter_map(char::from_u32).map(|c| format!("n{c}m.txt")).collect();
+    let evil = [
+        "x\r\nSet-Cookie: a=b",
+        "x\"; filename=\"y.exe",
+        "x\"; filename*=UTF-8''y.exe",
+        "x; attachment",
+        "x\\\"y",
+        "../../../etc/passwd",
+        "..\\..\\x",
+        "C:\\x.txt",
+        "%0d%0aSet-Cookie: a=b",
+        "%22; x",
+        "UTF-8''x",
+        "\u{202e}txt.exe",
+        "x\u{2028}y",
+        "x\u{85}y",
+        "\u{feff}x",
+        "x\u{ff0f}y",
+        "x\u{ff02}y",
+        "x\u{ff1b}y",
+        "x\u{e000}y",
+        "x\u{10ffff}y",
+        "e\u{301}\u{301}\u{301}x",
+        "👨‍👩‍👧‍👦x",
+        "x\u{0}y",
+    ];
+    for name in low.iter().map(String::as_str).chain(evil) {
+        let body = json!({"file_type": "hello", "filename": name, "deliver": "now"});
+        let answer = shop.call("POST", "/api/requests").json(&body).send().await.unwrap();
+        if name.contains('\0') {
+            assert_eq!(answer.status(), 422);
+            continue;
         }
+        assert_eq!(answer.status(), 200, "{name:?}");
+        let headers = answer.headers();
+        assert!(headers.get("set-cookie").is_none(), "{name:?}");
+        check(headers["content-disposition"].to_str().unwrap(), name);
     }
 }
 
-both! {
-    async fn keys_of_objects_lead_nowhere_else(app) {
-        let id = "6f8ac0ea-2a0c-4d6c-9d0c-6b1d2f6a5d10";
-        for key in [
-            "", "/", "requests", "requests/", "requests//1", "requests/../../etc/passwd", "../requests/x/1", "/etc/passwd", "requests/x/1", "file:///etc/passwd",
-            &format!("/requests/{id}/1"), &format!("requests/{id}"), &format!("requests/{id}/"), &format!("requests/{id}/../1"), &format!("requests/{id}/1/.."),
-            &format!("requests/{id}/1\0"), &format!("requests/{id}/0x1"), &format!("requests/{id}/99999999999999999999"), &format!("requests/../requests/{id}/1"),
-            &format!("requests/{id}/%2e%2e"), &format!("Requests/{id}/1"), &format!("requests\\{id}\\1"), &format!("requests/{id}/1/x"), &format!(" requests/{id}/1"),
+both!(keys_of_objects_lead_nowhere_else);
+async fn keys_of_objects_lead_nowhere_else(app: TestApp) {
+    let id = "6f8ac0ea-2a0c-4d6c-9d0c-6b1d2f6a5d10";
+    for key in [
+        "",
+        "/",
+        "requests",
+        "requests/",
+        "requests//1",
+        "requests/../../etc/passwd",
+        "../requests/x/1",
+        "/etc/passwd",
+        "requests/x/1",
+        "file:///etc/passwd",
+        &format!("/requests/{id}/1"),
+        &format!("requests/{id}"),
+        &format!("requests/{id}/"),
+        &format!("requests/{id}/../1"),
+        &format!("requests/{id}/1/.."),
+        &format!("requests/{id}/1\0"),
+        &format!("requests/{id}/0x1"),
+        &format!("requests/{id}/99999999999999999999"),
+        &format!("requests/../requests/{id}/1"),
+        &format!("requests/{id}/%2e%2e"),
+        &format!("Requests/{id}/1"),
+        &format!("requests\\{id}\\1"),
+        &format!("requests/{id}/1/x"),
+        &format!(" requests/{id}/1"),
+    ] {
+        assert!(key.parse::<StorageKey>().is_err(), "{key:?}");
+    }
+    // However a good key is written, its place is the plain one.
+    let braced = format!("requests/{{{}}}/+1", id.to_uppercase());
+    if let Ok(key) = braced.parse::<StorageKey>() {
+        assert_eq!(key.to_string(), format!("requests/{id}/1"));
+    }
+    // A row that somebody changed by hand.
+    let outside = app.dir.path().join("outside");
+    std::fs::write(&outside, "not to be seen").unwrap();
+    let base = format!("http://{}", app.serve().await);
+    let row = app.finished("hello", "").await;
+    let path = app.link(&row);
+    app.sql("UPDATE bgfiles_file_requests SET storage_key = 'requests/../../outside', sha256 = 'x', size = 14").await;
+    let answer = app.http.get(format!("{base}{path}")).send().await.unwrap();
+    assert!(answer.status().as_u16() >= 400);
+    assert!(!answer.text().await.unwrap().contains("not to be seen"));
+    // Names in addresses and in what callers ask for.
+    let root = Caller { http: fresh(), ..Caller::new(&app, &base, "root", Role::Staff).await };
+    let address = base.strip_prefix("http://").unwrap().parse().unwrap();
+    for up in
+        ["..", "../..", "..%2F..", "%2e%2e%2f%2e%2e", "..%5c..", "....//", "%2e%2e", ".%00", "..;"]
+    {
+        for path in [
+            "/static/UP/Cargo.toml",
+            "/static/UP",
+            "/d/UP/outside",
+            "/g/UP/outside",
+            "/new/UP/outside",
+            "/dev/mail/UP/outside",
+            "/api/requests/UP",
+            "/lock_tokens/UP/x/1/",
+            "/UP/outside",
         ] {
-            assert!(key.parse::<StorageKey>().is_err(), "{key:?}");
+            let path = path.replace("UP", up);
+            let ask = format!(
+                "GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Token {}\r\nConnection: close\r\n\r\n",
+                root.secret
+            );
+            let heard = say(address, ask.as_bytes()).await;
+            let status = answers(&heard)[0];
+            assert!((300..500).contains(&status), "{path}: {heard}");
+            assert!(!heard.contains("not to be seen") && !heard.contains("[package]"), "{path}");
         }
-        // However a good key is written, its place is the plain one.
-        let braced = format!("requests/{{{}}}/+1", id.to_uppercase());
-        if let Ok(key) = braced.parse::<StorageKey>() {
-            assert_eq!(key.to_string(), format!("requests/{id}/1"));
+        for file_type in [up.to_owned(), format!("{up}/hello"), format!("hello/{up}")] {
+            assert_eq!(
+                root.post("/api/requests", json!({"file_type": file_type})).await.0,
+                422,
+                "{file_type}"
+            );
         }
-        // A row that somebody changed by hand.
-        let outside = app.dir.path().join("outside");
-        std::fs::write(&outside, "not to be seen").unwrap();
-        let base = format!("http://{}", app.serve().await);
-        let row = app.finished("hello", "").await;
-        let path = app.link(&row);
-        app.sql("UPDATE bgfiles_file_requests SET storage_key = 'requests/../../outside', sha256 = 'x', size = 14").await;
-        let answer = app.http.get(format!("{base}{path}")).send().await.unwrap();
-        assert!(answer.status().as_u16() >= 400);
-        assert!(!answer.text().await.unwrap().contains("not to be seen"));
-        // Names in addresses and in what callers ask for.
-        let root = Caller { http: fresh(), ..Caller::new(&app, &base, "root", Role::Staff).await };
-        let address = base.strip_prefix("http://").unwrap().parse().unwrap();
-        for up in ["..", "../..", "..%2F..", "%2e%2e%2f%2e%2e", "..%5c..", "....//", "%2e%2e", ".%00", "..;"] {
-            for path in ["/static/UP/Cargo.toml", "/static/UP", "/d/UP/outside", "/g/UP/outside", "/new/UP/outside", "/dev/mail/UP/outside", "/api/requests/UP", "/lock_tokens/UP/x/1/", "/UP/outside"] {
-                let path = path.replace("UP", up);
-                let ask = format!("GET {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Token {}\r\nConnection: close\r\n\r\n", root.secret);
-                let heard = say(address, ask.as_bytes()).await;
-                let status = answers(&heard)[0];
-                assert!((300..500).contains(&status), "{path}: {heard}");
-                assert!(!heard.contains("not to be seen") && !heard.contains("[package]"), "{path}");
-            }
-            for file_type in [up.to_owned(), format!("{up}/hello"), format!("hello/{up}")] {
-                assert_eq!(root.post("/api/requests", json!({"file_type": file_type})).await.0, 422, "{file_type}");
-            }
-            let body = json!({"file_type": "hello", "filename": format!("{up}/{up}/x"), "language": format!("../{up}"), "format": up});
-            assert_eq!(root.post("/api/requests", body).await.0, 422);
-        }
-        let row = app.add({ let mut new = TestApp::new_request("hello", ""); new.filename = Some("../../../outside".into()); new }).await;
-        app.dispatch(row.id).await;
-        let key = app.row(row.id).await.storage_key.unwrap();
-        assert_eq!(key, format!("requests/{}/1", row.id));
-        assert_eq!(std::fs::read_to_string(&outside).unwrap(), "not to be seen");
+        let body = json!({"file_type": "hello", "filename": format!("{up}/{up}/x"), "language": format!("../{up}"), "format": up});
+        assert_eq!(root.post("/api/requests", body).await.0, 422);
     }
+    let row = app
+        .add({
+            let mut new = TestApp::new_request("hello", "");
+            new.filename = Some("../../../outside".into());
+            new
+        })
+        .await;
+    app.dispatch(row.id).await;
+    let key = app.row(row.id).await.storage_key.unwrap();
+    assert_eq!(key, format!("requests/{}/1", row.id));
+    assert_eq!(std::fs::read_to_string(&outside).unwrap(), "not to be seen");
 }
 
-both! {
-    async fn users_whose_names_look_alike(app) {
-        let create = async |name: &str| {
-            let new = NewUser { username: name.into(), email: String::new(), role: Role::User, password: None };
-            app.toolbox.create_user(new).await
+both!(users_whose_names_look_alike);
+async fn users_whose_names_look_alike(app: TestApp) {
+    let create = async |name: &str| {
+        let new = NewUser {
+            username: name.into(),
+            email: String::new(),
+            role: Role::User,
+            password: None,
         };
-        // The same but for case and form: taken.
-        create("Paypal").await.unwrap();
-        for same in ["paypal", "PAYPAL", "ｐａｙｐａｌ", "𝐩𝐚𝐲𝐩𝐚𝐥", "ⓟⓐⓨⓟⓐⓛ", "ᵖaypal", "Paypaｌ"] {
-            assert!(matches!(create(same).await, Err(Error::Conflict { code: "user_exists", .. })), "{same}");
-        }
-        // What nobody sees, and what turns text around: no name at all.
-        for unseen in [
-            "pay\u{200b}pal", "paypal\u{200d}", "\u{feff}paypal", "pay\u{ad}pal", "pay\u{2060}pal", "paypal\u{fe0f}", "pay\u{34f}pal", "\u{202e}lapyap", "pay\u{2066}pal",
-            "paypal\u{e0041}", "pay\u{180e}pal", "pay\u{3164}pal", "pay\u{115f}pal", "pay\u{2800}pal", "paypal\u{200e}", "pay\u{0}pal", "pay\npal", "paypal\u{a0}", " paypal", "",
-        ] {
-            assert!(matches!(create(unseen).await, Err(Error::Invalid(_))), "{unseen:?}");
-        }
-        // Letters of one script that pass for those of another: not within one name.
-        for mixed in ["p\u{430}yp\u{430}l", "paypa\u{4cf}", "\u{3c1}aypal", "payp\u{251}l\u{430}", "ro\u{43e}t", "\u{405}hop", "adm\u{456}n"] {
-            assert!(matches!(create(mixed).await, Err(Error::Invalid(_))), "{mixed}");
-        }
-        // Names of people everywhere.
-        for name in [
-            "amy", "Amélie Poulain", "amy@example.com", "o'neill", "Jean-Luc", "user_1.2+x", "Вера", "вера 1", "Γιώργος", "محمد", "דוד", "राम", "山田太郎", "さくら", "サクラ商店", "김철수", "สมชาย",
-            "Nazlı Işıl", "Đặng", "Łukasz", "svc:backup/2",
-        ] {
-            check_username(name).unwrap_or_else(|e| panic!("{name}: {e}"));
-        }
+        app.toolbox.create_user(new).await
+    };
+    // The same but for case and form: taken.
+    create("Paypal").await.unwrap();
+    for same in ["paypal", "PAYPAL", "ｐａｙｐａｌ", "𝐩𝐚𝐲𝐩𝐚𝐥", "ⓟⓐⓨⓟⓐⓛ", "ᵖaypal", "Paypaｌ"]
+    {
+        assert!(
+            matches!(create(same).await, Err(Error::Conflict { code: "user_exists", .. })),
+            "{same}"
+        );
+    }
+    // What nobody sees, and what turns text around: no name at all.
+    for unseen in [
+        "pay\u{200b}pal",
+        "paypal\u{200d}",
+        "\u{feff}paypal",
+        "pay\u{ad}pal",
+        "pay\u{2060}pal",
+        "paypal\u{fe0f}",
+        "pay\u{34f}pal",
+        "\u{202e}lapyap",
+        "pay\u{2066}pal",
+        "paypal\u{e0041}",
+        "pay\u{180e}pal",
+        "pay\u{3164}pal",
+        "pay\u{115f}pal",
+        "pay\u{2800}pal",
+        "paypal\u{200e}",
+        "pay\u{0}pal",
+        "pay\npal",
+        "paypal\u{a0}",
+        " paypal",
+        "",
+    ] {
+        assert!(matches!(create(unseen).await, Err(Error::Invalid(_))), "{unseen:?}");
+    }
+    // Letters of one script that pass for those of another: not within one name.
+    for mixed in [
+        "p\u{430}yp\u{430}l",
+        "paypa\u{4cf}",
+        "\u{3c1}aypal",
+        "payp\u{251}l\u{430}",
+        "ro\u{43e}t",
+        "\u{405}hop",
+        "adm\u{456}n",
+    ] {
+        assert!(matches!(create(mixed).await, Err(Error::Invalid(_))), "{mixed}");
+    }
+    // Names of people everywhere.
+    for name in [
+        "amy",
+        "Amélie Poulain",
+        "amy@example.com",
+        "o'neill",
+        "Jean-Luc",
+        "user_1.2+x",
+        "Вера",
+        "вера 1",
+        "Γιώργος",
+        "محمد",
+        "דוד",
+        "राम",
+        "山田太郎",
+        "さくら",
+        "サクラ商店",
+        "김철수",
+        "สมชาย",
+        "Nazlı Işıl",
+        "Đặng",
+        "Łukasz",
+        "svc:backup/2",
+    ] {
+        check_username(name).unwrap_or_else(|e| panic!("{name}: {e}"));
     }
 }
 
@@ -217,32 +334,42 @@ const FORMULAS: &[&str] = &[
     "＠SUM(A1)",
 ];
 
-both! {
-    async fn no_cell_is_a_formula(app) {
-        let quote = |text: &str| text.replace('\'', "''");
-        let rows: Vec<String> = FORMULAS.iter().map(|text| match app.kind {
+both!(no_cell_is_a_formula);
+async fn no_cell_is_a_formula(app: TestApp) {
+    let quote = |text: &str| text.replace('\'', "''");
+    let rows: Vec<String> = FORMULAS
+        .iter()
+        .map(|text| match app.kind {
             Kind::Postgres => format!("SELECT '{}'::text AS \"=1+1\"", quote(text)),
             Kind::Sqlite => format!("SELECT '{}' AS \"=1+1\"", quote(text)),
-        }).collect();
-        let toml = format!("title = \"=1+1\"\nformats = [\"csv\", \"xlsx\"]\nquery = {}\n", json!(rows.join(" UNION ALL ")));
-        let export = declared::define(&app, &toml);
-        let csv = declared::text(&export, "csv", "").await;
-        let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(csv.as_bytes());
-        let read: Vec<String> = reader.records().map(|row| row.unwrap()[0].to_owned()).collect();
-        assert_eq!(read.len(), FORMULAS.len() + 1);
-        for (cell, text) in read.iter().zip(["=1+1"].iter().chain(FORMULAS)) {
-            assert_eq!(*cell, format!("'{text}"));
-        }
-        let xlsx = declared::make(&export, "xlsx", "", "UTC").await.unwrap();
-        let cells = declared::cells(&app, &xlsx);
-        assert_eq!(cells.len(), FORMULAS.len() + 1);
-        for cell in cells.iter().flatten() {
-            assert_eq!((&cell[0], &cell[2]), (&json!("str"), &json!("s")), "{cell}");
-        }
-        let parts = unzip(&xlsx);
-        assert!(parts.iter().all(|(name, text)| !text.contains("<f>") && !text.contains("<f ") && !name.contains("external")), "no formula anywhere");
-        assert!(parts.iter().any(|(_, text)| text.contains("=1+1")), "they are there");
+        })
+        .collect();
+    let toml = format!(
+        "title = \"=1+1\"\nformats = [\"csv\", \"xlsx\"]\nquery = {}\n",
+        json!(rows.join(" UNION ALL "))
+    );
+    let export = declared::define(&app, &toml);
+    let csv = declared::text(&export, "csv", "").await;
+    let mut reader = csv::ReaderBuilder::new().has_headers(false).from_reader(csv.as_bytes());
+    let read: Vec<String> = reader.records().map(|row| row.unwrap()[0].to_owned()).collect();
+    assert_eq!(read.len(), FORMULAS.len() + 1);
+    for (cell, text) in read.iter().zip(["=1+1"].iter().chain(FORMULAS)) {
+        assert_eq!(*cell, format!("'{text}"));
     }
+    let xlsx = declared::make(&export, "xlsx", "", "UTC").await.unwrap();
+    let cells = declared::cells(&app, &xlsx);
+    assert_eq!(cells.len(), FORMULAS.len() + 1);
+    for cell in cells.iter().flatten() {
+        assert_eq!((&cell[0], &cell[2]), (&json!("str"), &json!("s")), "{cell}");
+    }
+    let parts = unzip(&xlsx);
+    assert!(
+        parts.iter().all(|(name, text)| !text.contains("<f>")
+            && !text.contains("<f ")
+            && !name.contains("external")),
+        "no formula anywhere"
+    );
+    assert!(parts.iter().any(|(_, text)| text.contains("=1+1")), "they are there");
 }
 
 fn unzip(bytes: &[u8]) -> Vec<(String, String)> {

@@ -72,19 +72,27 @@ async fn an_export_leaves_nothing_on_its_connection() {
     }
 }
 
-both! {
-    async fn a_cell_of_any_size_ends_the_request_and_not_the_worker(app) {
-        let source = Source::open(&app.url).unwrap();
-        let texts = match app.kind {
-            Kind::Postgres => ["SELECT repeat('a', 70000000) AS a", "SELECT convert_to(repeat('a', 70000000), 'UTF8') AS a"],
-            Kind::Sqlite => ["SELECT printf('%.*c', 70000000, 'a') AS a", "SELECT zeroblob(100000000) AS a"],
-        };
-        for query in texts {
-            let export = over(&app, &source, query);
-            for format in ["csv", "jsonl", "xlsx", "parquet"] {
-                let error = make(&export, format, "", "").await.unwrap_err();
-                assert_eq!((error.code(), error.is_retryable()), ("text_too_long", false), "{format} {query}: {error}");
-            }
+both!(a_cell_of_any_size_ends_the_request_and_not_the_worker);
+async fn a_cell_of_any_size_ends_the_request_and_not_the_worker(app: TestApp) {
+    let source = Source::open(&app.url).unwrap();
+    let texts = match app.kind {
+        Kind::Postgres => [
+            "SELECT repeat('a', 70000000) AS a",
+            "SELECT convert_to(repeat('a', 70000000), 'UTF8') AS a",
+        ],
+        Kind::Sqlite => {
+            ["SELECT printf('%.*c', 70000000, 'a') AS a", "SELECT zeroblob(100000000) AS a"]
+        }
+    };
+    for query in texts {
+        let export = over(&app, &source, query);
+        for format in ["csv", "jsonl", "xlsx", "parquet"] {
+            let error = make(&export, format, "", "").await.unwrap_err();
+            assert_eq!(
+                (error.code(), error.is_retryable()),
+                ("text_too_long", false),
+                "{format} {query}: {error}"
+            );
         }
     }
 }
@@ -243,28 +251,31 @@ async fn check_warns_of_a_role_that_may_read_our_tables() {
     assert!(reader.contains("\"bgfiles_test_reader\" may read bgfiles_users"), "{reader}");
 }
 
-both! {
-    async fn locks_have_a_quota_and_plain_reasons(app) {
-        let locks = lock_token::Settings { resources: ["shop/*".to_owned()].into(), most: 5, ..Default::default() };
-        let app = TestApp::with(app.kind, Parts { locks, ..Parts::default() }).await;
-        let base = format!("http://{}", app.serve().await);
-        let amy = Caller::new(&app, &base, "amy", Role::User).await;
-        let bob = Caller::new(&app, &base, "bob", Role::User).await;
-        let lock = async |who: &Caller, id: usize| {
-            let body = json!({"reason": "exe.\u{202e}gpj"});
-            who.post(&format!("/lock_tokens/shop/order/{id}/"), body).await
-        };
-        assert_eq!(lock(&amy, 0).await.0, 201);
-        assert_eq!(amy.get("/api/locks/shop/order/0").await.1["lock"]["reason"], "exe.gpj");
-        for id in 1..5 {
-            assert_eq!(lock(&amy, id).await.0, 201);
-        }
-        let (status, refused) = lock(&amy, 5).await;
-        assert_eq!(status, 429, "{refused}");
-        assert_eq!(lock(&bob, 5).await.0, 201, "each has their own");
-        app.advance(3600);
-        assert_eq!(lock(&amy, 6).await.0, 201, "those that are over do not count");
+both!(locks_have_a_quota_and_plain_reasons);
+async fn locks_have_a_quota_and_plain_reasons(app: TestApp) {
+    let locks = lock_token::Settings {
+        resources: ["shop/*".to_owned()].into(),
+        most: 5,
+        ..Default::default()
+    };
+    let app = TestApp::with(app.kind, Parts { locks, ..Parts::default() }).await;
+    let base = format!("http://{}", app.serve().await);
+    let amy = Caller::new(&app, &base, "amy", Role::User).await;
+    let bob = Caller::new(&app, &base, "bob", Role::User).await;
+    let lock = async |who: &Caller, id: usize| {
+        let body = json!({"reason": "exe.\u{202e}gpj"});
+        who.post(&format!("/lock_tokens/shop/order/{id}/"), body).await
+    };
+    assert_eq!(lock(&amy, 0).await.0, 201);
+    assert_eq!(amy.get("/api/locks/shop/order/0").await.1["lock"]["reason"], "exe.gpj");
+    for id in 1..5 {
+        assert_eq!(lock(&amy, id).await.0, 201);
     }
+    let (status, refused) = lock(&amy, 5).await;
+    assert_eq!(status, 429, "{refused}");
+    assert_eq!(lock(&bob, 5).await.0, 201, "each has their own");
+    app.advance(3600);
+    assert_eq!(lock(&amy, 6).await.0, 201, "those that are over do not count");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -292,44 +303,60 @@ async fn texts_of_callers_do_nothing_to_a_terminal() {
     assert_eq!(read["data"]["note"], "a\u{9b}31m\u{85}\u{202e}b", "it is still what it was");
 }
 
-both! {
-    async fn a_key_of_somebody_else_resumes_nothing(app) {
-        let app = TestApp::with(app.kind, Parts { trusted_proxies: "127.0.0.0/8".parse().unwrap(), ..Parts::default() }).await;
-        let base = format!("http://{}", app.serve().await);
-        let row = app.finished("hello", "").await;
-        let options = LinkOptions { max_uses: Some(std::num::NonZero::new(2)), ..LinkOptions::default() };
-        let mut tx = app.toolbox.db.begin().await.unwrap();
-        let (_, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
-        tx.commit().await.unwrap();
-        let url = format!("{base}/d/{}", url.split("/d/").nth(1).unwrap());
-        let redeem = async |from: &str| {
-            let call = app.http.post(&url).header("idempotency-key", "1").header("x-forwarded-for", from);
-            let answer = call.send().await.unwrap();
-            let location = answer.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
-            (answer.status().as_u16(), location)
-        };
-        let first = redeem("192.0.2.1").await;
-        assert_eq!(first.0, 303);
-        assert_eq!(redeem("192.0.2.1").await, first, "a repeat of one's own");
-        let second = redeem("198.51.100.7").await;
-        assert!(second.0 == 303 && second.1 != first.1);
-        assert_eq!(redeem("203.0.113.9").await.0, 403, "two uses are two");
-    }
+both!(a_key_of_somebody_else_resumes_nothing);
+async fn a_key_of_somebody_else_resumes_nothing(app: TestApp) {
+    let app = TestApp::with(
+        app.kind,
+        Parts { trusted_proxies: "127.0.0.0/8".parse().unwrap(), ..Parts::default() },
+    )
+    .await;
+    let base = format!("http://{}", app.serve().await);
+    let row = app.finished("hello", "").await;
+    let options =
+        LinkOptions { max_uses: Some(std::num::NonZero::new(2)), ..LinkOptions::default() };
+    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let (_, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
+    tx.commit().await.unwrap();
+    let url = format!("{base}/d/{}", url.split("/d/").nth(1).unwrap());
+    let redeem = async |from: &str| {
+        let call =
+            app.http.post(&url).header("idempotency-key", "1").header("x-forwarded-for", from);
+        let answer = call.send().await.unwrap();
+        let location =
+            answer.headers().get("location").map(|value| value.to_str().unwrap().to_owned());
+        (answer.status().as_u16(), location)
+    };
+    let first = redeem("192.0.2.1").await;
+    assert_eq!(first.0, 303);
+    assert_eq!(redeem("192.0.2.1").await, first, "a repeat of one's own");
+    let second = redeem("198.51.100.7").await;
+    assert!(second.0 == 303 && second.1 != first.1);
+    assert_eq!(redeem("203.0.113.9").await.0, 403, "two uses are two");
 }
 
-both! {
-    async fn what_an_application_does_to_somebodys_request_is_written_down(app) {
-        let base = format!("http://{}", app.serve().await);
-        let shop = Caller::new(&app, &base, "shop", Role::Service).await;
-        let amy = Caller::new(&app, &base, "amy", Role::User).await;
-        let (_, row) = amy.post("/api/requests", json!({"file_type": "hello"})).await;
-        let id: RequestId = row["id"].as_str().unwrap().parse().unwrap();
-        let edited = shop.call("PATCH", &format!("/api/requests/{id}")).json(&json!({"description": "x"})).send().await.unwrap();
-        assert_eq!(app::json(edited).await.0, 200);
-        let lines = "SELECT count(*) FROM bgfiles_audit WHERE actor = 'shop' AND action LIKE 'request.%'";
-        assert_eq!(app.count(lines).await, 1);
-        let edited = amy.call("PATCH", &format!("/api/requests/{id}")).json(&json!({"description": "y"})).send().await.unwrap();
-        assert_eq!(edited.status(), 200);
-        assert_eq!(app.count("SELECT count(*) FROM bgfiles_audit").await, 1);
-    }
+both!(what_an_application_does_to_somebodys_request_is_written_down);
+async fn what_an_application_does_to_somebodys_request_is_written_down(app: TestApp) {
+    let base = format!("http://{}", app.serve().await);
+    let shop = Caller::new(&app, &base, "shop", Role::Service).await;
+    let amy = Caller::new(&app, &base, "amy", Role::User).await;
+    let (_, row) = amy.post("/api/requests", json!({"file_type": "hello"})).await;
+    let id: RequestId = row["id"].as_str().unwrap().parse().unwrap();
+    let edited = shop
+        .call("PATCH", &format!("/api/requests/{id}"))
+        .json(&json!({"description": "x"}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(app::json(edited).await.0, 200);
+    let lines =
+        "SELECT count(*) FROM bgfiles_audit WHERE actor = 'shop' AND action LIKE 'request.%'";
+    assert_eq!(app.count(lines).await, 1);
+    let edited = amy
+        .call("PATCH", &format!("/api/requests/{id}"))
+        .json(&json!({"description": "y"}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(edited.status(), 200);
+    assert_eq!(app.count("SELECT count(*) FROM bgfiles_audit").await, 1);
 }

@@ -73,195 +73,306 @@ async fn with_keys(kind: Kind, keys: &[&str]) -> TestApp {
 
 const OTHER: &str = "another-secret-0123456789-0123456789";
 
-both! {
-    async fn algorithms_are_not_the_callers_to_choose(app) {
-        for keys in [vec![SECRET], vec![OTHER, SECRET]] {
-            let app = with_keys(app.kind, &keys).await;
-            let door = Door::new(&app).await;
-            let key = SECRET.as_bytes();
-            let head = |alg: &str| format!("{{\"typ\":\"JWT\",\"alg\":{alg}}}");
-            assert!(door.admits(&jwt(&head("\"HS256\""), &door.claims, ours)).await);
-            for alg in [
-                "\"none\"", "\"None\"", "\"NONE\"", "\"nOnE\"", "\"\"", "null", "0", "[]", "{}", "true",
-                "\"hs256\"", "\"HS256 \"", "\" HS256\"", "\"HS256\\u0000\"", "[\"HS256\"]", "\"HS384\"", "\"HS512\"",
-                "\"RS256\"", "\"RS384\"", "\"RS512\"", "\"PS256\"", "\"ES256\"", "\"ES384\"", "\"ES256K\"", "\"EdDSA\"", "\"A128KW\"",
-                "\"none\",\"alg\":\"HS256\"", "\"HS256\",\"alg\":\"none\"",
-            ] {
-                // Unsigned, signed as ours are, and signed as the name says.
-                let signatures: [fn(&str) -> Vec<u8>; 4] = [
-                    |_| Vec::new(),
-                    ours,
-                    |text| mac::<Sha384>(SECRET.as_bytes(), text),
-                    |text| mac::<Sha512>(SECRET.as_bytes(), text),
-                ];
-                for sign in signatures {
-                    assert!(!door.admits(&jwt(&head(alg), &door.claims, sign)).await, "{alg}");
-                }
-            }
-            let plain = jwt(&head("\"HS256\""), &door.claims, ours);
-            let (signed, signature) = plain.rsplit_once('.').unwrap();
-            for cut in [0, 10, 22, 42] {
-                assert!(!door.admits(&format!("{signed}.{}", &signature[..cut])).await, "{cut}");
-            }
-            for other in [signed.to_owned(), format!("{plain}."), format!("{plain}.x"), format!("{plain}="), format!(" {plain}x")] {
-                assert!(!door.admits(&other).await, "{other}");
-            }
-            // Part of the signature's own key, and keys of other purposes.
-            let signer: Vec<u8> = { use sha2::Digest; Sha256::digest(format!("bgfilessigner{SECRET}")).to_vec() };
-            let others: [&[u8]; 4] = [&key[..16], &[], b"\0", signer.as_slice()];
-            for key in others {
-                let forged = jwt(&head("\"HS256\""), &door.claims, |text| mac::<Sha256>(key, text));
-                assert!(!door.admits(&forged).await);
-            }
-        }
-    }
-}
-
-both! {
-    async fn names_of_keys_are_hints_and_headers_bring_none(app) {
-        for keys in [vec![SECRET], vec![OTHER, SECRET]] {
-            let app = with_keys(app.kind, &keys).await;
-            let door = Door::new(&app).await;
-            let genuine = app.toolbox.request_tokens.keys.sign(&serde_json::from_str(&door.claims).unwrap()).unwrap();
-            let head: Value = serde_json::from_slice(&BASE64.decode(genuine.split('.').next().unwrap()).unwrap()).unwrap();
-            let kid = head["kid"].as_str().unwrap().to_owned();
-            let long = "x".repeat(100_000);
-            let kids = [
-                json!(kid), json!(""), json!(null), json!([]), json!({}), json!(0), json!([kid]), json!("../../../../../../dev/null"),
-                json!("/proc/sys/kernel/randomize_va_space"), json!("' UNION SELECT 'attacker' --"), json!("| cat /etc/passwd"),
-                json!("http://attacker.example/key"), json!("\u{0}"), json!(long),
-            ];
-            for kid in &kids {
-                // With keys that such a name may be hoped to lead to.
-                for key in ["", "\0", "attacker", "2\n", "null", kid.as_str().unwrap_or("0")] {
-                    let head = json!({"typ": "JWT", "alg": "HS256", "kid": kid}).to_string();
-                    let forged = jwt(&head, &door.claims, |text| mac::<Sha256>(key.as_bytes(), text));
-                    assert!(!door.admits(&forged).await, "{kid:.100}");
-                }
-            }
-            // A wrong name does not keep a good signature out, as keys may have been named anew.
-            let head = json!({"typ": "JWT", "alg": "HS256", "kid": "elsewhere"}).to_string();
-            assert!(door.admits(&jwt(&head, &door.claims, ours)).await);
-            // Keys that the token brings along, or points to.
-            let key = json!({"kty": "oct", "alg": "HS256", "kid": kid, "k": BASE64.encode("attacker")});
-            for (name, value) in [
-                ("jwk", key.clone()), ("jku", json!("http://127.0.0.1:9/keys.json")), ("x5u", json!("http://127.0.0.1:9/key.pem")),
-                ("x5c", json!(["TUlJQw=="])), ("x5t", json!("YXR0YWNrZXI")),
-            ] {
-                let head = json!({"typ": "JWT", "alg": "HS256", name: value}).to_string();
-                let forged = jwt(&head, &door.claims, |text| mac::<Sha256>(b"attacker", text));
-                assert!(!door.admits(&forged).await, "{name}");
-            }
-            // What a header calls critical has to be understood (RFC 7515, 4.1.11).
-            for crit in [json!(["exp"]), json!(["b64"]), json!(["http://example.com/UNDEFINED"]), json!([""]), json!("exp"), json!([7])] {
-                let head = json!({"alg": "HS256", "crit": crit, "exp": 1, "b64": false, "http://example.com/UNDEFINED": true});
-                assert!(!door.admits(&jwt(&head.to_string(), &door.claims, ours)).await, "{crit}");
-            }
-        }
-    }
-}
-
-both! {
-    async fn times_are_numbers_or_the_token_is_none(app) {
+both!(algorithms_are_not_the_callers_to_choose);
+async fn algorithms_are_not_the_callers_to_choose(app: TestApp) {
+    for keys in [vec![SECRET], vec![OTHER, SECRET]] {
+        let app = with_keys(app.kind, &keys).await;
         let door = Door::new(&app).await;
-        let now = app::start().timestamp();
-        let with = |name: &str, value: &str| {
-            let claims = format!("{},\"{name}\":{value}}}", door.claims.strip_suffix('}').unwrap());
-            jwt("{\"alg\":\"HS256\"}", &claims, ours)
-        };
-        for name in ["exp", "nbf"] {
-            for value in [
-                "\"9999999999\"", "\"1\"", "\"\"", "\"never\"", "[]", "[9999999999]", "{}", "true", "false", "null", "1e400", "-1e400", "NaN", "Infinity",
-            ] {
-                assert!(!door.admits(&with(name, value)).await, "{name} {value}");
+        let key = SECRET.as_bytes();
+        let head = |alg: &str| format!("{{\"typ\":\"JWT\",\"alg\":{alg}}}");
+        assert!(door.admits(&jwt(&head("\"HS256\""), &door.claims, ours)).await);
+        for alg in [
+            "\"none\"",
+            "\"None\"",
+            "\"NONE\"",
+            "\"nOnE\"",
+            "\"\"",
+            "null",
+            "0",
+            "[]",
+            "{}",
+            "true",
+            "\"hs256\"",
+            "\"HS256 \"",
+            "\" HS256\"",
+            "\"HS256\\u0000\"",
+            "[\"HS256\"]",
+            "\"HS384\"",
+            "\"HS512\"",
+            "\"RS256\"",
+            "\"RS384\"",
+            "\"RS512\"",
+            "\"PS256\"",
+            "\"ES256\"",
+            "\"ES384\"",
+            "\"ES256K\"",
+            "\"EdDSA\"",
+            "\"A128KW\"",
+            "\"none\",\"alg\":\"HS256\"",
+            "\"HS256\",\"alg\":\"none\"",
+        ] {
+            // Unsigned, signed as ours are, and signed as the name says.
+            let signatures: [fn(&str) -> Vec<u8>; 4] = [
+                |_| Vec::new(),
+                ours,
+                |text| mac::<Sha384>(SECRET.as_bytes(), text),
+                |text| mac::<Sha512>(SECRET.as_bytes(), text),
+            ];
+            for sign in signatures {
+                assert!(!door.admits(&jwt(&head(alg), &door.claims, sign)).await, "{alg}");
             }
         }
-        // Numbers of every size are what they are.
-        for (name, value, admits) in [
-            ("exp", format!("{}", now + 1), true), ("exp", format!("{now}"), false), ("exp", format!("{now}.5"), true), ("exp", "0".into(), false),
-            ("exp", "-1".into(), false), ("exp", "-1e308".into(), false), ("exp", "1e308".into(), true), ("exp", i64::MAX.to_string(), true),
-            ("exp", u64::MAX.to_string(), true), ("exp", i64::MIN.to_string(), false), ("exp", "-0.0".into(), false),
-            ("nbf", format!("{now}"), true), ("nbf", format!("{}", now + 1), false), ("nbf", "1e308".into(), false), ("nbf", i64::MIN.to_string(), true),
-        ] {
-            assert_eq!(door.admits(&with(name, &value)).await, admits, "{name} {value}");
+        let plain = jwt(&head("\"HS256\""), &door.claims, ours);
+        let (signed, signature) = plain.rsplit_once('.').unwrap();
+        for cut in [0, 10, 22, 42] {
+            assert!(!door.admits(&format!("{signed}.{}", &signature[..cut])).await, "{cut}");
         }
-        // Twice the same claim: one of them counts, and none in the past is passed over.
-        assert!(!door.admits(&with("exp", &format!("{},\"exp\":1", now + 60))).await);
+        for other in [
+            signed.to_owned(),
+            format!("{plain}."),
+            format!("{plain}.x"),
+            format!("{plain}="),
+            format!(" {plain}x"),
+        ] {
+            assert!(!door.admits(&other).await, "{other}");
+        }
+        // Part of the signature's own key, and keys of other purposes.
+        let signer: Vec<u8> = {
+            use sha2::Digest;
+            Sha256::digest(format!("bgfilessigner{SECRET}")).to_vec()
+        };
+        let others: [&[u8]; 4] = [&key[..16], &[], b"\0", signer.as_slice()];
+        for key in others {
+            let forged = jwt(&head("\"HS256\""), &door.claims, |text| mac::<Sha256>(key, text));
+            assert!(!door.admits(&forged).await);
+        }
     }
 }
 
-both! {
-    async fn a_token_of_one_purpose_opens_no_other_door(app) {
-        const PASSWORD: &str = "seven green teapots";
-        app.add_user("amy", Role::Staff, Some(PASSWORD)).await;
-        app.client("web", TokenTtl::DAY, "", TokenPolicy::Several).await;
-        let base = format!("http://{}", app.serve().await);
-        let (toolbox, row) = (&app.toolbox, app.finished("hello", "").await);
-        let waiting = app.finished("once", "").await;
-        let at = |url: String| url.replace("http://files.example.com", &base);
-        let last = |url: &str| url.rsplit('/').next().unwrap().to_owned();
-        let mut tx = toolbox.db.begin().await.unwrap();
-        let (_, link) = toolbox.create_link(&mut tx, &row, LinkOptions::default()).await.unwrap();
-        let token = NewRequestToken { max_uses: Some(100), ..NewRequestToken::new("foo") };
-        let token = toolbox.create_request_token(&mut tx, token).await.unwrap();
-        tx.commit().await.unwrap();
-        let redeemed = app.http.post(at(toolbox.download_url(&waiting))).send().await.unwrap();
-        let grant = redeemed.headers()["location"].to_str().unwrap().split('/').nth(2).unwrap().to_owned();
-        let resource = Resource::request(app.request("hello", "").await.id);
-        let ask = Ask { owner: Some("amy".into()), ..Ask::default() };
-        let lock = toolbox.lock(&resource, ask).await.unwrap().held().unwrap();
-        let secrets = [
-            ("download", last(&toolbox.download_url(&row))), ("link", last(&link)), ("jwt", toolbox.jwt(&token).unwrap()),
-            ("api", app.token("amy", "web").await), ("session", toolbox.begin_session("amy", None).await.unwrap().expose().to_owned()),
-            ("grant", grant), ("lock", lock.token), ("password", PASSWORD.to_owned()), ("key", SECRET.to_owned()), ("name", "amy".to_owned()),
+both!(names_of_keys_are_hints_and_headers_bring_none);
+async fn names_of_keys_are_hints_and_headers_bring_none(app: TestApp) {
+    for keys in [vec![SECRET], vec![OTHER, SECRET]] {
+        let app = with_keys(app.kind, &keys).await;
+        let door = Door::new(&app).await;
+        let genuine = app
+            .toolbox
+            .request_tokens
+            .keys
+            .sign(&serde_json::from_str(&door.claims).unwrap())
+            .unwrap();
+        let head: Value =
+            serde_json::from_slice(&BASE64.decode(genuine.split('.').next().unwrap()).unwrap())
+                .unwrap();
+        let kid = head["kid"].as_str().unwrap().to_owned();
+        let long = "x".repeat(100_000);
+        let kids = [
+            json!(kid),
+            json!(""),
+            json!(null),
+            json!([]),
+            json!({}),
+            json!(0),
+            json!([kid]),
+            json!("../../../../../../dev/null"),
+            json!("/proc/sys/kernel/randomize_va_space"),
+            json!("' UNION SELECT 'attacker' --"),
+            json!("| cat /etc/passwd"),
+            json!("http://attacker.example/key"),
+            json!("\u{0}"),
+            json!(long),
         ];
-        let api = format!("{base}/api/requests");
-        let authorized = |scheme: &'static str| {
-            let (http, api) = (&app.http, &api);
-            move |text: &str| http.get(api).header("authorization", format!("{scheme} {text}"))
-        };
-        let cookie = |name: &'static str| {
-            let (http, api) = (&app.http, &api);
-            move |text: &str| http.get(api).header("cookie", format!("{name}={text}"))
-        };
-        let get = |path: fn(&str) -> String| {
-            let (http, base) = (&app.http, &base);
-            move |text: &str| http.get(format!("{base}{}", path(text)))
-        };
-        let of_lock = format!("{base}/lock_tokens/{}/{}", resource.kind(), resource.id());
-        let service = app.user("shop", Role::Service).await;
-        type Knock<'a> = (&'a str, &'a [&'a str], Box<dyn Fn(&str) -> reqwest::RequestBuilder + 'a>);
-        let doors: [Knock<'_>; 12] = [
-            ("Authorization: Token", &["api"], Box::new(authorized("Token"))),
-            ("Authorization: Bearer", &[], Box::new(authorized("Bearer"))),
-            ("Authorization: Basic", &[], Box::new(authorized("Basic"))),
-            ("the cookie of a session", &["session"], Box::new(cookie("bgfiles_session"))),
-            ("the cookie of a download", &[], Box::new(cookie("bgfiles_grant"))),
-            ("the cookie of a form", &[], Box::new(cookie("bgfiles_form"))),
-            ("a token in the query", &[], Box::new(get(|text| format!("/api/requests?token={text}&rt={text}")))),
-            ("/d/", &["download", "link"], Box::new(get(|text| format!("/d/{text}")))),
-            ("/g/", &["grant"], Box::new(get(|text| format!("/g/{text}/once.txt")))),
-            ("redeeming a JWT", &["jwt"], Box::new(|text| {
-                let request = app.http.post(format!("{base}/api/request-tokens/redeem"));
-                request.header("authorization", format!("Token {service}")).json(&json!({"token": text, "scope": "foo"}))
-            })),
-            ("a lock", &["lock"], Box::new(|text| {
-                app.http.get(format!("{of_lock}/{text}/")).header("authorization", format!("Token {service}"))
-            })),
-            ("logging in", &["password"], Box::new(|text| {
-                app.http.post(format!("{base}/api/auth/login")).json(&json!({"username": "amy", "password": text, "client": "web"}))
-            })),
-        ];
-        for (door, opened_by, knock) in &doors {
-            for (name, secret) in &secrets {
-                // How guessing is slowed down is not what this is about.
-                if *door == "logging in" {
-                    app.advance(60);
-                }
-                let status = knock(secret).send().await.unwrap().status();
-                assert_eq!(status.is_success(), opened_by.contains(name), "{name} at {door}: {status}");
-                assert!(!status.is_server_error(), "{name} at {door}: {status}");
+        for kid in &kids {
+            // With keys that such a name may be hoped to lead to.
+            for key in ["", "\0", "attacker", "2\n", "null", kid.as_str().unwrap_or("0")] {
+                let head = json!({"typ": "JWT", "alg": "HS256", "kid": kid}).to_string();
+                let forged = jwt(&head, &door.claims, |text| mac::<Sha256>(key.as_bytes(), text));
+                assert!(!door.admits(&forged).await, "{kid:.100}");
             }
+        }
+        // A wrong name does not keep a good signature out, as keys may have been named anew.
+        let head = json!({"typ": "JWT", "alg": "HS256", "kid": "elsewhere"}).to_string();
+        assert!(door.admits(&jwt(&head, &door.claims, ours)).await);
+        // Keys that the token brings along, or points to.
+        let key = json!({"kty": "oct", "alg": "HS256", "kid": kid, "k": BASE64.encode("attacker")});
+        for (name, value) in [
+            ("jwk", key.clone()),
+            ("jku", json!("http://127.0.0.1:9/keys.json")),
+            ("x5u", json!("http://127.0.0.1:9/key.pem")),
+            ("x5c", json!(["TUlJQw=="])),
+            ("x5t", json!("YXR0YWNrZXI")),
+        ] {
+            let head = json!({"typ": "JWT", "alg": "HS256", name: value}).to_string();
+            let forged = jwt(&head, &door.claims, |text| mac::<Sha256>(b"attacker", text));
+            assert!(!door.admits(&forged).await, "{name}");
+        }
+        // What a header calls critical has to be understood (RFC 7515, 4.1.11).
+        for crit in [
+            json!(["exp"]),
+            json!(["b64"]),
+            json!(["http://example.com/UNDEFINED"]),
+            json!([""]),
+            json!("exp"),
+            json!([7]),
+        ] {
+            let head = json!({"alg": "HS256", "crit": crit, "exp": 1, "b64": false, "http://example.com/UNDEFINED": true});
+            assert!(!door.admits(&jwt(&head.to_string(), &door.claims, ours)).await, "{crit}");
+        }
+    }
+}
+
+both!(times_are_numbers_or_the_token_is_none);
+async fn times_are_numbers_or_the_token_is_none(app: TestApp) {
+    let door = Door::new(&app).await;
+    let now = app::start().timestamp();
+    let with = |name: &str, value: &str| {
+        let claims = format!("{},\"{name}\":{value}}}", door.claims.strip_suffix('}').unwrap());
+        jwt("{\"alg\":\"HS256\"}", &claims, ours)
+    };
+    for name in ["exp", "nbf"] {
+        for value in [
+            "\"9999999999\"",
+            "\"1\"",
+            "\"\"",
+            "\"never\"",
+            "[]",
+            "[9999999999]",
+            "{}",
+            "true",
+            "false",
+            "null",
+            "1e400",
+            "-1e400",
+            "NaN",
+            "Infinity",
+        ] {
+            assert!(!door.admits(&with(name, value)).await, "{name} {value}");
+        }
+    }
+    // Numbers of every size are what they are.
+    for (name, value, admits) in [
+        ("exp", format!("{}", now + 1), true),
+        ("exp", format!("{now}"), false),
+        ("exp", format!("{now}.5"), true),
+        ("exp", "0".into(), false),
+        ("exp", "-1".into(), false),
+        ("exp", "-1e308".into(), false),
+        ("exp", "1e308".into(), true),
+        ("exp", i64::MAX.to_string(), true),
+        ("exp", u64::MAX.to_string(), true),
+        ("exp", i64::MIN.to_string(), false),
+        ("exp", "-0.0".into(), false),
+        ("nbf", format!("{now}"), true),
+        ("nbf", format!("{}", now + 1), false),
+        ("nbf", "1e308".into(), false),
+        ("nbf", i64::MIN.to_string(), true),
+    ] {
+        assert_eq!(door.admits(&with(name, &value)).await, admits, "{name} {value}");
+    }
+    // Twice the same claim: one of them counts, and none in the past is passed over.
+    assert!(!door.admits(&with("exp", &format!("{},\"exp\":1", now + 60))).await);
+}
+
+both!(a_token_of_one_purpose_opens_no_other_door);
+async fn a_token_of_one_purpose_opens_no_other_door(app: TestApp) {
+    const PASSWORD: &str = "seven green teapots";
+    app.add_user("amy", Role::Staff, Some(PASSWORD)).await;
+    app.client("web", TokenTtl::DAY, "", TokenPolicy::Several).await;
+    let base = format!("http://{}", app.serve().await);
+    let (toolbox, row) = (&app.toolbox, app.finished("hello", "").await);
+    let waiting = app.finished("once", "").await;
+    let at = |url: String| url.replace("http://files.example.com", &base);
+    let last = |url: &str| url.rsplit('/').next().unwrap().to_owned();
+    let mut tx = toolbox.db.begin().await.unwrap();
+    let (_, link) = toolbox.create_link(&mut tx, &row, LinkOptions::default()).await.unwrap();
+    let token = NewRequestToken { max_uses: Some(100), ..NewRequestToken::new("foo") };
+    let token = toolbox.create_request_token(&mut tx, token).await.unwrap();
+    tx.commit().await.unwrap();
+    let redeemed = app.http.post(at(toolbox.download_url(&waiting))).send().await.unwrap();
+    let grant =
+        redeemed.headers()["location"].to_str().unwrap().split('/').nth(2).unwrap().to_owned();
+    let resource = Resource::request(app.request("hello", "").await.id);
+    let ask = Ask { owner: Some("amy".into()), ..Ask::default() };
+    let lock = toolbox.lock(&resource, ask).await.unwrap().held().unwrap();
+    let secrets = [
+        ("download", last(&toolbox.download_url(&row))),
+        ("link", last(&link)),
+        ("jwt", toolbox.jwt(&token).unwrap()),
+        ("api", app.token("amy", "web").await),
+        ("session", toolbox.begin_session("amy", None).await.unwrap().expose().to_owned()),
+        ("grant", grant),
+        ("lock", lock.token),
+        ("password", PASSWORD.to_owned()),
+        ("key", SECRET.to_owned()),
+        ("name", "amy".to_owned()),
+    ];
+    let api = format!("{base}/api/requests");
+    let authorized = |scheme: &'static str| {
+        let (http, api) = (&app.http, &api);
+        move |text: &str| http.get(api).header("authorization", format!("{scheme} {text}"))
+    };
+    let cookie = |name: &'static str| {
+        let (http, api) = (&app.http, &api);
+        move |text: &str| http.get(api).header("cookie", format!("{name}={text}"))
+    };
+    let get = |path: fn(&str) -> String| {
+        let (http, base) = (&app.http, &base);
+        move |text: &str| http.get(format!("{base}{}", path(text)))
+    };
+    let of_lock = format!("{base}/lock_tokens/{}/{}", resource.kind(), resource.id());
+    let service = app.user("shop", Role::Service).await;
+    type Knock<'a> = (&'a str, &'a [&'a str], Box<dyn Fn(&str) -> reqwest::RequestBuilder + 'a>);
+    let doors: [Knock<'_>; 12] = [
+        ("Authorization: Token", &["api"], Box::new(authorized("Token"))),
+        ("Authorization: Bearer", &[], Box::new(authorized("Bearer"))),
+        ("Authorization: Basic", &[], Box::new(authorized("Basic"))),
+        ("the cookie of a session", &["session"], Box::new(cookie("bgfiles_session"))),
+        ("the cookie of a download", &[], Box::new(cookie("bgfiles_grant"))),
+        ("the cookie of a form", &[], Box::new(cookie("bgfiles_form"))),
+        (
+            "a token in the query",
+            &[],
+            Box::new(get(|text| format!("/api/requests?token={text}&rt={text}"))),
+        ),
+        ("/d/", &["download", "link"], Box::new(get(|text| format!("/d/{text}")))),
+        ("/g/", &["grant"], Box::new(get(|text| format!("/g/{text}/once.txt")))),
+        (
+            "redeeming a JWT",
+            &["jwt"],
+            Box::new(|text| {
+                let request = app.http.post(format!("{base}/api/request-tokens/redeem"));
+                request
+                    .header("authorization", format!("Token {service}"))
+                    .json(&json!({"token": text, "scope": "foo"}))
+            }),
+        ),
+        (
+            "a lock",
+            &["lock"],
+            Box::new(|text| {
+                app.http
+                    .get(format!("{of_lock}/{text}/"))
+                    .header("authorization", format!("Token {service}"))
+            }),
+        ),
+        (
+            "logging in",
+            &["password"],
+            Box::new(|text| {
+                app.http
+                    .post(format!("{base}/api/auth/login"))
+                    .json(&json!({"username": "amy", "password": text, "client": "web"}))
+            }),
+        ),
+    ];
+    for (door, opened_by, knock) in &doors {
+        for (name, secret) in &secrets {
+            // How guessing is slowed down is not what this is about.
+            if *door == "logging in" {
+                app.advance(60);
+            }
+            let status = knock(secret).send().await.unwrap().status();
+            assert_eq!(status.is_success(), opened_by.contains(name), "{name} at {door}: {status}");
+            assert!(!status.is_server_error(), "{name} at {door}: {status}");
         }
     }
 }
@@ -323,50 +434,65 @@ fn spellings(token: &str) -> Vec<String> {
     all
 }
 
-both! {
-    async fn however_a_link_is_spelled_it_is_that_link_or_none(app) {
-        let address = app.serve().await;
-        let row = app.finished("hello", "name=Amy").await;
-        let other = app.finished("hello", "name=Bob").await;
-        let mut tx = app.toolbox.db.begin().await.unwrap();
-        let (link, url) = app.toolbox.create_link(&mut tx, &row, LinkOptions::default()).await.unwrap();
-        tx.commit().await.unwrap();
-        let token = url.rsplit('/').next().unwrap().to_owned();
-        let get = async |path: &str| {
-            let heard = say(address, format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes()).await;
-            let found = answers(&heard);
-            assert_eq!(found.len(), 1, "{path}: {heard}");
-            (found[0], heard)
-        };
-        let paths = |token: &str| {
-            let mut paths: Vec<String> = spellings(token).iter().map(|token| format!("/d/{token}")).collect();
-            paths.extend([format!("//d/{token}"), format!("/D/{token}"), format!("/d//{token}"), format!("/%64/{token}"), format!("/x/../d/{token}"), format!("/d%2F{token}"), format!("http://elsewhere.example/d/{token}")]);
-            paths
-        };
-        let mut same = 0;
-        // The second time around the link is in memory.
-        for _ in 0..2 {
-            assert_eq!(get(&format!("/d/{token}")).await.0, 200);
-            for path in paths(&token) {
-                let (status, heard) = get(&path).await;
-                if status == 200 {
-                    assert!(heard.ends_with("hello Amy in en UTC\n"), "{path}: {heard}");
-                    same += 1;
-                } else {
-                    assert!((400..500).contains(&status), "{path}: {status}");
-                }
+both!(however_a_link_is_spelled_it_is_that_link_or_none);
+async fn however_a_link_is_spelled_it_is_that_link_or_none(app: TestApp) {
+    let address = app.serve().await;
+    let row = app.finished("hello", "name=Amy").await;
+    let other = app.finished("hello", "name=Bob").await;
+    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let (link, url) = app.toolbox.create_link(&mut tx, &row, LinkOptions::default()).await.unwrap();
+    tx.commit().await.unwrap();
+    let token = url.rsplit('/').next().unwrap().to_owned();
+    let get = async |path: &str| {
+        let heard = say(
+            address,
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n").as_bytes(),
+        )
+        .await;
+        let found = answers(&heard);
+        assert_eq!(found.len(), 1, "{path}: {heard}");
+        (found[0], heard)
+    };
+    let paths = |token: &str| {
+        let mut paths: Vec<String> =
+            spellings(token).iter().map(|token| format!("/d/{token}")).collect();
+        paths.extend([
+            format!("//d/{token}"),
+            format!("/D/{token}"),
+            format!("/d//{token}"),
+            format!("/%64/{token}"),
+            format!("/x/../d/{token}"),
+            format!("/d%2F{token}"),
+            format!("http://elsewhere.example/d/{token}"),
+        ]);
+        paths
+    };
+    let mut same = 0;
+    // The second time around the link is in memory.
+    for _ in 0..2 {
+        assert_eq!(get(&format!("/d/{token}")).await.0, 200);
+        for path in paths(&token) {
+            let (status, heard) = get(&path).await;
+            if status == 200 {
+                assert!(heard.ends_with("hello Amy in en UTC\n"), "{path}: {heard}");
+                same += 1;
+            } else {
+                assert!((400..500).contains(&status), "{path}: {status}");
             }
         }
-        assert!((10..20).contains(&same), "{same} spellings of the same: escapes and queries, nothing else");
-        // Taken back, it is taken back however it is spelled; another one is not.
-        let mut tx = app.toolbox.db.begin().await.unwrap();
-        app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
-        tx.commit().await.unwrap();
-        for path in paths(&token).into_iter().chain([format!("/d/{token}")]) {
-            assert!(get(&path).await.0 >= 400, "{path}");
-        }
-        assert_eq!(get(&app.link(&other)).await.0, 200);
     }
+    assert!(
+        (10..20).contains(&same),
+        "{same} spellings of the same: escapes and queries, nothing else"
+    );
+    // Taken back, it is taken back however it is spelled; another one is not.
+    let mut tx = app.toolbox.db.begin().await.unwrap();
+    app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
+    tx.commit().await.unwrap();
+    for path in paths(&token).into_iter().chain([format!("/d/{token}")]) {
+        assert!(get(&path).await.0 >= 400, "{path}");
+    }
+    assert_eq!(get(&app.link(&other)).await.0, 200);
 }
 
 /// Words that name what outsiders must not guess byte by byte.

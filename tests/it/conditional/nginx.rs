@@ -4,6 +4,7 @@
 //! something simpler, by the RFC. It takes that part away or says it the simpler way, and nginx has
 //! to answer that request exactly as we answered the first one.
 
+use crate::support::TestApp;
 use std::{
     os::unix::net::UnixStream,
     path::Path,
@@ -235,57 +236,57 @@ async fn nginx(folder: &Path) -> Process {
     process
 }
 
-both! {
-    async fn random_conditions_are_answered_as_nginx_does_or_it_is_known_why_not(app) {
-        let files = SIZES.map(bytes);
-        let folder = app.dir.path().join("nginx");
-        std::fs::create_dir_all(folder.join("files")).unwrap();
-        let (mut links, mut paths) = (Vec::new(), Vec::new());
-        for (number, bytes) in files.iter().enumerate() {
-            links.push(app.link(&file(&app, bytes).await));
-            paths.push(format!("/{number}"));
-            let path = folder.join("files").join(number.to_string());
-            std::fs::write(&path, bytes).unwrap();
-            let file = std::fs::File::options().write(true).open(path).unwrap();
-            file.set_modified(app.toolbox.clock.now().into()).unwrap();
-        }
-        app.advance(60);
-        let _nginx = nginx(&folder).await;
-        let long = Duration::from_secs(60);
-        let limits = bgfiles::web::server::Limits { header: long, write: long, drain: long };
-        let state = bgfiles::web::WebState::new(app.toolbox.clone());
-        let address = app.serve_with(state, limits).await;
-        let socket = folder.join("socket");
-        let seed = 0x9E37_79B9_7F4A_7C15 ^ app.kind as u64;
-        let tallies = tokio::task::spawn_blocking(move || {
-            let mut random = Random(seed);
-            let cases: Vec<_> = (0..ROUNDS).map(|_| random.case()).collect();
-            std::thread::scope(|scope| {
-                let each = cases.chunks(ROUNDS.div_ceil(CONNECTIONS)).map(|cases| {
-                    let (links, paths, files, socket) = (&links, &paths, &files, &socket);
-                    scope.spawn(move || {
-                        let ours = Connection::new(AT_ONCE, || wire::tcp(address));
-                        let mut ours = Server::new(ours, links);
-                        let connect = || Box::new(UnixStream::connect(socket).unwrap()) as Box<dyn Stream>;
-                        // Once a socket is full, it sends the file after 412.
-                        let mut nginx = Server::new(Connection::new(1, connect), paths);
-                        compare(&mut ours, &mut nginx, cases, files)
-                    })
-                });
-                let each: Vec<_> = each.collect();
-                each.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<Tally>>()
-            })
-        });
-        let tallies = tallies.await.unwrap();
-        let alike: usize = tallies.iter().map(|tally| tally.0).sum();
-        let several: usize = tallies.iter().map(|tally| tally.2).sum();
-        let mut total = alike + several;
-        for (number, reading) in READINGS.iter().enumerate() {
-            let seen: usize = tallies.iter().map(|tally| tally.1[number]).sum();
-            assert!(seen > 0, "nginx agrees: {}", reading.why);
-            total += seen;
-        }
-        assert_eq!(total, ROUNDS);
-        assert!(alike > ROUNDS / 2, "{alike}");
+both!(random_conditions_are_answered_as_nginx_does_or_it_is_known_why_not);
+async fn random_conditions_are_answered_as_nginx_does_or_it_is_known_why_not(app: TestApp) {
+    let files = SIZES.map(bytes);
+    let folder = app.dir.path().join("nginx");
+    std::fs::create_dir_all(folder.join("files")).unwrap();
+    let (mut links, mut paths) = (Vec::new(), Vec::new());
+    for (number, bytes) in files.iter().enumerate() {
+        links.push(app.link(&file(&app, bytes).await));
+        paths.push(format!("/{number}"));
+        let path = folder.join("files").join(number.to_string());
+        std::fs::write(&path, bytes).unwrap();
+        let file = std::fs::File::options().write(true).open(path).unwrap();
+        file.set_modified(app.toolbox.clock.now().into()).unwrap();
     }
+    app.advance(60);
+    let _nginx = nginx(&folder).await;
+    let long = Duration::from_secs(60);
+    let limits = bgfiles::web::server::Limits { header: long, write: long, drain: long };
+    let state = bgfiles::web::WebState::new(app.toolbox.clone());
+    let address = app.serve_with(state, limits).await;
+    let socket = folder.join("socket");
+    let seed = 0x9E37_79B9_7F4A_7C15 ^ app.kind as u64;
+    let tallies = tokio::task::spawn_blocking(move || {
+        let mut random = Random(seed);
+        let cases: Vec<_> = (0..ROUNDS).map(|_| random.case()).collect();
+        std::thread::scope(|scope| {
+            let each = cases.chunks(ROUNDS.div_ceil(CONNECTIONS)).map(|cases| {
+                let (links, paths, files, socket) = (&links, &paths, &files, &socket);
+                scope.spawn(move || {
+                    let ours = Connection::new(AT_ONCE, || wire::tcp(address));
+                    let mut ours = Server::new(ours, links);
+                    let connect =
+                        || Box::new(UnixStream::connect(socket).unwrap()) as Box<dyn Stream>;
+                    // Once a socket is full, it sends the file after 412.
+                    let mut nginx = Server::new(Connection::new(1, connect), paths);
+                    compare(&mut ours, &mut nginx, cases, files)
+                })
+            });
+            let each: Vec<_> = each.collect();
+            each.into_iter().map(|thread| thread.join().unwrap()).collect::<Vec<Tally>>()
+        })
+    });
+    let tallies = tallies.await.unwrap();
+    let alike: usize = tallies.iter().map(|tally| tally.0).sum();
+    let several: usize = tallies.iter().map(|tally| tally.2).sum();
+    let mut total = alike + several;
+    for (number, reading) in READINGS.iter().enumerate() {
+        let seen: usize = tallies.iter().map(|tally| tally.1[number]).sum();
+        assert!(seen > 0, "nginx agrees: {}", reading.why);
+        total += seen;
+    }
+    assert_eq!(total, ROUNDS);
+    assert!(alike > ROUNDS / 2, "{alike}");
 }

@@ -1,6 +1,11 @@
 //! The whole product in a test: a database, a folder, mail in memory, a clock that stands still.
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{
+    net::SocketAddr,
+    path::Path,
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
 
 use bgfiles::{
     Clock, Db, FileRequest, NewFileRequest, Registry, RequestId, Toolbox,
@@ -25,7 +30,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     handlers::{self, Seen},
-    postgres, template,
+    patience, postgres, template,
 };
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +50,9 @@ pub struct TestApp {
     pub http: reqwest::Client,
     pub stop: CancellationToken,
     database: Option<String>,
+    is_sibling: bool,
+    /// Whether a worker ran here, which is to send all mails.
+    works: AtomicBool,
 }
 
 /// What a test may change before the app begins.
@@ -171,7 +179,10 @@ impl TestApp {
             ..tools.unwrap()
         });
         let dir = tempfile::tempdir().unwrap();
-        Self::over(self.kind, toolbox, self.url.clone(), dir, self.seen.clone(), None)
+        let seen = self.seen.clone();
+        let mut app = Self::over(self.kind, toolbox, self.url.clone(), dir, seen, None);
+        app.is_sibling = true;
+        app
     }
 
     fn over(
@@ -196,6 +207,8 @@ impl TestApp {
                 .unwrap(),
             stop: CancellationToken::new(),
             database,
+            is_sibling: false,
+            works: AtomicBool::new(false),
         }
     }
 
@@ -332,6 +345,7 @@ impl TestApp {
 
     /// A running worker; fire the token and await the handle to end it.
     pub fn work(&self, slots: usize) -> (CancellationToken, JoinHandle<()>) {
+        self.works.store(true, Ordering::SeqCst);
         let stop = CancellationToken::new();
         let options = WorkerOptions { slots, drain: Duration::from_secs(20) };
         let run = worker::run(self.toolbox.clone(), options, stop.clone());
@@ -360,8 +374,53 @@ impl TestApp {
     }
 }
 
+impl TestApp {
+    /// What should not be there once a test is over.
+    async fn left_over(&self) -> Vec<String> {
+        let mut left = Vec::new();
+        if let Err(error) = self.toolbox.flush_receipts().await {
+            left.push(format!("receipts: {error}"));
+        }
+        let waits =
+            "SELECT count(*) FROM bgfiles_notices WHERE status = 'pending' AND error IS NULL";
+        if self.works.load(Ordering::SeqCst) && self.count(waits).await > 0 {
+            left.push("a mail that a worker was to send".into());
+        }
+        if self.kind == Kind::Postgres {
+            let open = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() \
+                AND state LIKE 'idle in transaction%' AND pid <> pg_backend_pid()";
+            let until = Instant::now() + patience(Duration::from_secs(5));
+            while self.count(open).await > 0 {
+                if Instant::now() > until {
+                    left.push("a transaction that nobody ended".into());
+                    break;
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        left
+    }
+
+    /// Only of what began with a database of its own, and while the test can still wait.
+    fn check_left_over(&self) {
+        use tokio::runtime::{Handle, RuntimeFlavor};
+        let is_closed = match &self.toolbox.db {
+            Db::Postgres(pool) => pool.is_closed(),
+            Db::Sqlite(pool) => pool.is_closed(),
+        };
+        let is_done = std::thread::panicking() || self.is_sibling || is_closed;
+        let Ok(runtime) = Handle::try_current() else { return };
+        if is_done || runtime.runtime_flavor() != RuntimeFlavor::MultiThread {
+            return;
+        }
+        let left = tokio::task::block_in_place(|| runtime.block_on(self.left_over()));
+        assert!(left.is_empty(), "left over: {left:?}");
+    }
+}
+
 impl Drop for TestApp {
     fn drop(&mut self) {
+        self.check_left_over();
         self.stop.cancel();
         if let Some(name) = self.database.take() {
             postgres::drop_database(name);

@@ -18,36 +18,34 @@ mod template;
 pub use app::{Kind, TestApp};
 pub use caller::Caller;
 
-/// One test body, run on both databases, with a clock that stands still.
+/// Runs an `async fn` of this name, which takes a [`TestApp`], on both databases, with a clock that
+/// stands still.
 macro_rules! both {
-    (async fn $name:ident($app:ident) $body:block) => {
-        crate::support::both_by!(new, $name, $app, $body);
+    ($name:ident) => {
+        crate::support::both_by!(new, $name);
     };
 }
 
 /// The same on the machine's clock, for running workers.
 macro_rules! live {
-    (async fn $name:ident($app:ident) $body:block) => {
-        crate::support::both_by!(live, $name, $app, $body);
+    ($name:ident) => {
+        crate::support::both_by!(live, $name);
     };
 }
 
 macro_rules! both_by {
-    ($begin:ident, $name:ident, $app:ident, $body:block) => {
+    ($begin:ident, $name:ident) => {
         mod $name {
-            #[allow(unused_imports)]
-            use super::*;
-
-            async fn body($app: crate::support::TestApp) $body
+            use crate::support::{Kind, TestApp};
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn sqlite() {
-                body(crate::support::TestApp::$begin(crate::support::Kind::Sqlite).await).await;
+                super::$name(TestApp::$begin(Kind::Sqlite).await).await;
             }
 
             #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
             async fn postgres() {
-                body(crate::support::TestApp::$begin(crate::support::Kind::Postgres).await).await;
+                super::$name(TestApp::$begin(Kind::Postgres).await).await;
             }
         }
     };

@@ -138,47 +138,67 @@ async fn inhabited(app: &TestApp) {
     app.token("amy", "keys").await;
 }
 
-both! {
-    async fn a_name_of_a_proxy_is_one_of_ours_when_it_is_spelled_alike(app) {
-        let app = TestApp::with(app.kind, parts()).await;
-        inhabited(&app).await;
-        let base = format!("http://{}", app.serve().await);
-        nothing_of_theirs(&app, &base).await;
-        // Their keys are their own: amy's does not end, and is not theirs.
-        let (status, key) = ask(&app, &base, "Amy", "POST", "/api/auth/apiaccess", None).await;
-        assert_eq!(status, 201, "{key}");
-        let by_key = |path: &'static str| {
-            let request = app.http.get(format!("{base}{path}"));
-            request.header("authorization", format!("Token {}", key["token"].as_str().unwrap())).send()
+both!(a_name_of_a_proxy_is_one_of_ours_when_it_is_spelled_alike);
+async fn a_name_of_a_proxy_is_one_of_ours_when_it_is_spelled_alike(app: TestApp) {
+    let app = TestApp::with(app.kind, parts()).await;
+    inhabited(&app).await;
+    let base = format!("http://{}", app.serve().await);
+    nothing_of_theirs(&app, &base).await;
+    // Their keys are their own: amy's does not end, and is not theirs.
+    let (status, key) = ask(&app, &base, "Amy", "POST", "/api/auth/apiaccess", None).await;
+    assert_eq!(status, 201, "{key}");
+    let by_key = |path: &'static str| {
+        let request = app.http.get(format!("{base}{path}"));
+        request.header("authorization", format!("Token {}", key["token"].as_str().unwrap())).send()
+    };
+    assert_eq!(by_key("/api/requests").await.unwrap().status(), 200);
+    assert_eq!(
+        app.count(
+            "SELECT count(*) FROM bgfiles_auth_tokens WHERE user_id = 'Amy' AND own_user_id IS NULL"
+        )
+        .await,
+        1
+    );
+    assert_eq!(
+        app.count("SELECT count(*) FROM bgfiles_auth_tokens WHERE user_id = 'amy'").await,
+        2
+    );
+    // Tokens and sessions for another spelling are for nobody of ours.
+    let toolbox = &app.toolbox;
+    for name in OLGAS.into_iter().chain(AMYS) {
+        let new = NewRequestToken {
+            login_mode: LoginMode::Session,
+            user_id: Some(name.into()),
+            ..NewRequestToken::new("report")
         };
-        assert_eq!(by_key("/api/requests").await.unwrap().status(), 200);
-        assert_eq!(app.count("SELECT count(*) FROM bgfiles_auth_tokens WHERE user_id = 'Amy' AND own_user_id IS NULL").await, 1);
-        assert_eq!(app.count("SELECT count(*) FROM bgfiles_auth_tokens WHERE user_id = 'amy'").await, 2);
-        // Tokens and sessions for another spelling are for nobody of ours.
-        let toolbox = &app.toolbox;
-        for name in OLGAS.into_iter().chain(AMYS) {
-            let new = NewRequestToken { login_mode: LoginMode::Session, user_id: Some(name.into()), ..NewRequestToken::new("report") };
-            let mut tx = toolbox.db.begin().await.unwrap();
-            let token = toolbox.create_request_token(&mut tx, new).await.unwrap();
-            tx.commit().await.unwrap();
-            let (jwt, visitor) = (toolbox.jwt(&token).unwrap(), Visitor::default());
-            for user in [None, Some("amy"), Some("olga")] {
-                let presented = Presented { jwt: &jwt, scope: "report", user, visitor: &visitor, log: true };
-                assert!(toolbox.admit(&presented).await.is_err(), "{name} {user:?}");
-            }
-            let session = toolbox.begin_session(name, None).await.unwrap();
-            assert!(toolbox.session_user(&session).await.unwrap().is_none(), "{name}");
+        let mut tx = toolbox.db.begin().await.unwrap();
+        let token = toolbox.create_request_token(&mut tx, new).await.unwrap();
+        tx.commit().await.unwrap();
+        let (jwt, visitor) = (toolbox.jwt(&token).unwrap(), Visitor::default());
+        for user in [None, Some("amy"), Some("olga")] {
+            let presented =
+                Presented { jwt: &jwt, scope: "report", user, visitor: &visitor, log: true };
+            assert!(toolbox.admit(&presented).await.is_err(), "{name} {user:?}");
         }
-        // A person types their name as they like, and is who they are.
-        for typed in ["AMY", "ａmy", " amy "] {
-            let fields = json!({"username": typed, "password": "seven green teapots", "client": "web"});
-            let login = app.http.post(format!("{base}/api/auth/login")).json(&fields).send().await.unwrap();
-            assert_eq!(login.status(), 200, "{typed}");
-        }
-        assert_eq!(app.count("SELECT count(*) FROM bgfiles_auth_tokens WHERE user_id <> 'amy' AND user_id <> 'Amy'").await, 0);
-        let (person, _) = toolbox.person_and_client("OLGA", "web").await.unwrap();
-        assert_eq!(person.id, "olga");
+        let session = toolbox.begin_session(name, None).await.unwrap();
+        assert!(toolbox.session_user(&session).await.unwrap().is_none(), "{name}");
     }
+    // A person types their name as they like, and is who they are.
+    for typed in ["AMY", "ａmy", " amy "] {
+        let fields = json!({"username": typed, "password": "seven green teapots", "client": "web"});
+        let login =
+            app.http.post(format!("{base}/api/auth/login")).json(&fields).send().await.unwrap();
+        assert_eq!(login.status(), 200, "{typed}");
+    }
+    assert_eq!(
+        app.count(
+            "SELECT count(*) FROM bgfiles_auth_tokens WHERE user_id <> 'amy' AND user_id <> 'Amy'"
+        )
+        .await,
+        0
+    );
+    let (person, _) = toolbox.person_and_client("OLGA", "web").await.unwrap();
+    assert_eq!(person.id, "olga");
 }
 
 /// A server behind a host application that says who calls.
@@ -218,37 +238,41 @@ impl UserDirectory for Folding {
     }
 }
 
-both! {
-    async fn a_name_of_a_host_is_one_of_ours_when_it_is_spelled_alike(app) {
-        let keys = || Settings { api_access_client: "keys".into(), ..Settings::default() };
-        let own = TestApp::with(app.kind, Parts { auth: keys(), ..Parts::default() }).await;
-        inhabited(&own).await;
-        let base = host(&own).await;
-        nothing_of_theirs(&own, &base).await;
-        let directory = Users::Host(Arc::new(Folding));
-        let hosted = TestApp::with(app.kind, Parts { auth: keys(), users: directory, ..Parts::default() }).await;
-        hosted.client("keys", TokenTtl::DAY, "", TokenPolicy::One).await;
-        let base = host(&hosted).await;
-        nothing_of_theirs(&hosted, &base).await;
-        let caller = hosted.toolbox.vouched_for("OLGA", None, Proof::Host).await.unwrap();
-        assert_eq!((caller.username.as_str(), caller.role), ("OLGA", Role::User));
-    }
+both!(a_name_of_a_host_is_one_of_ours_when_it_is_spelled_alike);
+async fn a_name_of_a_host_is_one_of_ours_when_it_is_spelled_alike(app: TestApp) {
+    let keys = || Settings { api_access_client: "keys".into(), ..Settings::default() };
+    let own = TestApp::with(app.kind, Parts { auth: keys(), ..Parts::default() }).await;
+    inhabited(&own).await;
+    let base = host(&own).await;
+    nothing_of_theirs(&own, &base).await;
+    let directory = Users::Host(Arc::new(Folding));
+    let hosted =
+        TestApp::with(app.kind, Parts { auth: keys(), users: directory, ..Parts::default() }).await;
+    hosted.client("keys", TokenTtl::DAY, "", TokenPolicy::One).await;
+    let base = host(&hosted).await;
+    nothing_of_theirs(&hosted, &base).await;
+    let caller = hosted.toolbox.vouched_for("OLGA", None, Proof::Host).await.unwrap();
+    assert_eq!((caller.username.as_str(), caller.role), ("OLGA", Role::User));
 }
 
-both! {
-    async fn mails_to_one_address_are_not_read_by_another(app) {
-        let folder = tempfile::tempdir().unwrap();
-        let url = url::Url::from_file_path(folder.path()).unwrap();
-        let mailer = Mailer::open(url.as_str(), "files@example.com").unwrap();
-        let app = TestApp::with(app.kind, Parts { mailer: Some(mailer), ..parts() }).await;
-        inhabited(&app).await;
-        app.finished("hello", "").await;
-        app.deliver_notices().await;
-        let state = WebState { mailbox: Some(folder.path().into()), ..WebState::new(app.toolbox.clone()) };
-        let base = format!("http://{}", app.serve_with(state, Default::default()).await);
-        for (name, sees) in [("amy", true), ("Amy", false)] {
-            let (status, page) = ask(&app, &base, name, "GET", "/dev/mail", None).await;
-            assert_eq!((status, page.as_str().unwrap().contains("Your file is ready")), (200, sees), "{name}");
-        }
+both!(mails_to_one_address_are_not_read_by_another);
+async fn mails_to_one_address_are_not_read_by_another(app: TestApp) {
+    let folder = tempfile::tempdir().unwrap();
+    let url = url::Url::from_file_path(folder.path()).unwrap();
+    let mailer = Mailer::open(url.as_str(), "files@example.com").unwrap();
+    let app = TestApp::with(app.kind, Parts { mailer: Some(mailer), ..parts() }).await;
+    inhabited(&app).await;
+    app.finished("hello", "").await;
+    app.deliver_notices().await;
+    let state =
+        WebState { mailbox: Some(folder.path().into()), ..WebState::new(app.toolbox.clone()) };
+    let base = format!("http://{}", app.serve_with(state, Default::default()).await);
+    for (name, sees) in [("amy", true), ("Amy", false)] {
+        let (status, page) = ask(&app, &base, name, "GET", "/dev/mail", None).await;
+        assert_eq!(
+            (status, page.as_str().unwrap().contains("Your file is ready")),
+            (200, sees),
+            "{name}"
+        );
     }
 }
