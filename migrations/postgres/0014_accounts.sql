@@ -18,9 +18,21 @@ END $$;
 -- nothing extends it.
 ALTER TABLE bgfiles_auth_tokens ADD COLUMN made_by text NOT NULL DEFAULT '';
 ALTER TABLE bgfiles_auth_tokens ADD COLUMN not_after timestamptz;
+-- It ends with the token that it was made with.
+ALTER TABLE bgfiles_auth_tokens
+    ADD COLUMN made_by_token uuid REFERENCES bgfiles_auth_tokens (id) ON DELETE CASCADE;
+CREATE INDEX bgfiles_auth_tokens_made_by ON bgfiles_auth_tokens (made_by_token) WHERE made_by_token IS NOT NULL;
 
 -- Links that were signed before count for nothing.
 ALTER TABLE bgfiles_file_requests ADD COLUMN links_from timestamptz;
+DROP TRIGGER bgfiles_downloads_changed ON bgfiles_file_requests;
+CREATE TRIGGER bgfiles_downloads_changed
+    AFTER UPDATE OF id, file_type, status, expires_at, requester, requester_only, storage_key, size, sha256,
+        filename, content_type, finished_at, links_from ON bgfiles_file_requests
+    FOR EACH ROW WHEN (OLD.status = 'finished' AND NOT (
+        NEW.status = 'expired' AND OLD.expires_at IS NOT DISTINCT FROM NEW.expires_at
+        AND COALESCE(OLD.expires_at <= now() - interval '5 minutes', false)))
+    EXECUTE FUNCTION bgfiles_auth_changed();
 
 -- A user holds so many at most.
 CREATE INDEX bgfiles_locks_owner ON bgfiles_locks (owner) WHERE held;

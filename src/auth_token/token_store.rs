@@ -143,7 +143,8 @@ pub async fn restart(
     Ok(())
 }
 
-/// Writes down with what a token was made, and the end of that: nothing extends the token beyond.
+/// Writes down with what a token was made: in words, its end (nothing extends the token beyond), and
+/// the token, if it was one, with which it ends.
 ///
 /// # Errors
 /// The database's.
@@ -152,12 +153,15 @@ pub async fn made_by(
     token: Uuid,
     with: &str,
     not_after: Option<DateTime<Utc>>,
+    by: Option<Uuid>,
 ) -> Result<()> {
-    let sql = "UPDATE bgfiles_auth_tokens SET made_by = $2, not_after = $3 WHERE id = $1";
+    let sql = "UPDATE bgfiles_auth_tokens SET made_by = $2, not_after = $3, made_by_token = $4 \
+        WHERE id = $1";
     on!(conn.into(), c => sqlx::query(sql)
         .bind(token)
         .bind(with)
         .bind(not_after)
+        .bind(by)
         .execute(c)
         .await
         .map(drop)?);

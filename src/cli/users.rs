@@ -123,7 +123,9 @@ impl SetUser {
         let state = if user.is_active { "active" } else { "inactive" };
         let (name, role) = (&user.username, user.role.as_str());
         let links = match (revoke_links, deactivates) {
-            (true, _) => "Links to their files, and links that they made, have ended.",
+            (true, _) => {
+                "Links to their files, and links that they made, have ended; what was being made for them is cancelled."
+            }
             (false, true) => "Links to their files go on; --revoke-links ends them.",
             (false, false) => "",
         };

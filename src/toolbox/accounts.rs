@@ -10,7 +10,11 @@ use crate::{
     },
     db::Tx,
     error::{Error, Result},
-    file_request::{links, model::is_address},
+    file_request::{
+        Status, links,
+        model::is_address,
+        store::{self as requests, Filter},
+    },
     limits::TokenTtl,
     lock_token::Resource,
 };
@@ -108,7 +112,24 @@ impl Toolbox {
         let UserChanges { email, role, is_active, revoke_links } = changes;
         store::update_user(&mut *tx, user.id, email.as_deref(), *role, *is_active).await?;
         if *revoke_links {
-            links::store::revoke_of(tx, &user.username, self.clock.now()).await?;
+            links::store::revoke_of(&mut *tx, &user.username, self.clock.now()).await?;
+            self.cancel_all_of(tx, &user.username).await?;
+        }
+        Ok(())
+    }
+
+    /// Cancels what is being made for a person: nobody is to be mailed a link to it.
+    async fn cancel_all_of(&self, tx: &mut Tx, requester: &str) -> Result<()> {
+        for status in [Status::Pending, Status::Running] {
+            let requester = Some(requester.to_owned());
+            let filter = Filter { status: Some(status), requester, ..Filter::default() };
+            for row in requests::list(&mut *tx, &filter, i64::MAX).await? {
+                match self.cancel(&mut *tx, row.id).await {
+                    // It has just ended.
+                    Ok(_) | Err(Error::Conflict { .. }) => {}
+                    Err(error) => return Err(error),
+                }
+            }
         }
         Ok(())
     }

@@ -33,7 +33,7 @@ pub struct Redeemer<'a> {
 
 impl Toolbox {
     /// Redeems a link: one use, unless `by.nonce` was redeemed already. A link without a limit gives
-    /// a program of a network the grant that it has, and counts: whoever has the link makes no more
+    /// a network the grant that it has, and counts: whoever has the link makes no more
     /// grants than there are hours.
     ///
     /// # Errors
@@ -69,10 +69,11 @@ impl Toolbox {
         let (file, user) = (visit.row.sha256.as_deref(), by.user.unwrap_or_default());
         let age = i64::try_from(self.grant_age.as_secs()).unwrap_or(i64::MAX).max(1);
         let while_it_lasts = self.clock.now().timestamp().div_euclid(age);
-        let (network, agent) = (by.visitor.network(), &by.visitor.user_agent);
+        // Not the program: whoever asks may call it what they like, each time.
+        let network = by.visitor.network();
         let bound = visit.row.requester.as_deref().filter(|_| visit.bound).unwrap_or_default();
         format!(
-            "open\n{about}\n{}\n{while_it_lasts}\n{network}\n{bound}\n{user}\n{agent}",
+            "open\n{about}\n{}\n{while_it_lasts}\n{network}\n{bound}\n{user}",
             file.unwrap_or_default()
         )
     }
@@ -112,7 +113,7 @@ impl Toolbox {
                 // The same click twice: this one is taken back with the transaction.
                 return Ok(());
             }
-            store::renew_grant(&mut tx, &grant.hash).await?;
+            store::renew_grant(&mut tx, &grant.hash, grant.expires_at).await?;
         }
         let redeemed = hit(row, jti, Event::Redeemed, by);
         let redeemed = Hit { grant: Some(grant.hash), ..redeemed };

@@ -344,7 +344,8 @@ impl Toolbox {
         }
         let (login, _) = self.issue(&mut tx, &caller.username, own_user, &client).await?;
         let last = caller.token().and_then(|token| token.expires_at);
-        token_store::made_by(&mut tx, login.token_id, made_with(caller), last).await?;
+        let by = caller.token().map(|token| token.id);
+        token_store::made_by(&mut tx, login.token_id, made_with(caller), last, by).await?;
         if last.is_some() {
             let end = earlier(login.expiry, last);
             token_store::shorten(&mut tx, login.token_id, end).await?;

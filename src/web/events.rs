@@ -3,7 +3,10 @@
 //! `status` carries the whole request, `progress` only `{done, total, estimated}`. The stream ends with the
 //! request.
 
-use std::{convert::Infallible, time::Duration};
+use std::{
+    convert::Infallible,
+    time::{Duration, Instant},
+};
 
 use axum::{
     extract::{Path, State},
@@ -21,6 +24,9 @@ use crate::{
     toolbox::{Toolbox, Watched},
 };
 
+/// For so long who a caller is counts, where no more than progress is told.
+pub(super) const PROVEN_FOR: Duration = Duration::from_secs(5);
+
 pub(super) async fn events(
     State(state): Shared,
     caller: Caller,
@@ -30,7 +36,8 @@ pub(super) async fn events(
     let row = requests::visible(&state.toolbox, &caller, &id).await?;
     let (toolbox, shutdown) = (state.toolbox.clone(), state.shutdown.clone());
     let watched = toolbox.watch(&caller.username, std::slice::from_ref(&row))?;
-    let watch = Watch { toolbox, caller, parts, current: row, sent: None, watched };
+    let watch =
+        Watch { toolbox, caller, parts, current: row, sent: None, watched, proven: Instant::now() };
     Ok(stream(watch, Watch::next, shutdown))
 }
 
@@ -64,6 +71,7 @@ struct Watch {
     current: FileRequest,
     sent: Option<FileRequest>,
     watched: Watched,
+    proven: Instant,
 }
 
 impl Watch {
@@ -71,9 +79,13 @@ impl Watch {
     async fn next(mut self) -> Option<(Event, Option<Watch>)> {
         loop {
             if let Some(event) = self.event() {
-                // The end of a request comes with a link.
-                if !caller::is_still(&self.toolbox, &self.parts, &self.caller).await {
-                    return None;
+                let is_status = self.sent.as_ref().is_none_or(|s| s.status != self.current.status);
+                // The end of a request comes with a link. Progress tells little, and often.
+                if is_status || self.proven.elapsed() > PROVEN_FOR {
+                    if !caller::is_still(&self.toolbox, &self.parts, &self.caller).await {
+                        return None;
+                    }
+                    self.proven = Instant::now();
                 }
                 self.sent = Some(self.current.clone());
                 let over = self.current.status.is_terminal();

@@ -172,7 +172,7 @@ async fn beside_an_aggregate_on_sqlite_runs_nothing() {
     let query = format!(
         "WITH RECURSIVE d(m) AS (SELECT 1 UNION ALL SELECT m + 1 FROM d WHERE m < {}) \
          SELECT max(m) AS m FROM d",
-        steps_of(2.5)
+        steps_of(5.0)
     );
     for (more, most) in [("", 1), ("count = true", 2)] {
         // Statements at the same time need a connection each, and a connection has the file open.

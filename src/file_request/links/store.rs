@@ -351,10 +351,14 @@ pub async fn cover_grant(
 ///
 /// # Errors
 /// The database's.
-pub async fn renew_grant(conn: impl Into<Conn<'_>>, hash: &str) -> Result<()> {
-    let sql = "UPDATE bgfiles_link_grants SET completed_at = NULL, \
+pub async fn renew_grant(
+    conn: impl Into<Conn<'_>>,
+    hash: &str,
+    expires_at: DateTime<Utc>,
+) -> Result<()> {
+    let sql = "UPDATE bgfiles_link_grants SET completed_at = NULL, expires_at = $2, \
         covered = CASE WHEN completed_at IS NULL THEN covered ELSE '[]' END WHERE hash = $1";
-    on!(conn.into(), c => sqlx::query(sql).bind(hash).execute(c).await.map(drop)?);
+    on!(conn.into(), c => sqlx::query(sql).bind(hash).bind(expires_at).execute(c).await.map(drop)?);
     Ok(())
 }
 
@@ -398,6 +402,17 @@ pub async fn count_downloads(conn: impl Into<Conn<'_>>, counted: &[Downloads]) -
 /// The database's.
 pub async fn revoke_of(conn: impl Into<Conn<'_>>, person: &str, at: DateTime<Utc>) -> Result<u64> {
     let mut conn = conn.into();
+    // Links before requests before grants, as whoever redeems takes them.
+    let sql = "UPDATE bgfiles_links SET revoked_at = $2 WHERE revoked_at IS NULL \
+        AND (created_by = $1 OR request_id IN \
+            (SELECT id FROM bgfiles_file_requests WHERE requester = $1)) \
+        AND NOT EXISTS (SELECT 1 FROM bgfiles_file_requests r WHERE r.link_jti = bgfiles_links.jti)";
+    let revoked = on!(conn.reborrow(), c => sqlx::query(sql)
+        .bind(person)
+        .bind(at)
+        .execute(c)
+        .await?
+        .rows_affected());
     // Those without a row, and the mail's own, whose row goes on for links that are signed anew.
     let sql = "UPDATE bgfiles_file_requests SET links_from = $2 WHERE requester = $1 \
         AND status = 'finished'";
@@ -405,17 +420,7 @@ pub async fn revoke_of(conn: impl Into<Conn<'_>>, person: &str, at: DateTime<Utc
     let sql = "DELETE FROM bgfiles_link_grants WHERE request_id IN \
             (SELECT id FROM bgfiles_file_requests WHERE requester = $1) \
         OR jti IN (SELECT jti FROM bgfiles_links WHERE created_by = $1)";
-    on!(conn.reborrow(), c => sqlx::query(sql).bind(person).execute(c).await.map(drop)?);
-    let sql = "UPDATE bgfiles_links SET revoked_at = $2 WHERE revoked_at IS NULL \
-        AND (created_by = $1 OR request_id IN \
-            (SELECT id FROM bgfiles_file_requests WHERE requester = $1)) \
-        AND NOT EXISTS (SELECT 1 FROM bgfiles_file_requests r WHERE r.link_jti = bgfiles_links.jti)";
-    let revoked = on!(conn, c => sqlx::query(sql)
-        .bind(person)
-        .bind(at)
-        .execute(c)
-        .await?
-        .rows_affected());
+    on!(conn, c => sqlx::query(sql).bind(person).execute(c).await.map(drop)?);
     Ok(revoked)
 }
 

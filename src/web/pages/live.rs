@@ -1,6 +1,6 @@
 //! `GET /files/events?id=…`: how files get on, as server-sent events with the cards to show.
 
-use std::{collections::HashMap, convert::Infallible};
+use std::{collections::HashMap, convert::Infallible, time::Instant};
 
 use axum::{
     http::request::Parts,
@@ -15,7 +15,11 @@ use crate::{
     error::{Error, Result},
     file_request::FileRequest,
     toolbox::Watched,
-    web::{Problem, caller, events::stream, requests::visible},
+    web::{
+        Problem, caller,
+        events::{PROVEN_FOR, stream},
+        requests::visible,
+    },
 };
 
 /// Files that one page watches, at most.
@@ -51,7 +55,8 @@ pub(super) async fn events(
     }
     let shutdown = person.state.shutdown.clone();
     let watched = person.toolbox().watch(&person.caller.username, &rows)?;
-    let watch = Watch { person, parts, rows, shown: HashMap::new(), watched };
+    let watch =
+        Watch { person, parts, rows, shown: HashMap::new(), watched, proven: Instant::now() };
     Ok(stream(watch, Watch::next, shutdown))
 }
 
@@ -63,6 +68,7 @@ struct Watch {
     /// What the page shows of each.
     shown: HashMap<String, String>,
     watched: Watched,
+    proven: Instant,
 }
 
 impl Watch {
@@ -81,10 +87,13 @@ impl Watch {
                     row.error_code
                 );
                 if self.shown.get(&id) != Some(&state) {
-                    // A card may hold a link.
-                    let person = &self.person;
-                    if !caller::is_still(person.toolbox(), &self.parts, &person.caller).await {
-                        return None;
+                    // A card of what has ended may hold a link. Progress tells little, and often.
+                    if row.status.is_terminal() || self.proven.elapsed() > PROVEN_FOR {
+                        let person = &self.person;
+                        if !caller::is_still(person.toolbox(), &self.parts, &person.caller).await {
+                            return None;
+                        }
+                        self.proven = Instant::now();
                     }
                     let event = self.event(row);
                     self.shown.insert(id, state);

@@ -242,6 +242,13 @@ async fn a_key_lasts_no_longer_than_what_made_it(app: TestApp) {
     assert_eq!(listed[0]["made_by"], "kiosk");
     app.advance(31);
     assert_eq!(call(Method::GET, "requests", by(&key)).await.0, 401);
+    // It ends when that does, too.
+    let kiosk = app.token("amy", "kiosk").await;
+    let (_, made) = call(Method::POST, "auth/apiaccess", by(&kiosk)).await;
+    let key = made["token"].as_str().unwrap().to_owned();
+    assert_eq!(call(Method::GET, "requests", by(&key)).await.0, 200);
+    assert_eq!(call(Method::POST, "auth/logout", by(&kiosk)).await.0, 204);
+    assert_eq!(call(Method::GET, "requests", by(&key)).await.0, 401);
     // A person in front of a browser may have one for ever.
     let session = app.toolbox.begin_session("amy", None).await.unwrap();
     let cookie = ("cookie", format!("bgfiles_session={}", session.expose()));
@@ -317,7 +324,10 @@ async fn a_closed_account_leaves_no_links(app: TestApp) {
     let kept = run(on(&app).args(["set-user", "amy", "--active", "false", "--keep-links"]));
     assert!(kept.0 == 0 && kept.2.contains("--revoke-links ends them"), "{kept:?}");
     assert_eq!(statuses().await, [200; 6]);
+    // What is being made would be mailed with a link.
+    let waiting = app.request("hello", "").await;
     let ended = run(on(&app).args(["set-user", "amy", "--active", "false"]));
     assert!(ended.0 == 0 && ended.2.contains("have ended"), "{ended:?}");
     assert_eq!(statuses().await, [403, 403, 403, 403, 200, 200]);
+    assert_eq!(app.row(waiting.id).await.status, bgfiles::Status::Cancelled);
 }

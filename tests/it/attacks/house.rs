@@ -487,6 +487,7 @@ async fn links_without_a_limit_give_one_grant_a_network(app: TestApp) {
     let mut places = BTreeSet::new();
     for number in 0..50 {
         let request = http.post(&url).header("idempotency-key", format!("{number}"));
+        let request = request.header("user-agent", format!("program {number}"));
         let redeemed = request.send().await.unwrap();
         assert_eq!(redeemed.status(), 303);
         places.insert(redeemed.headers()["location"].to_str().unwrap().to_owned());
@@ -498,22 +499,37 @@ async fn links_without_a_limit_give_one_grant_a_network(app: TestApp) {
     assert_eq!(http.get(format!("{base}{place}")).send().await.unwrap().status(), 200);
     // An hour later it is another one.
     app.advance(3_600);
-    assert_ne!(http.post(&url).send().await.unwrap().headers()["location"], place);
+    let redeem = async || {
+        let redeemed = http.post(&url).send().await.unwrap();
+        redeemed.headers()["location"].to_str().unwrap().to_owned()
+    };
+    let second = redeem().await;
+    assert_ne!(second, place);
+    // Whoever comes at the end of it has an hour, too.
+    app.advance(3_590);
+    assert_eq!(redeem().await, second);
+    app.advance(60);
+    assert_eq!(http.get(format!("{base}{second}")).send().await.unwrap().status(), 200);
     // Pieces under a grant are no lines each, and are known to be the whole.
     let big = app.finished("once", "mib=1").await;
     let redeemed = http.post(format!("{base}{}", app.link(&big))).send().await.unwrap();
     let grant = format!("{base}{}", redeemed.headers()["location"].to_str().unwrap());
     for piece in (0..64).rev() {
         let range = format!("bytes={}-{}", piece * 16_384, piece * 16_384 + 16_383);
-        assert_eq!(http.get(&grant).header("range", range).send().await.unwrap().status(), 206);
+        let piece = http.get(&grant).header("range", range).send().await.unwrap();
+        assert_eq!(piece.status(), 206);
+        assert_eq!(piece.bytes().await.unwrap().len(), 16_384);
     }
     eventually("the last piece is written down", 30, async || {
-        (app.count("SELECT count(*) FROM bgfiles_link_grants WHERE completed_at IS NOT NULL").await
-            == 1)
-            .then_some(())
+        let sql = "SELECT count(*) FROM bgfiles_link_grants g JOIN bgfiles_file_requests r \
+            ON r.id = g.request_id WHERE g.completed_at IS NOT NULL AND r.file_type = 'once'";
+        (app.count(sql).await == 1).then_some(())
     })
     .await;
-    let lines = app.count("SELECT count(*) FROM bgfiles_link_hits WHERE grant_hash IS NOT NULL AND event IN ('range', 'complete')").await;
+    let lines = "SELECT count(*) FROM bgfiles_link_hits h JOIN bgfiles_file_requests r \
+        ON r.id = h.request_id WHERE h.grant_hash IS NOT NULL AND r.file_type = 'once' \
+        AND h.event IN ('range', 'complete')";
+    let lines = app.count(lines).await;
     assert!(lines <= 3, "{lines}");
 }
 
