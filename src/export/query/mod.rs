@@ -231,7 +231,6 @@ fn fault(definition: &Definition, message: impl std::fmt::Display) -> Error {
     Error::Config(format!("{}: query: {message}", definition.path.display()))
 }
 
-/// JSON objects cannot have two of a name, and people cannot tell two apart.
 /// Bytes of a cell at most, in whatever format: what is made of it is several times as large.
 const MOST_CELL: usize = 64 << 20;
 
@@ -244,6 +243,7 @@ fn check_size(bytes: usize, column: &str, row: u64) -> Result<()> {
     Err(Error::permanent("text_too_long", message))
 }
 
+/// JSON objects cannot have two of a name, and people cannot tell two apart.
 fn check_names<'n>(definition: &Definition, names: impl Iterator<Item = &'n str>) -> Result<()> {
     let mut seen = HashSet::new();
     for (at, name) in (1..).zip(names) {

@@ -278,6 +278,13 @@ async fn a_session_is_of_a_user_and_not_of_a_name(app: TestApp) {
     );
     let theirs = app.toolbox.begin_session("zoe", None).await.unwrap();
     assert!(is_in(&theirs).await);
+    // Nor does the name alone count where a session is somebody else's.
+    app.add_user("ida", Role::User, None).await;
+    app.sql(
+        "UPDATE bgfiles_sessions SET own_user_id = (SELECT id FROM bgfiles_users WHERE username = 'ida')",
+    )
+    .await;
+    assert!(!is_in(&theirs).await);
 }
 
 both!(a_closed_account_leaves_no_links);

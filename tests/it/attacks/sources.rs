@@ -87,7 +87,7 @@ async fn a_cell_of_any_size_ends_the_request_and_not_the_worker(app: TestApp) {
     for query in texts {
         let export = over(&app, &source, query);
         for format in ["csv", "jsonl", "xlsx", "parquet"] {
-            let error = make(&export, format, "", "").await.unwrap_err();
+            let error = make(&export, format, "", "").await.map(drop).unwrap_err();
             assert_eq!(
                 (error.code(), error.is_retryable()),
                 ("text_too_long", false),
