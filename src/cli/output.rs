@@ -11,11 +11,16 @@ use std::{
 use crate::file_request::filename::is_bidi_control;
 
 /// What callers wrote may move the cursor of a terminal, or turn its text around: U+009B begins what ESC
-/// and `[` do. Written as JSON writes them, in which they stay what they are.
+/// and `[` do. Written as JSON writes them, in which they stay what they are. Lines of a mail end with
+/// two characters, which are one here.
 fn harmless(text: &str) -> Cow<'_, str> {
+    let text = match text.contains("\r\n") {
+        true => Cow::from(text.replace("\r\n", "\n")),
+        false => text.into(),
+    };
     let is_bad = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || is_bidi_control(c);
     if !text.contains(is_bad) {
-        return text.into();
+        return text;
     }
     let escaped = text.chars().map(|c| match is_bad(c) {
         true => format!("\\u{:04x}", u32::from(c)),
@@ -60,4 +65,18 @@ pub(super) fn rows(done: u64, total: Option<u64>, is_estimated: bool) -> String 
 /// Ends a line of [`progress`].
 pub(super) fn progress_done() {
     progress("");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::harmless;
+
+    #[test]
+    fn lines_end_and_nothing_else_moves_a_cursor() {
+        assert_eq!(
+            harmless("Hello,\r\n\r\nthe file\n\tis there"),
+            "Hello,\n\nthe file\n\tis there"
+        );
+        assert_eq!(harmless("over\rwritten\r\r\n\u{9b}2J"), "over\\u000dwritten\\u000d\n\\u009b2J");
+    }
 }

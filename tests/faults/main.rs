@@ -12,6 +12,8 @@ mod cluster;
 mod evidence;
 mod plan;
 mod process;
+#[path = "../it/support/programs.rs"]
+mod programs;
 mod promises;
 mod proxy;
 mod run;
@@ -101,7 +103,7 @@ fn main() -> std::process::ExitCode {
     if parts.is_empty() {
         return std::process::ExitCode::SUCCESS;
     }
-    if !cluster::is_root() && std::env::var_os("FAULTS_APART").is_none() {
+    if !programs::is_root() && std::env::var_os("FAULTS_APART").is_none() {
         return apart();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();

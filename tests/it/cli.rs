@@ -293,7 +293,7 @@ fn the_demo_shows_itself() {
     let (code, out, err) = demo();
     assert_eq!(code, 0, "{err}");
     assert!(out.contains("Subject: Your file is ready") && out.contains("/d/"), "{out}");
-    assert!(out.contains("as promised"), "{out}");
+    assert!(out.contains("as promised") && !out.contains("\\u"), "{out}");
     assert!(err.contains("336776 rows"), "{err}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "one folder");
     assert_eq!(demo().0, 0, "and again");

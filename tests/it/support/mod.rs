@@ -10,6 +10,7 @@ pub mod cluster;
 pub mod handlers;
 pub mod postgres;
 pub mod postgres_proxy;
+mod programs;
 pub mod proxy;
 pub mod s3;
 pub mod smtp;
