@@ -6,12 +6,13 @@ use std::{collections::HashMap, path::Path, time::Duration};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use futures::{FutureExt, StreamExt, future::BoxFuture};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth_token::{self, limit_store},
+    duration::Bare,
     error::{Error, Result},
     file_request::{self, Status, store},
     ids::RequestId,
@@ -117,12 +118,23 @@ pub struct Keep {
     /// Whether it runs.
     #[serde(default = "yes")]
     pub enabled: bool,
-    /// Seconds that things are kept (for expired requests: the leeway).
+    /// Seconds that things are kept (for expired requests: the leeway); `1h` or `3600` in the file.
+    #[serde(deserialize_with = "length")]
     pub keep: u32,
 }
 
 fn yes() -> bool {
     true
+}
+
+fn length<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
+    let text = match toml::Value::deserialize(from)? {
+        toml::Value::String(text) => text,
+        other => other.to_string(),
+    };
+    let length = Bare::Seconds.parse(&text);
+    let length = length.map_err(|why| D::Error::custom(format!("{text:?} {why}")))?;
+    Ok(u32::try_from(length.as_secs()).unwrap_or(u32::MAX))
 }
 
 impl Keep {
@@ -172,7 +184,11 @@ impl Sweeps {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Sweeps::default()),
             Err(e) => return Err(Error::io(path.display().to_string())(e)),
         };
-        toml::from_str(&text).map_err(|e| Error::Config(format!("{}: {e}", path.display())))
+        toml::from_str(&text).map_err(|e| {
+            let before = e.span().and_then(|span| text.get(..span.start)).unwrap_or_default();
+            let line = 1 + before.matches('\n').count();
+            Error::Config(format!("{}:{line}: {}", path.display(), e.message()))
+        })
     }
 }
 

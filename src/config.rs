@@ -4,6 +4,9 @@
 //! defaults. [`SETTINGS`] is the one list: name, default and meaning; the README's table and
 //! `bgfiles check` are made from it.
 
+mod doubts;
+mod origins;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::SocketAddr,
@@ -14,20 +17,28 @@ use std::{
 
 use figment::{
     Figment, Profile,
+    error::Kind,
     providers::{Format, Serialized, Toml},
     value::{Dict, Map, Value},
 };
 use serde::{Deserialize, Deserializer, de};
 
 use crate::{
+    duration::{Bare, Short},
     error::{Error, Result},
     limits::{Rate, TokenTtl},
+    nearest::did_you_mean,
     visitor::TrustedProxies,
 };
+
+pub use doubts::Doubts;
+pub use origins::Origins;
 
 /// Fewest connections to PostgreSQL that a process can work with: two at once, one for the queue, one
 /// to listen and one to announce.
 const FEWEST_CONNECTIONS: u32 = 5;
+/// Most files that a process makes at the same time: more is a slip of the pen.
+const MOST_WORKERS: usize = 1_000;
 /// Shortest secret key accepted, in bytes.
 pub const MIN_SECRET: usize = 32;
 
@@ -44,6 +55,8 @@ pub struct Setting {
     pub help: &'static str,
     /// Whether it is shown.
     pub secret: bool,
+    /// Of a length of time: what a number without a unit counts.
+    pub length: Option<Bare>,
 }
 
 const fn setting(
@@ -52,11 +65,22 @@ const fn setting(
     default: &'static str,
     help: &'static str,
 ) -> Setting {
-    Setting { key, env, default, help, secret: false }
+    Setting { key, env, default, help, secret: false, length: None }
 }
 
 const fn secret(key: &'static str, env: &'static str, help: &'static str) -> Setting {
-    Setting { key, env, default: "", help, secret: true }
+    Setting { key, env, default: "", help, secret: true, length: None }
+}
+
+/// A length of time; `bare` is what a number without a unit counts.
+const fn length(
+    key: &'static str,
+    env: &'static str,
+    default: &'static str,
+    help: &'static str,
+    bare: Bare,
+) -> Setting {
+    Setting { key, env, default, help, secret: false, length: Some(bare) }
 }
 
 /// Every setting.
@@ -74,11 +98,12 @@ pub const SETTINGS: &[Setting] = &[
         "signs links; 32 characters or more; several with commas: the first signs, all verify",
     ),
     setting("salt", "BGFILES_SALT", "bgfiles", "salt of the link signer"),
-    setting(
+    length(
         "max_age",
         "BGFILES_MAX_AGE",
-        "86400",
-        "seconds a link works, and a file stays unless its type says otherwise",
+        "1d",
+        "how long a link works, and a file stays unless its type says otherwise; a bare number is seconds",
+        Bare::Seconds,
     ),
     setting(
         "storage",
@@ -105,6 +130,19 @@ pub const SETTINGS: &[Setting] = &[
         "sender of notices, `Name <address>` or an address",
     ),
     setting(
+        "mail_name",
+        "BGFILES_MAIL_NAME",
+        "",
+        "the sender's name, unless `BGFILES_MAIL_FROM` has one",
+    ),
+    setting(
+        "mail_reply_to",
+        "BGFILES_MAIL_REPLY_TO",
+        "",
+        "who gets answers to mails, `Name <address>` or an address; the sender when empty",
+    ),
+    setting("mail_footer", "BGFILES_MAIL_FOOTER", "", "a line at the end of each mail"),
+    setting(
         "base_url",
         "BGFILES_BASE_URL",
         "http://localhost:8000",
@@ -130,18 +168,26 @@ pub const SETTINGS: &[Setting] = &[
         "folder whose templates win over the built-in ones",
     ),
     setting("workers", "BGFILES_WORKERS", "8", "files a worker process makes at the same time"),
-    setting(
+    length(
         "lease",
         "BGFILES_LEASE",
-        "10",
-        "seconds after which a silent worker's request is taken over",
+        "10s",
+        "how long a worker may be silent before its request is taken over; a bare number is seconds",
+        Bare::Seconds,
     ),
-    setting("drain", "BGFILES_DRAIN", "30", "seconds that running work gets to end after SIGTERM"),
-    setting(
+    length(
+        "drain",
+        "BGFILES_DRAIN",
+        "30s",
+        "how long running work gets to end after SIGTERM; a bare number is seconds",
+        Bare::Seconds,
+    ),
+    length(
         "grant_age",
         "BGFILES_GRANT_AGE",
-        "3600",
-        "seconds a redeemed link's download may be resumed, past the link's own end too",
+        "1h",
+        "how long a redeemed link's download may be resumed, past the link's own end too; a bare number is seconds",
+        Bare::Seconds,
     ),
     setting(
         "download_rate",
@@ -149,11 +195,12 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "most calls of links from one network: `600/m`; no limit when empty",
     ),
-    setting(
+    length(
         "inline_timeout",
         "BGFILES_INLINE_TIMEOUT",
-        "60",
-        "seconds that an answer with a file made in it (`deliver: now`) may take in all, also for who reads it slowly",
+        "1m",
+        "how long an answer with a file made in it (`deliver: now`) may take in all, also for who reads it slowly; a bare number is seconds",
+        Bare::Seconds,
     ),
     setting(
         "trusted_proxies",
@@ -161,7 +208,13 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "addresses and networks (`10.0.0.0/8, 127.0.0.1`) whose `X-Forwarded-For` is believed",
     ),
-    setting("session_age", "BGFILES_SESSION_AGE", "1209600", "seconds a login lasts"),
+    length(
+        "session_age",
+        "BGFILES_SESSION_AGE",
+        "14d",
+        "how long a login lasts; a bare number is seconds",
+        Bare::Seconds,
+    ),
     setting(
         "default_token_ttl",
         "BGFILES_DEFAULT_TOKEN_TTL",
@@ -180,11 +233,12 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "how logins and refreshes write `expiry`, as strftime; RFC 3339 when empty",
     ),
-    setting(
+    length(
         "token_cache_timeout",
         "BGFILES_TOKEN_CACHE_TIMEOUT",
-        "60",
-        "seconds a web process keeps the lookup of an API token; revoking works at once all the same; 0 for not at all",
+        "1m",
+        "how long a web process keeps the lookup of an API token; revoking works at once all the same; 0 for not at all; a bare number is seconds",
+        Bare::Seconds,
     ),
     setting(
         "refresh_token_on_login",
@@ -236,16 +290,23 @@ pub const SETTINGS: &[Setting] = &[
         "header in which it gives their mail address",
     ),
     setting(
+        "cors_origins",
+        "BGFILES_CORS_ORIGINS",
+        "",
+        "origins whose pages may call the API from a browser, without cookies: `https://app.example.com, …` or `*`; none when empty",
+    ),
+    setting(
         "request_token_querystring",
         "BGFILES_REQUEST_TOKEN_QUERYSTRING",
         "rt",
         "name of request tokens in queries, JSON bodies and forms",
     ),
-    setting(
+    length(
         "request_token_expiry",
         "BGFILES_REQUEST_TOKEN_EXPIRY",
-        "10",
-        "minutes a session token works, unless its maker says",
+        "10m",
+        "how long a session token works, unless its maker says; a bare number is minutes",
+        Bare::Minutes,
     ),
     setting(
         "request_token_default_max_uses",
@@ -271,17 +332,19 @@ pub const SETTINGS: &[Setting] = &[
         "false",
         "`true`: where no token is needed, one that does not admit counts as none (django-request-token's way) instead of being refused",
     ),
-    setting(
+    length(
         "lock_tokens_timeout",
         "BGFILES_LOCK_TOKENS_TIMEOUT",
-        "3600",
-        "seconds a lock lasts, unless it says otherwise",
+        "1h",
+        "how long a lock lasts, unless it says otherwise; a bare number is seconds",
+        Bare::Seconds,
     ),
-    setting(
+    length(
         "lock_tokens_max_timeout",
         "BGFILES_LOCK_TOKENS_MAX_TIMEOUT",
-        "86400",
-        "seconds a lock may ask for at most",
+        "1d",
+        "how long a lock may ask for at most; a bare number is seconds",
+        Bare::Seconds,
     ),
     setting(
         "lock_tokens_max_held",
@@ -361,6 +424,12 @@ pub struct Config {
     pub mail: Secret,
     /// Sender of notices.
     pub mail_from: String,
+    /// Name of the sender, unless it brings one.
+    pub mail_name: String,
+    /// Who gets answers.
+    pub mail_reply_to: String,
+    /// Line at the end of each mail.
+    pub mail_footer: String,
     /// Beginning of every link, without a slash at the end.
     #[serde(deserialize_with = "parsed")]
     pub base_url: BaseUrl,
@@ -435,6 +504,9 @@ pub struct Config {
     /// Where it says their mail address.
     #[serde(deserialize_with = "optional")]
     pub identity_email_header: Option<http::HeaderName>,
+    /// Origins whose pages may call the API.
+    #[serde(deserialize_with = "parsed")]
+    pub cors_origins: Origins,
     /// Name of request tokens in queries, bodies and forms.
     pub request_token_querystring: String,
     /// How long session tokens work.
@@ -645,6 +717,10 @@ impl Config {
             let message = "database_connections (BGFILES_DATABASE_CONNECTIONS): must be 5 or more";
             return Err(Error::Config(message.into()));
         }
+        if config.workers.get() > MOST_WORKERS {
+            let message = format!("workers (BGFILES_WORKERS): must be {MOST_WORKERS} or less");
+            return Err(Error::Config(message));
+        }
         if config.inline_timeout.is_zero() {
             let message = "inline_timeout (BGFILES_INLINE_TIMEOUT): must be a second or more";
             return Err(Error::Config(message.into()));
@@ -721,6 +797,8 @@ impl Config {
             let from = value.as_ref().and_then(|v| figment.get_metadata(v.tag()));
             let from = from.map_or("default".into(), |m| m.name.to_string());
             let text = value.and_then(text_of).unwrap_or_default();
+            let length = setting.length.and_then(|bare| bare.parse(text.trim()).ok());
+            let text = length.map_or(text, |length| Short(length).to_string());
             let shown =
                 if setting.secret && !text.is_empty() { "(set)".into() } else { hide(&text) };
             (setting, shown, from)
@@ -874,6 +952,10 @@ fn describe(error: &figment::Error) -> Error {
                 let source = m.source.as_ref().map_or(String::new(), |s| format!(" {s}"));
                 format!(" (from {}{source})", m.name)
             });
+            if let Kind::UnknownField(name, _) = &e.kind {
+                let keys = SETTINGS.iter().map(|s| s.key).chain(["sources"]);
+                return format!("{name} is no setting{}{from}", did_you_mean(name, keys));
+            }
             let name = if env.is_empty() { key } else { format!("{key} ({env})") };
             match name.as_str() {
                 "" => format!("{}{from}", e.kind),
@@ -917,11 +999,16 @@ where
 }
 
 fn seconds<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parsed::<D, u32>(deserializer).map(|seconds| Duration::from_secs(seconds.into()))
+    duration(deserializer, Bare::Seconds)
 }
 
 fn minutes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
-    parsed::<D, u32>(deserializer).map(|minutes| Duration::from_secs(u64::from(minutes) * 60))
+    duration(deserializer, Bare::Minutes)
+}
+
+fn duration<'de, D: Deserializer<'de>>(from: D, bare: Bare) -> Result<Duration, D::Error> {
+    let text = Scalar::deserialize(from)?.text();
+    bare.parse(text.trim()).map_err(|why| de::Error::custom(format!("{text:?} {why}")))
 }
 
 fn list<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Secret>, D::Error> {

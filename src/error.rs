@@ -1,11 +1,14 @@
 //! One error for the crate. `web/problem.rs` reads it as HTTP, the worker as "again or never".
 
 mod database;
+mod space;
+mod told;
 
 use std::borrow::Cow;
 
 pub use database::QueryFault;
 pub(crate) use database::{Said, Sent, sentence};
+pub(crate) use told::went_wrong;
 
 use crate::ids::{FileType, RequestId};
 
@@ -110,6 +113,9 @@ pub enum Error {
         /// When to try again.
         retry_after: std::time::Duration,
     },
+    /// The request is another one by now than the caller counts on.
+    #[error("the request has changed since; get it again and decide anew")]
+    PreconditionFailed,
     /// What is asked contradicts the state things are in.
     #[error("{message}")]
     Conflict {
@@ -253,6 +259,7 @@ impl Error {
             Error::Quota(_) => "quota",
             Error::Throttled { .. } => "throttled",
             Error::Overloaded { .. } => "overloaded",
+            Error::PreconditionFailed => "precondition_failed",
             Error::Conflict { code, .. } => code,
             Error::Permanent { code, .. } | Error::Temporary { code, .. } => code,
             Error::LeaseLost(_) => "lease_lost",
@@ -260,6 +267,7 @@ impl Error {
             Error::OutputClosed => "output_closed",
             Error::Config(_) => "configuration",
             Error::Schema(_) => "schema",
+            error if error.is_of_space() => "disk_full",
             Error::Query(fault) if !fault.may_pass => "query_failed",
             Error::Database(_)
             | Error::Unreachable(_)
@@ -367,30 +375,6 @@ impl Error {
     pub fn in_full(&self) -> String {
         let rest = self.query_fault().map(QueryFault::rest).unwrap_or_default();
         format!("{self}{rest}")
-    }
-
-    /// What the requester may read of this error. Text of databases, disks and servers stays in
-    /// the log: it can hold host names, paths and data.
-    pub fn public_message(&self) -> String {
-        match self {
-            Error::Query(fault) if fault.is_of_values => {
-                "the query cannot be answered for these criteria; change them or ask the operator"
-                    .into()
-            }
-            Error::Database(_)
-            | Error::Unreachable(_)
-            | Error::Sqlite(_)
-            | Error::Query(_)
-            | Error::Migrate(_)
-            | Error::Storage(_)
-            | Error::Mail { .. }
-            | Error::Template(_)
-            | Error::Io { .. }
-            | Error::Schema(_)
-            | Error::Config(_)
-            | Error::Internal(_) => "something went wrong on our side".into(),
-            other => other.to_string(),
-        }
     }
 }
 

@@ -4,6 +4,8 @@ use std::{num::NonZeroU32, time::Duration};
 
 use chrono::{DateTime, Datelike, TimeDelta, Utc};
 
+use crate::duration::{Short, in_units};
+
 /// What to say of a time that [`is_plain`] refuses.
 pub const PLAIN_TIME: &str = "must be in the years 1 to 9999";
 
@@ -45,7 +47,31 @@ impl std::fmt::Display for Rate {
     }
 }
 
+/// What is left of a rate once a call was counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Of which rate.
+    pub rate: Rate,
+    /// Calls that would be admitted now.
+    pub calls: u32,
+    /// When all of them would be.
+    pub full_in: Duration,
+}
+
 impl Rate {
+    /// Calls of one period.
+    pub fn count(self) -> u32 {
+        self.count.get()
+    }
+
+    /// What is left at `now` in a bucket that will be full again at `full_at`.
+    pub fn left(self, full_at: i64, now: i64) -> Left {
+        let missing = (full_at - now).max(0);
+        let calls = (self.period() - missing).max(0) / self.cost();
+        let calls = u32::try_from(calls).unwrap_or(u32::MAX).min(self.count());
+        Left { rate: self, calls, full_in: Duration::from_micros(missing.unsigned_abs()) }
+    }
+
     /// One period, in microseconds.
     pub fn period(self) -> i64 {
         let seconds = match self.unit {
@@ -123,7 +149,7 @@ impl std::str::FromStr for TokenTtl {
 impl std::fmt::Display for TokenTtl {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            TokenTtl::Seconds(seconds) => write!(f, "{seconds}s"),
+            TokenTtl::Seconds(seconds) => Short(Duration::from_secs(seconds.get().into())).fmt(f),
             TokenTtl::Never => f.write_str("never"),
         }
     }
@@ -132,12 +158,6 @@ impl std::fmt::Display for TokenTtl {
 fn digits(text: &str) -> Option<u64> {
     let fits = (1..=10).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_digit());
     fits.then(|| text.parse().ok()).flatten()
-}
-
-fn in_units(text: &str) -> Option<u64> {
-    let units = [('s', 1), ('m', 60), ('h', 3600), ('d', 86_400), ('w', 7 * 86_400)];
-    let (name, seconds) = units.into_iter().find(|(name, _)| text.ends_with(*name))?;
-    digits(text.strip_suffix(name)?)?.checked_mul(seconds)
 }
 
 fn as_django(text: &str) -> Option<u64> {
@@ -170,6 +190,11 @@ mod tests {
         assert!(rate.admit(full_at, 111 * second).is_err());
         full_at = rate.admit(full_at, 112 * second).unwrap();
         assert!(rate.admit(full_at, 112 * second).is_err());
+        let left = |now| {
+            let Left { calls, full_in, .. } = rate.left(full_at, now * second);
+            (calls, full_in.as_secs())
+        };
+        assert_eq!([left(112), left(130), left(500)], [(0, 60), (1, 42), (5, 0)]);
         for wrong in ["", "blahblah", "2/minute", "0/m", "-1/m", "+1/m", "1.5/m", "/m", "5", "5/M"]
         {
             assert!(wrong.parse::<Rate>().is_err(), "{wrong}");

@@ -52,11 +52,10 @@ impl Messages {
         self.get(language, &format!("{key}.{form}"))
     }
 
-    /// The keys of a language, for the test that compares them.
-    #[cfg(test)]
-    pub(crate) fn keys(&self, language: &str) -> Vec<(&str, &str)> {
+    /// The keys of a language with its texts.
+    pub(crate) fn all(&self, language: &str) -> impl Iterator<Item = (&str, &str)> {
         let texts = self.0.get(language).into_iter().flatten();
-        texts.map(|(key, text)| (key.as_str(), text.as_str())).collect()
+        texts.map(|(key, text)| (key.as_str(), text.as_str()))
     }
 }
 

@@ -5,18 +5,23 @@
 //! `relative(time)`; `url(path)`; and the filters `datetime(zone)`, `duration`, `filesize` and
 //! `number`. They look at the variables `language`, `now` and `base`.
 
+mod survey;
+
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::PathBuf,
-    sync::{Arc, LazyLock},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use include_dir::{Dir, include_dir};
 use minijinja::{
-    AutoEscape, Environment, ErrorKind, State, UndefinedBehavior, Value, value::Kwargs,
+    AutoEscape, Environment, ErrorKind, Output, State, UndefinedBehavior, Value, escape_formatter,
+    value::Kwargs,
 };
+
+pub(crate) use survey::Survey;
 
 use crate::{
     error::{Error, Result},
@@ -37,6 +42,15 @@ pub struct Templates {
     messages: Arc<Messages>,
     /// What is wrong with the operator's texts.
     fault: Option<Arc<str>>,
+    /// What could not be rendered, a line each, for who tries all of them.
+    failures: Option<Arc<Failures>>,
+}
+
+/// Templates that could not be rendered, and the folder that wins over the built-in ones.
+#[derive(Debug)]
+struct Failures {
+    folder: Option<PathBuf>,
+    said: Mutex<BTreeSet<String>>,
 }
 
 impl Templates {
@@ -48,6 +62,7 @@ impl Templates {
             true => AutoEscape::Html,
             false => AutoEscape::None,
         });
+        env.set_formatter(format);
         let (messages, fault) = messages(folder.as_ref());
         let messages = Arc::new(messages);
         env.set_loader(move |name| load(folder.as_ref(), name));
@@ -70,7 +85,12 @@ impl Templates {
         env.add_function("t", move |state: &State<'_, '_>, key: &str, values: Kwargs| {
             text(&say, &language(state), key, &values)
         });
-        Templates { env: Arc::new(env), messages, fault: fault.map(|e| e.to_string().into()) }
+        Templates {
+            env: Arc::new(env),
+            messages,
+            fault: fault.map(|e| e.to_string().into()),
+            failures: None,
+        }
     }
 
     /// The texts that `t` knows.
@@ -85,12 +105,44 @@ impl Templates {
     pub fn render(&self, names: &[String], context: &Value) -> Result<Option<String>> {
         for name in names {
             match self.env.get_template(name) {
-                Ok(template) => return Ok(Some(template.render(context)?)),
+                Ok(template) => match template.render(context) {
+                    Ok(text) => return Ok(Some(text)),
+                    Err(error) => {
+                        self.failed(&error, context);
+                        return Err(error.into());
+                    }
+                },
                 Err(e) if e.kind() == minijinja::ErrorKind::TemplateNotFound => {}
-                Err(e) => return Err(e.into()),
+                Err(e) => {
+                    self.failed(&e, context);
+                    return Err(e.into());
+                }
             }
         }
         Ok(None)
+    }
+
+    /// The same templates, which keep what could not be rendered.
+    pub(crate) fn that_remember(folder: Option<PathBuf>) -> Self {
+        let failures = Failures { folder: folder.clone(), said: Mutex::default() };
+        Templates { failures: Some(Arc::new(failures)), ..Templates::new(folder) }
+    }
+
+    /// What could not be rendered so far, a line each; of those that remember.
+    pub(crate) fn failures(&self) -> Vec<String> {
+        let Some(failures) = &self.failures else { return Vec::new() };
+        failures.said.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    fn failed(&self, error: &minijinja::Error, context: &Value) {
+        let Some(failures) = &self.failures else { return };
+        let line = survey::explained(failures.folder.as_deref(), error, context);
+        failures.said.lock().unwrap_or_else(PoisonError::into_inner).insert(line);
+    }
+
+    /// The first of `names` that there is.
+    pub(crate) fn first<'n>(&self, names: &'n [String]) -> Option<&'n String> {
+        names.iter().find(|name| self.env.get_template(name).is_ok())
     }
 
     /// Compiles every template there is, so that a broken one is known at start and not at night.
@@ -113,6 +165,33 @@ impl Templates {
         }
         Ok(())
     }
+}
+
+/// Writes a value as minijinja does, all but the slash: as `&#x2f;` in `href` it is right, and whatever
+/// looks for `https://` in a mail's source does not find the link.
+fn format(
+    out: &mut Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+) -> Result<(), minijinja::Error> {
+    if value.is_safe() || *state.auto_escape() != AutoEscape::Html {
+        return escape_formatter(out, state, value);
+    }
+    let text = value.to_string();
+    let mut rest = text.as_str();
+    while let Some(at) = rest.find(['<', '>', '&', '"', '\'']) {
+        let (before, after) = rest.split_at(at);
+        out.write_str(before)?;
+        out.write_str(match after.as_bytes()[0] {
+            b'<' => "&lt;",
+            b'>' => "&gt;",
+            b'&' => "&amp;",
+            b'"' => "&quot;",
+            _ => "&#x27;",
+        })?;
+        rest = &after[1..];
+    }
+    Ok(out.write_str(rest)?)
 }
 
 fn load(
@@ -309,10 +388,10 @@ mod tests {
             found.sort();
             found
         };
-        let english = messages.keys("en");
+        let english: Vec<_> = messages.all("en").collect();
         assert!(english.len() > 100, "{}", english.len());
         for (language, _) in LANGUAGES {
-            let theirs = messages.keys(language);
+            let theirs: Vec<_> = messages.all(language).collect();
             let names =
                 |keys: &[(&str, &str)]| keys.iter().map(|k| k.0.to_owned()).collect::<Vec<_>>();
             assert_eq!(names(&theirs), names(&english), "{language}");

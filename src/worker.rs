@@ -13,9 +13,9 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use uuid::Uuid;
 
 use crate::{
-    db,
+    db::{self, Db},
     error::Result,
-    file_request::store::Which,
+    file_request::store::{self, Which},
     operations::{self, WorkerState},
     queue::{self, Kind},
     toolbox::{Toolbox, Unknown},
@@ -45,6 +45,8 @@ const NOTICE_SLOTS: usize = 16;
 const LAST_MAILS: Duration = Duration::from_secs(10);
 /// The longest pause before a queue that ended is worked off again.
 const RESTART: Duration = Duration::from_secs(2);
+/// How often the database's clock is looked at.
+const CLOCK: Duration = Duration::from_secs(60);
 /// A difference between our clock and the database's that is worth a warning.
 const SKEW: TimeDelta = TimeDelta::seconds(2);
 
@@ -261,14 +263,22 @@ async fn look(worker: Worker) {
             () = worker.closing.cancelled() => return,
         };
         let looked = async {
-            if !is_tick {
-                return worker.claim(places, Which::DueSince(since)).await;
+            let since = if is_tick { DateTime::UNIX_EPOCH } else { since };
+            // On PostgreSQL it was announced that there is something, and a claim waits for nobody.
+            let all = store::Claimable { due: true, silent: is_tick };
+            let there = match &worker.toolbox.db {
+                Db::Postgres(_) if !is_tick => all,
+                _ => worker.toolbox.claimable(since).await?,
+            };
+            let mut left = places;
+            if is_tick && there.silent {
+                left = worker.claim(left, Which::Silent).await?.0;
+                // One after the other: what it ends is then known.
+                let alone = left.pop().into_iter().collect();
+                left.extend(worker.claim(alone, Which::Suspect).await?.0);
             }
-            let mut left = worker.claim(places, Which::Silent).await?.0;
-            // One after the other: what it ends is then known.
-            let alone = left.pop().into_iter().collect();
-            left.extend(worker.claim(alone, Which::Suspect).await?.0);
-            worker.claim(left, Which::DueSince(DateTime::UNIX_EPOCH)).await
+            let which = Which::DueSince(since);
+            if there.due { worker.claim(left, which).await } else { Ok((left, worker.now())) }
         };
         match db::within(db::SILENCE, looked).await {
             Ok((left, oldest)) => {
@@ -353,6 +363,10 @@ impl Worker {
     /// How many requests are claimed and have not ended.
     fn under_way(&self) -> usize {
         self.most - self.under_way.available_permits()
+    }
+
+    fn now(&self) -> DateTime<Utc> {
+        self.toolbox.clock.now()
     }
 
     fn woken(&self, kind: Kind) -> &Notify {
@@ -464,7 +478,7 @@ async fn watch_clock(toolbox: Toolbox, shutdown: CancellationToken) {
             Err(error) => tracing::warn!(%error, "the database's clock was not read"),
         }
         tokio::select! {
-            () = tokio::time::sleep(SWEEP) => {}
+            () = tokio::time::sleep(CLOCK) => {}
             () = shutdown.cancelled() => return,
         }
     }

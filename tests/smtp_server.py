@@ -5,6 +5,7 @@ Prints its port on the first line of standard output and serves until it is kill
   --starttls CERT KEY   offer STARTTLS and insist on it
   --auth USER PASSWORD  insist on a login
   --reject CODE N       answer the first N messages with this code
+  --ascii               do not offer SMTPUTF8
 """
 
 import argparse
@@ -20,6 +21,7 @@ parser.add_argument("folder", type=Path)
 parser.add_argument("--starttls", nargs=2, metavar=("CERT", "KEY"))
 parser.add_argument("--auth", nargs=2, metavar=("USER", "PASSWORD"))
 parser.add_argument("--reject", nargs=2, metavar=("CODE", "N"))
+parser.add_argument("--ascii", action="store_true")
 options = parser.parse_args()
 
 
@@ -35,6 +37,7 @@ class Handler:
         self.kept += 1
         draft = options.folder / f"{self.kept:06}.draft"
         draft.write_bytes(envelope.content)
+        draft.with_suffix(".to").write_text("\n".join(envelope.rcpt_tos), "utf-8")
         draft.rename(draft.with_suffix(".eml"))
         return "250 OK"
 
@@ -54,6 +57,9 @@ if options.starttls:
 if options.auth:
     settings.update(authenticator=authenticate, auth_required=True)
     settings.update(auth_require_tls=bool(options.starttls))
+
+if options.ascii:
+    settings.update(enable_SMTPUTF8=False)
 
 controller = Controller(Handler(), hostname="127.0.0.1", port=0, server_kwargs=settings)
 # Port 0: Controller's own check of the port would look at 0, so the loop is started by hand.

@@ -35,6 +35,7 @@ class Sizes:
     rounds: int
     memory_rows: tuple
     load_seconds: int
+    rest_seconds: int
     lone: int
     burst: int
     backlog: int
@@ -42,8 +43,8 @@ class Sizes:
     slow_readers: int
 
 
-FULL = Sizes("full", 1_000_000, 3, (10_000, 100_000, 1_000_000, 10_000_000), 5, 150, 2000, 100_000, 1_000_000, 10_000)
-QUICK = Sizes("quick", 100_000, 2, (10_000, 100_000), 1, 20, 200, 1000, 10_000, 500)
+FULL = Sizes("full", 1_000_000, 3, (10_000, 100_000, 1_000_000, 10_000_000), 5, 60, 150, 2000, 100_000, 1_000_000, 10_000)
+QUICK = Sizes("quick", 100_000, 2, (10_000, 100_000), 1, 20, 20, 200, 1000, 10_000, 500)
 
 _started = []
 

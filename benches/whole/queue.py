@@ -13,12 +13,13 @@ from .timing import spread
 CONNECTIONS = 32
 MIDDLE = "Medians of the rounds. The worker is off. {} connections post ten-row exports."
 LONE = "An idle machine: one ten-row export after the other, each as XLSX, each with its mail."
+REST = "Processor time of processes that nobody asks anything, over {} s: % of a core."
 BURST = "Ten-row exports posted by 4 connections; from the first post to the last mail. Medians of the rounds."
 
 
 def run(data, sizes):
     service.define_all(data)
-    tables = {"enqueue": {}, "lone": {}, "burst": {}, "idle": {}}
+    tables = {"enqueue": {}, "lone": {}, "burst": {}, "idle": {}, "rest": {}}
     with Sink() as sink:
         mail = {"BGFILES_MAIL": f"smtp://127.0.0.1:{sink.port}?tls=none"}
         for database in DATABASES:
@@ -35,10 +36,19 @@ def measure(name, new, sink, sizes, tables):
         stack.start_worker()
         time.sleep(2)
         idle = [stack.web.pss(), stack.worker.pss()]
+        tables["rest"][name] = rest(stack, sizes.rest_seconds)
         tables["lone"][name] = [*lone(stack, sink, sizes.lone), *stack.pick_up(sizes.lone)]
         bursts = [burst(stack, sink, sizes.burst) for _ in range(sizes.rounds)]
         tables["burst"][name] = [statistics.median(column) for column in zip(*bursts)]
         tables["idle"][name] = [*idle, sum(idle), stack.web.pss(), stack.worker.pss()]
+
+
+def rest(stack, seconds):
+    """Percent of a core: web, worker, both."""
+    before = [stack.web.on_cpu(), stack.worker.on_cpu()]
+    time.sleep(seconds)
+    used = [100 * (tree.on_cpu() - was) / seconds for tree, was in zip([stack.web, stack.worker], before)]
+    return [*used, sum(used)]
 
 
 def enqueue(stack, sizes):
@@ -91,6 +101,7 @@ def render(tables, sizes):
             tables["burst"],
             BURST,
         ),
+        results.table("At rest", ["web %", "worker %", "both %"], tables["rest"], REST.format(sizes.rest_seconds)),
         results.table(
             "Memory of all processes of a stack, PSS",
             ["web MiB, idle", "worker MiB, idle", "both MiB, idle", "web MiB, after load", "worker MiB, after load"],

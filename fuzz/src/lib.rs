@@ -8,10 +8,10 @@ use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD as BASE64};
 use bgfiles::{
     Criteria, Error, NewFileRequest, RequestId,
+    duration::parse_duration,
     export::{
         Definition,
         criteria::{Criterion, Declared, Type},
-        parse_duration,
         sql::Statement,
     },
     file_request::model::is_language_tag,

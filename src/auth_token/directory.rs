@@ -6,7 +6,11 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
-use super::{Role, User, password::verify_password, store};
+use super::{
+    Role, User,
+    password::{is_ours, verify_password},
+    store,
+};
 use crate::{db::Db, error::Result};
 
 /// A person, as far as this product needs to know them.
@@ -112,7 +116,18 @@ impl Users {
             Users::Own => {
                 let found = store::find_credentials(&mut db.acquire().await?, username).await?;
                 let (user, hash) = found.unzip();
-                let same = verify_password(hash.flatten(), password, known).await?;
+                let (ours, other) = match hash.flatten() {
+                    Some(hash) if !is_ours(&hash) => (None, true),
+                    hash => (hash, false),
+                };
+                if let Some(user) = user.as_ref().filter(|_| other) {
+                    let user = &user.username;
+                    tracing::warn!(
+                        user,
+                        "this user's password hash is none of ours, and no login can succeed; set a password"
+                    );
+                }
+                let same = verify_password(ours, password, known).await?;
                 user.filter(|_| same).map(Person::from)
             }
         };

@@ -7,7 +7,8 @@ use crate::{
     error::Result,
 };
 
-/// Takes one call out of a bucket of `period / cost` calls. Whether there was one.
+/// Takes one call out of a bucket of `period / cost` calls: when it will be full again, if there was
+/// one.
 ///
 /// # Errors
 /// The database's.
@@ -17,20 +18,19 @@ pub async fn take(
     cost: i64,
     period: i64,
     now: i64,
-) -> Result<bool> {
+) -> Result<Option<i64>> {
     let sql = "INSERT INTO bgfiles_throttle AS t (key, tat) VALUES ($1, $2 + $3) \
         ON CONFLICT (key) DO UPDATE \
         SET tat = CASE WHEN t.tat > $2 THEN t.tat ELSE $2 END + $3 \
-        WHERE CASE WHEN t.tat > $2 THEN t.tat ELSE $2 END + $3 - $2 <= $4";
-    let taken = on!(conn.into(), c => sqlx::query(sql)
+        WHERE CASE WHEN t.tat > $2 THEN t.tat ELSE $2 END + $3 - $2 <= $4 \
+        RETURNING tat";
+    on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
         .bind(key)
         .bind(now)
         .bind(cost)
         .bind(period)
-        .execute(c)
-        .await?
-        .rows_affected());
-    Ok(taken == 1)
+        .fetch_optional(c)
+        .await?))
 }
 
 /// When a bucket will be full.

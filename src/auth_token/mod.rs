@@ -212,6 +212,26 @@ impl Token {
     }
 }
 
+/// How often a client may call, as its row says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientRate {
+    /// As often as those who have no client.
+    Default,
+    /// This often.
+    Own(Rate),
+    /// Never: what stands there is no rate (`0/m`, say), and whoever wrote it meant to set a limit.
+    Unreadable,
+}
+
+impl From<&str> for ClientRate {
+    fn from(text: &str) -> Self {
+        match text {
+            "" => ClientRate::Default,
+            text => text.parse().map_or(ClientRate::Unreadable, ClientRate::Own),
+        }
+    }
+}
+
 /// What a secret is good for, once it was looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenUse {
@@ -226,7 +246,7 @@ pub struct TokenUse {
     /// The client's name.
     pub client: String,
     /// How often it may call.
-    pub rate: Option<Rate>,
+    pub rate: ClientRate,
     /// Until when the secret is good; for ever when `None`.
     pub expires_at: Option<DateTime<Utc>>,
 }

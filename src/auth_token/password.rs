@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use argon2::{Argon2, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash};
+use argon2::{
+    Algorithm, Argon2, Params, PasswordHasher, PasswordVerifier, password_hash::phc::PasswordHash,
+};
 use tokio::sync::Semaphore;
 use unicode_normalization::UnicodeNormalization;
 use zxcvbn::{Score, zxcvbn};
@@ -22,6 +24,11 @@ use crate::{
 const MIN_LENGTH: usize = 12;
 /// Longest, in bytes: nothing is cut off silently, and nobody keeps us hashing.
 const MAX_LENGTH: usize = 1024;
+
+/// Most memory of a hash that is checked, in KiB, and most passes: those of other programs' argon2 fit
+/// by far, and nobody is kept out of memory by a row.
+const MOST_MEMORY: u32 = 256 * 1024;
+const MOST_PASSES: u32 = 64;
 
 /// As many at once as there are processors: each takes 19 MiB and a processor of its own, and a
 /// flood of logins shall have neither all memory nor all threads.
@@ -106,7 +113,16 @@ pub fn hash_password(password: &str, about: &[&str]) -> Result<String> {
     Ok(hash.to_string())
 }
 
-/// Whether a password has this hash. Without a hash it takes the same time, and says no. `known` is
+/// Whether a stored hash is one that [`verify_password`] can check, in bounded memory and time. What
+/// others made (`pbkdf2_sha256$…`, `!`) is none.
+pub(super) fn is_ours(hash: &str) -> bool {
+    let Ok(hash) = PasswordHash::new(hash) else { return false };
+    let is_argon2 = Algorithm::try_from(hash.algorithm.as_str()).is_ok();
+    let fits = |params: Params| params.m_cost() <= MOST_MEMORY && params.t_cost() <= MOST_PASSES;
+    is_argon2 && hash.hash.is_some() && Params::try_from(&hash).is_ok_and(fits)
+}
+
+/// Whether a password has this hash. Without a hash, or with one that is none of ours, it takes the same time, and says no. `known` is
 /// whether somebody by this name has logged in from there before.
 ///
 /// # Errors
@@ -125,6 +141,7 @@ pub async fn verify_password(hash: Option<String>, password: &str, known: bool) 
     let verify = move || {
         // Held until the hash is done, whether or not somebody still waits for it.
         let _permit = permit;
+        let hash = hash.filter(|hash| is_ours(hash));
         let known = hash.is_some();
         let hash = hash.unwrap_or_else(|| NOBODY.clone());
         let hash = PasswordHash::new(&hash)

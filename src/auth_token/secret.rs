@@ -37,6 +37,11 @@ impl AuthSecret {
         (checksum(body) == check).then(|| AuthSecret(text.to_owned()))
     }
 
+    /// Whether text means to be a secret of ours, right or wrong.
+    pub fn is_meant(text: &str) -> bool {
+        text.starts_with(PREFIX)
+    }
+
     /// The text, to be shown once.
     pub fn expose(&self) -> &str {
         &self.0

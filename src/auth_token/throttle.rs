@@ -9,7 +9,7 @@ use super::limit_store;
 use crate::{
     db::Db,
     error::{Error, Result},
-    limits::Rate,
+    limits::{Left, Rate},
 };
 
 /// Buckets in memory above which full ones are forgotten, whenever there are twice as many as the
@@ -30,35 +30,35 @@ struct Buckets {
 }
 
 impl Throttle {
-    /// Counts one call of `who`.
+    /// Counts one call of `who`; what is left.
     ///
     /// # Errors
     /// [`Error::Throttled`] above the rate; the database's.
-    pub async fn take(&self, db: &Db, who: String, rate: Rate, now: DateTime<Utc>) -> Result<()> {
+    pub async fn take(&self, db: &Db, who: String, rate: Rate, now: DateTime<Utc>) -> Result<Left> {
         let now = now.timestamp_micros();
-        let waited = match db {
-            Db::Sqlite(_) => self.take_here(who, rate, now).err(),
+        let taken = match db {
+            Db::Sqlite(_) => self.take_here(who, rate, now),
             Db::Postgres(_) => {
                 let mut conn = db.acquire().await?;
                 match limit_store::take(&mut conn, &who, rate.cost(), rate.period(), now).await? {
-                    true => None,
-                    false => {
+                    Some(full_at) => Ok(full_at),
+                    None => {
                         let full_at = limit_store::full_at(&mut conn, &who).await?;
-                        Some(rate.wait(full_at.unwrap_or(now), now))
+                        Err(rate.wait(full_at.unwrap_or(now), now))
                     }
                 }
             }
         };
-        match waited {
-            None => Ok(()),
-            Some(retry_after) => {
+        match taken {
+            Ok(full_at) => Ok(rate.left(full_at, now)),
+            Err(retry_after) => {
                 metrics::counter!("bgfiles_throttled_total").increment(1);
                 Err(Error::Throttled { retry_after })
             }
         }
     }
 
-    fn take_here(&self, who: String, rate: Rate, now: i64) -> Result<(), Duration> {
+    fn take_here(&self, who: String, rate: Rate, now: i64) -> Result<i64, Duration> {
         let mut buckets = self.0.lock().unwrap_or_else(|e| e.into_inner());
         let Buckets { full_at, stayed } = &mut *buckets;
         if full_at.len() >= MANY.max(*stayed * 2) {
@@ -74,7 +74,7 @@ impl Throttle {
         }
         let full_at = full_at.entry(who).or_insert(now);
         *full_at = rate.admit(*full_at, now)?;
-        Ok(())
+        Ok(*full_at)
     }
 }
 

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::{AuthSecret, Client, Person, Role, Token, TokenUse};
+use super::{AuthSecret, Client, ClientRate, Person, Role, Token, TokenUse};
 use crate::{
     db::{Conn, on},
     error::Result,
@@ -25,6 +25,19 @@ struct Found {
 }
 
 impl Found {
+    fn rate(&self) -> ClientRate {
+        let rate = ClientRate::from(self.throttle_rate.as_str());
+        if rate == ClientRate::Unreadable {
+            let (client, rate) = (&self.client, &self.throttle_rate);
+            tracing::warn!(
+                client,
+                rate,
+                "this client's rate cannot be read, and all its calls are refused; set one like 100/m"
+            );
+        }
+        rate
+    }
+
     fn user(&self) -> Option<Person> {
         let role: Role = self.role.as_deref()?.parse().ok()?;
         Some(Person {
@@ -54,12 +67,12 @@ pub async fn look_up(conn: impl Into<Conn<'_>>, hash: &str) -> Result<Option<Tok
     let found: Option<Found> =
         on!(conn.into(), c => sqlx::query_as(sql).bind(hash).fetch_optional(c).await?);
     Ok(found.map(|found| TokenUse {
+        rate: found.rate(),
         id: found.id,
         hash: hash.to_owned(),
         user: found.user(),
         user_id: found.user_id,
         client: found.client,
-        rate: found.throttle_rate.parse().ok(),
         expires_at: found.expires_at,
     }))
 }

@@ -1,5 +1,7 @@
 //! `bgfiles check`
 
+mod rehearsal;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::ExitCode,
@@ -8,29 +10,34 @@ use std::{
 use serde_json::json;
 
 use super::{
-    output::{note, say},
+    output::{complain, note, say},
     setup,
 };
 use crate::{
     cleaner::Sweeps,
-    config::{Config, Flags},
+    config::{Config, Doubts, Flags, Setting},
     db::{Db, Watch},
     error::{Error, Result},
     export,
     registry::Registry,
     storage::Storage,
-    templates::Templates,
+    toolbox::Toolbox,
 };
 
-/// Prints every setting in force and where it came from, secrets hidden; then checks the
-/// definitions in `jobs/` (against their databases, where these answer), the templates, the
-/// storage and the schema. Exit 1 when something is wrong.
+/// Prints every setting in force and where it came from, secrets hidden; then checks variables
+/// that no setting has, the definitions in `jobs/` (against their databases, where these answer), the
+/// templates (each mail and page is rendered), the storage and the schema. Exit 1 when something is
+/// wrong.
 #[derive(clap::Args)]
-#[command(after_help = "Example:\n  bgfiles check --jobs-dir jobs")]
+#[command(after_help = "Example:\n  bgfiles check --jobs-dir jobs\n  bgfiles check --database")]
 pub(super) struct Check {
     /// Print settings, file types and problems as JSON
     #[arg(long)]
     json: bool,
+    /// Look for rows that cannot work, too: types that nobody knows, files that are gone, sequences
+    /// behind, rates and hashes that nobody can read, names that are the same
+    #[arg(long)]
+    database: bool,
 }
 
 #[derive(Default)]
@@ -40,6 +47,8 @@ struct Report {
     /// What works, if not as it should.
     warnings: Vec<String>,
     connections: Connections,
+    /// Whether the database answers and its schema fits.
+    is_current: bool,
 }
 
 /// Connections to PostgreSQL that a process may open at most.
@@ -78,14 +87,44 @@ impl Connections {
 impl Check {
     pub(super) async fn run(self, flags: &Flags, registry: Registry) -> Result<ExitCode> {
         let settings = Config::explain(flags)?;
-        let config = setup::config(flags)?;
         let mut report = Report::default();
+        report.problems.extend(Doubts::of_environment().unknown);
+        let config = match setup::config_to_check(flags) {
+            Ok(config) => config,
+            Err(error) => {
+                if self.json {
+                    complain(&error);
+                }
+                report.found(Err::<(), _>(error));
+                report.say(self.json, &settings);
+                return Ok(ExitCode::FAILURE);
+            }
+        };
+        report.warnings.extend(Doubts::of(&config).values().map(str::to_owned));
         report.parts(&config).await;
         for handler in registry.iter() {
             report.types.push(json!({"name": handler.file_type(), "formats": handler.formats()}));
         }
-        report.definitions(&config).await;
-        if self.json {
+        let mut registry = registry;
+        let others = report.definitions(&config, &mut registry).await;
+        match rehearsal::faults(&config, &registry, others.iter().cloned()).await {
+            Ok(faults) => report.problems.extend(faults),
+            Err(error) => report.problems.push(format!("templates cannot be tried: {error}")),
+        }
+        if self.database {
+            report.rows(&config, registry, &others).await;
+        }
+        report.say(self.json, &settings);
+        Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+}
+
+type Settings = [(&'static Setting, String, String)];
+
+impl Report {
+    fn say(&self, json: bool, settings: &Settings) {
+        let report = self;
+        if json {
             let settings: Vec<_> = settings
                 .iter()
                 .map(|(s, value, from)| json!({"key": s.key, "env": s.env, "value": value, "from": from}))
@@ -115,25 +154,27 @@ impl Check {
             for problem in &report.problems {
                 note(problem);
             }
-            say(match report.problems.len() {
+            say(match report.count() {
                 0 => "All is well.".to_owned(),
-                n => format!("{n} problem(s)."),
+                1 => "1 problem.".to_owned(),
+                n => format!("{n} problems."),
             });
         }
-        Ok(if report.problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
-}
 
-impl Report {
+    /// A fault has a line, and what its database says besides is indented below it.
+    fn count(&self) -> usize {
+        let lines = self.problems.iter().flat_map(|problem| problem.lines());
+        lines.filter(|line| !line.starts_with(' ')).count()
+    }
+
     fn found<T>(&mut self, result: Result<T>) -> Option<T> {
         result.map_err(|e| self.problems.push(e.to_string())).ok()
     }
 
     async fn parts(&mut self, config: &Config) {
         self.found(crate::signer::Signer::configured(config));
-        let templates = Templates::new(config.templates_dir.clone());
-        self.found(templates.check(config.templates_dir.as_ref()));
-        self.found(crate::mail::Mailer::open(config.mail.expose(), &config.mail_from));
+        self.found(crate::mail::Mailer::configured(config));
         self.found(Sweeps::load(&config.jobs_dir));
         if let Some(storage) = self.found(Storage::open(&config.storage, &config.storage_options)) {
             self.found(storage.ping().await);
@@ -150,21 +191,19 @@ impl Report {
             {
                 self.warnings.extend(warning.map(str::to_owned));
             }
-            self.found(current.map_err(setup::refused));
+            self.is_current = self.found(current.map_err(setup::refused)).is_some();
         }
     }
 
-    async fn definitions(&mut self, config: &Config) {
-        let definitions = match setup::definitions(config) {
-            Ok(definitions) => definitions,
-            Err(errors) => {
-                self.problems.extend(errors.iter().map(Error::to_string));
-                return;
-            }
-        };
+    /// All files are gone through: queries of those that are sound are tried whatever others are.
+    /// Gives the handlers of sound ones, and the names of the others.
+    async fn definitions(&mut self, config: &Config, registry: &mut Registry) -> Vec<String> {
+        let (definitions, errors) = setup::sound_definitions(config);
+        self.problems.extend(errors.iter().map(Error::to_string));
+        let others = names(config);
         let urls = setup::source_urls(config);
         let sources = self.found(export::Sources::open(&config.database_url, urls));
-        let Some(sources) = sources else { return };
+        let Some(sources) = sources else { return others };
         let named: BTreeSet<&String> = definitions.iter().map(|one| &one.source).collect();
         for name in named {
             // One that is not there or does not answer is a problem below.
@@ -200,6 +239,29 @@ impl Report {
             };
             let formats = crate::Handler::formats(&export);
             self.types.push(json!({"name": name, "formats": formats, "columns": columns}));
+            // One of the same name was told above.
+            let _ = registry.register(export);
         }
+        others
     }
+
+    async fn rows(&mut self, config: &Config, registry: Registry, others: &[String]) {
+        if !self.is_current {
+            return self.problems.push("--database: needs a schema that is up to date".into());
+        }
+        // It says already what it lacks.
+        let Ok(toolbox) = Toolbox::from_config(config, registry) else { return };
+        let rows = toolbox.unsound_rows(others).await;
+        let rows = self.found(rows).unwrap_or_default();
+        self.problems.extend(rows);
+        toolbox.close().await;
+    }
+}
+
+/// The names of the files of definitions, sound or not.
+fn names(config: &Config) -> Vec<String> {
+    let entries = std::fs::read_dir(&config.jobs_dir).into_iter().flatten().flatten();
+    let paths = entries.map(|entry| entry.path());
+    let definitions = paths.filter(|path| path.extension().is_some_and(|e| e == "toml"));
+    definitions.filter_map(|path| Some(path.file_stem()?.to_string_lossy().into_owned())).collect()
 }

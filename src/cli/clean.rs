@@ -4,13 +4,11 @@ use std::{process::ExitCode, time::Duration};
 
 use tokio_util::sync::CancellationToken;
 
-use super::{
-    output::{complain, note, say},
-    setup,
-};
+use super::{output::say, setup};
 use crate::{
     cleaner::{self, Limits, Sweeps, Swept},
-    config::{Config, Flags},
+    config::{Config, Flags, LogFormat},
+    duration::{Bare, parse_duration, parse_seconds},
     error::{Error, Result},
     registry::Registry,
     toolbox::Toolbox,
@@ -21,30 +19,26 @@ use crate::{
 #[derive(clap::Args)]
 #[command(after_help = "Examples:\n  bgfiles clean --timeout 60\n  bgfiles clean --every 5m")]
 pub(super) struct Clean {
-    /// End after this many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    /// End after this long: `90s`, `5m`, or a number of seconds
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     timeout: Option<Duration>,
-    /// Pause between two removals, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    /// Pause between two removals: `1s`, or a number of seconds (`0.2`)
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_seconds)]
     sleep: Duration,
     /// End each sweep after this many removals
     #[arg(long, value_name = "N")]
     items: Option<u64>,
-    /// Seconds that files stay after their expiry, so that running downloads end well; wins over
-    /// cleaner.toml
-    #[arg(long, value_name = "SECONDS")]
-    leeway: Option<u32>,
+    /// How long files stay after their expiry, so that running downloads end well: `1h`, or a number
+    /// of seconds; wins over cleaner.toml
+    #[arg(long, value_name = "TIME", value_parser = leeway)]
+    leeway: Option<Duration>,
     /// Stay and clean again and again: `90s`, `5m`, `1h`
-    #[arg(long, value_name = "INTERVAL", value_parser = crate::export::parse_duration)]
+    #[arg(long, value_name = "INTERVAL", value_parser = parse_duration)]
     every: Option<Duration>,
 }
 
-/// Seconds, fractions allowed.
-pub(super) fn seconds(text: &str) -> Result<Duration, String> {
-    let length = text.parse().ok().and_then(|number| Duration::try_from_secs_f64(number).ok());
-    // Beyond ten years it is a slip of the pen; and clocks have an end.
-    let fits = length.filter(|length| *length <= Duration::from_secs(3_650 * 86_400));
-    fits.ok_or_else(|| "must be a number of seconds, ten years at most".to_owned())
+fn leeway(text: &str) -> Result<Duration, String> {
+    Bare::Seconds.parse(text)
 }
 
 impl Clean {
@@ -59,8 +53,12 @@ impl Clean {
         };
         let Some(every) = self.every else {
             let toolbox = setup::toolbox(&config, registry).await?;
+            setup::introduce("clean", &toolbox).await;
             let swept = cleaner::clean(&toolbox, &sweeps, limits).await?;
-            report(&swept);
+            log(&swept);
+            if config.log_format == LogFormat::Text {
+                report(&swept);
+            }
             let clean = swept.iter().all(|s| s.failed == 0);
             return Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         };
@@ -71,6 +69,7 @@ impl Clean {
         let Some(toolbox) = setup::toolbox_when_ready(&config, registry, &shutdown).await? else {
             return Ok(ExitCode::SUCCESS);
         };
+        setup::introduce("clean", &toolbox).await;
         setup::monitor(&config, &toolbox, &shutdown).await?;
         let limits = Limits { stop: shutdown.clone(), ..limits };
         while !shutdown.is_cancelled() {
@@ -79,7 +78,7 @@ impl Clean {
                 // A sweep ends after the removal under way. One that waits for a store or a database
                 // is left; what it leaves half done is done the next time.
                 () = over(&shutdown, config.drain) => {
-                    note("a sweep did not end in time and is given up");
+                    tracing::warn!("a sweep did not end in time and is given up");
                     break;
                 }
             }
@@ -94,7 +93,7 @@ impl Clean {
     fn sweeps(&self, config: &Config) -> Result<Sweeps> {
         let mut sweeps = Sweeps::load(&config.jobs_dir)?;
         if let Some(leeway) = self.leeway {
-            sweeps.expired_requests.keep = leeway;
+            sweeps.expired_requests.keep = u32::try_from(leeway.as_secs()).unwrap_or(u32::MAX);
         }
         Ok(sweeps)
     }
@@ -108,11 +107,20 @@ async fn over(shutdown: &CancellationToken, drain: Duration) {
 
 async fn once(toolbox: &Toolbox, sweeps: &Sweeps, limits: Limits) {
     match cleaner::clean(toolbox, sweeps, limits).await {
-        Ok(swept) => report(&swept),
-        Err(error) => complain(&error),
+        Ok(swept) => log(&swept),
+        Err(error) => tracing::error!(%error, "cleaning failed"),
     }
 }
 
+/// A line of the log for each sweep.
+fn log(swept: &[Swept]) {
+    for s in swept {
+        let (sweep, removed, total, failed) = (s.name, s.removed, s.total, s.failed);
+        tracing::info!(sweep, removed, total, failed, outcome = s.ended.as_str(), "swept");
+    }
+}
+
+/// What a run came to, for whoever started it.
 fn report(swept: &[Swept]) {
     for s in swept {
         let total = s.total.map_or(String::new(), |total| format!(" of {total}"));

@@ -19,7 +19,7 @@ pub(super) struct Link {
     /// The request's id
     request_id: String,
     /// How long the link works: `90s`, `5m`, `1h`, `1d`
-    #[arg(long, value_name = "AGE", value_parser = crate::export::parse_duration)]
+    #[arg(long, value_name = "AGE", value_parser = crate::duration::parse_duration)]
     max_age: Option<Duration>,
     /// How often it can be redeemed; opening a limited link shows a page first
     #[arg(long, value_name = "N")]

@@ -6,10 +6,14 @@
 
 mod check;
 mod clean;
+mod completions;
 mod demo;
+mod doctor;
 mod export;
+mod health;
 mod link;
 mod locks;
+mod man;
 mod migrate;
 mod output;
 mod process;
@@ -17,6 +21,7 @@ mod request;
 mod request_token;
 mod setup;
 mod target;
+mod test_mail;
 mod token;
 mod tokens;
 mod users;
@@ -25,7 +30,7 @@ mod worker;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{config::Flags, error::Result, registry::Registry};
 use output::complain;
@@ -91,6 +96,10 @@ enum Command {
     Demo(demo::Demo),
     /// Show the settings in force and check `jobs/` and templates
     Check(check::Check),
+    /// Try what needs the network: database, store, mail, clock
+    Doctor(doctor::Doctor),
+    /// Send one mail of the usual look, to see whether it arrives
+    SendTestMail(test_mail::SendTestMail),
     /// Make a file here and now, without the queue
     Export(export::Export),
     /// Record a file request
@@ -121,6 +130,12 @@ enum Command {
     ListTokens(tokens::ListTokens),
     /// End an API token, at once and in every process
     RevokeToken(tokens::RevokeToken),
+    /// Ask a process here whether it lives (for containers)
+    Health(health::Health),
+    /// Print what completes the commands in a shell
+    Completions(completions::Completions),
+    /// Print the manual page, or write all of them to a folder
+    Man(man::Man),
 }
 
 /// Runs the command line with the given handlers beside the declared ones.
@@ -158,6 +173,8 @@ async fn run(cli: Cli, registry: Registry) -> Result<ExitCode> {
         Command::Process(command) => command.run(&flags, registry).await,
         Command::Demo(command) => command.run(flags, registry).await,
         Command::Check(command) => command.run(&flags, registry).await,
+        Command::Doctor(command) => command.run(&flags).await,
+        Command::SendTestMail(command) => command.run(&flags, registry).await,
         Command::Export(command) => command.run(&flags, registry).await,
         Command::Request(command) => command.run(&flags, registry).await,
         Command::Link(command) => command.run(&flags, registry).await,
@@ -172,14 +189,18 @@ async fn run(cli: Cli, registry: Registry) -> Result<ExitCode> {
         Command::CreateToken(command) => command.run(&flags).await,
         Command::ListTokens(command) => command.run(&flags).await,
         Command::RevokeToken(command) => command.run(&flags).await,
+        Command::Health(command) => command.run(&flags).await,
+        Command::Completions(command) => command.run(&mut Cli::command()),
+        Command::Man(command) => command.run(Cli::command()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     #[test]
     fn no_two_arguments_share_a_name() {
-        use clap::CommandFactory;
         super::Cli::command().debug_assert();
     }
 }

@@ -6,6 +6,7 @@ use std::{
     borrow::Cow,
     fmt::Display,
     io::{IsTerminal, Write},
+    sync::atomic::{AtomicBool, Ordering},
 };
 
 use crate::file_request::filename::is_bidi_control;
@@ -39,9 +40,20 @@ pub(super) fn note(line: impl Display) {
     let _ = writeln!(std::io::stderr().lock(), "{}", harmless(&line.to_string()));
 }
 
+/// Whether the log is JSON: what goes wrong is a line of it, for whoever reads such logs.
+static JSON: AtomicBool = AtomicBool::new(false);
+
+/// From now on the log is JSON.
+pub(super) fn speak_json() {
+    JSON.store(true, Ordering::Relaxed);
+}
+
 /// What went wrong.
 pub(super) fn complain(error: &dyn Display) {
-    note(format_args!("bgfiles: {error}"));
+    match JSON.load(Ordering::Relaxed) && tracing::enabled!(tracing::Level::ERROR) {
+        true => tracing::error!(%error, "failed"),
+        false => note(format_args!("bgfiles: {error}")),
+    }
 }
 
 /// A line that the next one replaces; only where a person watches.

@@ -7,9 +7,10 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::{clean::seconds, output::say, setup};
+use super::{output::say, setup};
 use crate::{
     config::Flags,
+    duration::parse_seconds,
     error::Result,
     file_request::{
         model::rfc3339,
@@ -28,11 +29,11 @@ use crate::{
 #[derive(clap::Args)]
 #[command(after_help = "Example:\n  * * * * *  bgfiles process --timeout 50")]
 pub(super) struct Process {
-    /// Pause between two requests, in seconds
-    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = seconds)]
+    /// Pause between two requests: `1s`, or a number of seconds (`0.2`)
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = parse_seconds)]
     sleep: Duration,
-    /// Begin no further request after this many seconds
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    /// Begin no further request after this long: `50s`, `5m`, or a number of seconds
+    #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
     timeout: Option<Duration>,
     /// Handle at most this many requests
     #[arg(long, value_name = "N")]
@@ -47,6 +48,7 @@ impl Process {
         let config = setup::config(flags)?;
         let stop = setup::shutdown()?;
         let toolbox = setup::toolbox(&config, registry).await?;
+        setup::introduce("process", &toolbox).await;
         let ended = CancellationToken::new();
         let name = name(&toolbox);
         let state = worker::state(&toolbox, name.clone(), 1);

@@ -77,20 +77,18 @@ impl Request {
             notify: Some(!self.no_notify),
             ..NewFileRequest::new(Error::parse_file_type(&self.file_type)?)
         };
+        let fingerprint = new.fingerprint("later");
+        // Keys that were stored earlier stand for this.
+        let before = hex(&Sha256::digest(format!("{new:?}")));
+        let key = self.idempotency_key.as_deref().map(|key| IdempotencyKey {
+            caller: "cli",
+            key,
+            fingerprint: &fingerprint,
+            before: Some(&before),
+        });
         // Who may run this may do everything.
-        let loosens = toolbox.loosens(&new);
         let mut tx = toolbox.db.begin().await?;
-        let row = match &self.idempotency_key {
-            Some(key) => {
-                let fingerprint = hex(&Sha256::digest(format!("{new:?}")));
-                let key = IdempotencyKey { caller: "cli", key, fingerprint: &fingerprint };
-                toolbox.add_request_once(&mut tx, new, key).await?
-            }
-            None => toolbox.add_request(&mut tx, new).await?,
-        };
-        if loosens {
-            toolbox.note_loosened(&mut tx, "cli", &row).await?;
-        }
+        let row = toolbox.add_noted(&mut tx, "cli", new, key).await?.row;
         tx.commit().await?;
         match self.json {
             true => say(row.to_json(None)),

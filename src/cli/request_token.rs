@@ -43,7 +43,7 @@ pub(super) struct Create {
     #[arg(long)]
     user: Option<String>,
     /// How long it works: `90s`, `10m`, `1d`
-    #[arg(long, value_name = "AGE", value_parser = crate::export::parse_duration)]
+    #[arg(long, value_name = "AGE", value_parser = crate::duration::parse_duration)]
     expires: Option<Duration>,
     /// From when it works: RFC 3339 or seconds since 1970
     #[arg(long, value_name = "TIME", value_parser = time)]

@@ -7,10 +7,11 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::{EnvFilter, fmt, prelude::*};
 
+use super::output::{self, note};
 use crate::{
     auth_token,
-    config::{Config, Flags, LogFormat},
-    db::Db,
+    config::{Config, Doubts, Flags, LogFormat},
+    db::{About, Db},
     error::{Error, Result},
     export,
     file_request::Criteria,
@@ -22,8 +23,27 @@ use crate::{
     web::{self, WebState, server},
 };
 
-/// Settings, with the log begun.
+/// Settings, with the log begun, in which those that nobody reads are named.
 pub(super) fn config(flags: &Flags) -> Result<Config> {
+    let config = Config::load(flags)?;
+    log(&config)?;
+    let doubts = Doubts::of(&config);
+    for unknown in &doubts.unknown {
+        tracing::warn!("{unknown}");
+    }
+    match &doubts.log {
+        // A filter that leaves us out leaves this out, too.
+        Some(doubt) if !tracing::enabled!(tracing::Level::WARN) => {
+            note(format_args!("bgfiles: warning: {doubt}"));
+        }
+        Some(doubt) => tracing::warn!("{doubt}"),
+        None => {}
+    }
+    Ok(config)
+}
+
+/// The same for a command that tells of doubts itself.
+pub(super) fn config_to_check(flags: &Flags) -> Result<Config> {
     let config = Config::load(flags)?;
     log(&config)?;
     Ok(config)
@@ -37,7 +57,10 @@ fn log(config: &Config) -> Result<()> {
     let registry = tracing_subscriber::registry().with(filter);
     // A second begin (the demo runs several commands in one process) changes nothing.
     let _ = match config.log_format {
-        LogFormat::Json => registry.with(layer.json().flatten_event(true)).try_init(),
+        LogFormat::Json => {
+            output::speak_json();
+            registry.with(layer.json().flatten_event(true)).try_init()
+        }
         LogFormat::Text => registry.with(layer).try_init(),
     };
     Ok(())
@@ -59,11 +82,17 @@ pub(super) fn declared(config: &Config, mut registry: Registry) -> Result<Regist
 /// The definitions in the configured folder. Who declares nothing needs no folder, but one that
 /// was named must be there.
 pub(super) fn definitions(config: &Config) -> Result<Vec<export::Definition>, Vec<Error>> {
+    let (definitions, errors) = sound_definitions(config);
+    if errors.is_empty() { Ok(definitions) } else { Err(errors) }
+}
+
+/// The same with the faults beside what is sound.
+pub(super) fn sound_definitions(config: &Config) -> (Vec<export::Definition>, Vec<Error>) {
     let by_default = config.jobs_dir == Path::new("jobs");
     if by_default && !config.jobs_dir.exists() {
-        return Ok(Vec::new());
+        return (Vec::new(), Vec::new());
     }
-    export::Definition::load_dir(&config.jobs_dir)
+    export::Definition::load_what_is_sound(&config.jobs_dir)
 }
 
 /// A definition over the source it names.
@@ -82,6 +111,20 @@ pub(super) fn source_urls(config: &Config) -> impl Iterator<Item = (&str, &str)>
     config.sources.iter().map(|(name, url)| (name.as_str(), url.expose()))
 }
 
+/// Says at the start what runs, and on which database.
+pub(super) async fn introduce(process: &str, toolbox: &Toolbox) {
+    let version = env!("CARGO_PKG_VERSION");
+    match toolbox.db.about().await {
+        Ok(About { kind, place, version: server }) => {
+            tracing::info!(process, version, database = kind, place, server, "starting");
+        }
+        Err(error) => {
+            let database = toolbox.db.kind();
+            tracing::warn!(process, version, database, %error, "starting; the database does not say its version");
+        }
+    }
+}
+
 /// The operations over a database whose schema fits.
 pub(super) async fn toolbox(config: &Config, registry: Registry) -> Result<Toolbox> {
     let toolbox = Toolbox::from_config(config, declared(config, registry)?)?;
@@ -98,6 +141,9 @@ pub(super) async fn toolbox_when_ready(
     shutdown: &CancellationToken,
 ) -> Result<Option<Toolbox>> {
     let toolbox = Toolbox::from_config(config, declared(config, registry)?)?;
+    if let Some(doubt) = Doubts::of(config).storage {
+        tracing::warn!("{doubt}");
+    }
     loop {
         // One attempt says why there is no connection, and at once.
         let ready = async {

@@ -11,6 +11,7 @@ use crate::{
     auth_token::AuthSecret,
     clock::Clock,
     config::Flags,
+    duration::Bare,
     error::{Error, Result},
     request_token::jwt::{self, Flaw},
     signer::Signer,
@@ -41,12 +42,16 @@ pub(super) struct Inspect {
     /// Salt instead of BGFILES_SALT
     #[arg(long)]
     salt: Option<String>,
-    /// Age in seconds instead of BGFILES_MAX_AGE
-    #[arg(long, value_name = "SECONDS")]
-    max_age: Option<u64>,
+    /// Age instead of BGFILES_MAX_AGE: `1d`, or a number of seconds; 0 for any
+    #[arg(long, value_name = "AGE", value_parser = age)]
+    max_age: Option<Duration>,
     /// Print `{kind, valid, reason, data}`
     #[arg(long)]
     json: bool,
+}
+
+fn age(text: &str) -> Result<Duration, String> {
+    Bare::Seconds.parse(text)
 }
 
 pub(super) fn time(text: &str) -> Result<DateTime<Utc>, String> {
@@ -107,7 +112,7 @@ impl Inspect {
         if !token.contains(':') && token.split('.').count() == 3 {
             return Ok(look_at_jwt(token, &keys, now));
         }
-        let max_age = self.max_age.map_or(config.max_age, Duration::from_secs);
+        let max_age = self.max_age.unwrap_or(config.max_age);
         let salt = self.salt.as_deref().unwrap_or(&config.salt);
         let signer = Signer::new(&keys, salt, (!max_age.is_zero()).then_some(max_age))?;
         Ok(look_at_download(token, &signer, now))

@@ -49,6 +49,7 @@ impl Web {
         let Some(toolbox) = setup::toolbox_when_ready(&config, registry, &shutdown).await? else {
             return Ok(ExitCode::SUCCESS);
         };
+        setup::introduce("web", &toolbox).await;
         let state = WebState {
             serve: config.serve.clone(),
             body_limit: config.body_limit,
@@ -56,6 +57,7 @@ impl Web {
             metrics: Some(metrics),
             pages: config.pages,
             mailbox: mailbox(&config, &toolbox)?,
+            cors: config.cors_origins.clone(),
             ..WebState::new(toolbox.clone())
         };
         let receipts = state.receipts.clone();

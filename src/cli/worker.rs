@@ -28,6 +28,7 @@ impl Worker {
         let Some(toolbox) = setup::toolbox_when_ready(&config, registry, &shutdown).await? else {
             return Ok(ExitCode::SUCCESS);
         };
+        setup::introduce("worker", &toolbox).await;
         setup::monitor(&config, &toolbox, &shutdown).await?;
         let options = WorkerOptions { slots: config.workers.get(), drain: config.drain };
         worker::run(toolbox, options, shutdown).await;

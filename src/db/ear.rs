@@ -25,6 +25,8 @@ pub(crate) struct Ear {
     said: Option<Said>,
     /// When the last word was said that came back.
     proven: Instant,
+    /// Since when it has been silent.
+    quiet: Instant,
 }
 
 /// A word to itself that is on its way.
@@ -69,7 +71,8 @@ impl Ear {
         let own = format!("bgfiles_{}", Uuid::new_v4().simple());
         // Nothing else yet: a pooler would keep it, and disturb others with it.
         listener.listen(&own).await?;
-        let mut ear = Ear { listener, own, said: None, proven: Instant::now() };
+        let mut ear =
+            Ear { listener, own, said: None, proven: Instant::now(), quiet: Instant::now() };
         let word = ear.begin();
         say(mouth, &ear.own, &word).await?;
         loop {
@@ -106,10 +109,10 @@ impl Ear {
         word
     }
 
-    /// Says a word to itself, when it is time to.
-    pub(crate) fn speak(&mut self, mouth: &PgPool) {
+    /// Says a word to itself, when it is time to; and whether it did.
+    pub(crate) fn speak(&mut self, mouth: &PgPool) -> bool {
         if self.said.is_some() || self.proven.elapsed() < PING {
-            return;
+            return false;
         }
         let (word, own, mouth) = (self.begin(), self.own.clone(), mouth.clone());
         // Beside the listening: announcements are heard while this one waits for a connection.
@@ -118,6 +121,7 @@ impl Ear {
                 tracing::debug!(%error, "a word to oneself was not said");
             }
         });
+        true
     }
 
     /// The next thing that is heard, or is not.
@@ -128,10 +132,11 @@ impl Ear {
         loop {
             let until = match &self.said {
                 Some(said) => said.at + TRUST,
-                None => self.proven + PING,
+                None => self.proven.max(self.quiet) + PING,
             };
             let Ok(heard) = tokio::time::timeout_at(until.into(), self.listener.try_recv()).await
             else {
+                self.quiet = Instant::now();
                 return Ok(if self.said.is_some() { Heard::Nothing } else { Heard::Quiet });
             };
             let Some(one) = heard? else { return Ok(Heard::Lost) };

@@ -4,10 +4,12 @@
 //! [`Conn`], a borrowed connection: of our own transaction, or of one that the host application
 //! opened on the same database. The macro `on!` expands one body for both drivers.
 
+mod about;
 pub(crate) mod ear;
 mod lent;
 mod migrations;
 pub(crate) mod pool;
+mod trial;
 mod watch;
 
 use std::{os::unix::fs::OpenOptionsExt, path::Path, str::FromStr, time::Duration};
@@ -17,6 +19,7 @@ use sqlx::{
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
 
+pub use about::About;
 pub use lent::Lent;
 pub use watch::Watch;
 

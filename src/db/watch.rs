@@ -7,7 +7,7 @@
 //! it trusts its memory and lets go of it for a moment when it is notified; who made the change
 //! takes the exclusive one, once. A process that does not answer (stopped, cut off) stops trusting
 //! its memory by itself after [`TRUST`], and nobody waits longer than that for it. It trusts for as
-//! long as it hears what it says to itself ([`Ear`]): behind a pooler that shares sessions nobody
+//! long as it hears what it says to itself ([`Ear`]), which it does while anybody asks: behind a pooler that shares sessions nobody
 //! hears anything, and nothing is kept.
 //!
 //! There are two ways to make a change: [`Watch::changed`] after it was committed; and, where the
@@ -87,6 +87,8 @@ struct Hearing {
     open: AtomicBool,
     generation: AtomicU64,
     heard: Mutex<Instant>,
+    /// Whether anybody asked since the last word to oneself: who serves nobody need not be sure.
+    asked: AtomicBool,
     /// Whether a pooler shares our sessions, as far as is known.
     shared: AtomicBool,
     /// Whether somebody was warned since it was trusted last.
@@ -103,6 +105,7 @@ impl Watch {
                     open: AtomicBool::new(false),
                     generation: AtomicU64::new(0),
                     heard: Mutex::new(Instant::now()),
+                    asked: AtomicBool::new(false),
                     shared: AtomicBool::new(false),
                     warned: AtomicBool::new(false),
                 };
@@ -304,6 +307,7 @@ async fn wait_for_all(pool: &PgPool) -> Result<(), sqlx::Error> {
 
 impl Hearing {
     fn generation(&self) -> Option<u64> {
+        self.asked.store(true, Ordering::Relaxed);
         let heard = *self.heard.lock().unwrap_or_else(|e| e.into_inner());
         let trusted = self.open.load(Ordering::SeqCst) && heard.elapsed() < TRUST;
         trusted.then(|| self.generation.load(Ordering::SeqCst))
@@ -363,7 +367,9 @@ async fn hear(pool: &PgPool, hearing: &Hearing, mouth: &PgPool) -> Result<End> {
         tracing::info!("announcements of revocations are heard again");
     }
     loop {
-        ear.speak(mouth);
+        if hearing.asked.load(Ordering::Relaxed) && ear.speak(mouth) {
+            hearing.asked.store(false, Ordering::Relaxed);
+        }
         match ear.hear().await? {
             Heard::Itself(said) => hearing.heard(said),
             Heard::Other => doubt(&mut ear, hearing).await?,

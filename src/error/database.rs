@@ -252,10 +252,14 @@ impl QueryFault {
     /// Everything that the database said beside its message, a line each.
     pub(super) fn rest(&self) -> String {
         let Said { detail, hint, context, .. } = self.said();
-        let parts = [("detail", detail), ("hint", hint), ("context", context)];
-        let lines = parts.into_iter().filter_map(|(name, text)| Some((name, text?)));
-        lines.map(|(name, text)| format!("\n  {name}: {}", text.replace('\n', "\n    "))).collect()
+        paragraphs([("detail", detail), ("hint", hint), ("context", context)])
     }
+}
+
+/// What a database said, a line each.
+pub(super) fn paragraphs(parts: [(&str, Option<&str>); 3]) -> String {
+    let lines = parts.into_iter().filter_map(|(name, text)| Some((name, text?)));
+    lines.map(|(name, text)| format!("\n  {name}: {}", text.replace('\n', "\n    "))).collect()
 }
 
 impl fmt::Display for QueryFault {

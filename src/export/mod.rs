@@ -33,7 +33,6 @@ use async_trait::async_trait;
 use chrono_tz::Tz;
 
 pub use definition::Definition;
-pub use definition::duration::parse_duration;
 pub use format::Format;
 pub use localized::Localized;
 pub(crate) use query::{CONNECTIONS, SOURCE_BUSY};

@@ -4,7 +4,7 @@
 use std::fmt;
 
 use serde::{
-    Deserialize, Deserializer,
+    Deserialize, Deserializer, Serialize,
     de::{MapAccess, Visitor},
 };
 use serde_json::{Value, value::RawValue};
@@ -55,7 +55,8 @@ impl Criteria {
     }
 
     /// Takes the JSON of an API call: an object of text, numbers, booleans and lists of these, or
-    /// urlencoded text. `null` and `[]` are what empty text is: given, and without a value.
+    /// urlencoded text. As a member `null` and `[]` are what empty text is: given, and without a
+    /// value; as criteria they are none.
     ///
     /// # Errors
     /// [`Error::Invalid`] naming each member that is none of these.
@@ -71,6 +72,10 @@ impl Criteria {
         let wrong = || Error::invalid("criteria", "must be an object or urlencoded text");
         let Members(members) = match json.trim_start().as_bytes().first() {
             Some(b'n') => return Ok(Self::default()),
+            // What PHP makes of an empty array.
+            Some(b'[') if json.trim().get(1..).map(str::trim_start) == Some("]") => {
+                return Ok(Self::default());
+            }
             Some(b'"') => {
                 let text: String = serde_json::from_str(json).map_err(|_| wrong())?;
                 return Self::from_query(&text);
@@ -114,6 +119,49 @@ impl Criteria {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
+    }
+}
+
+/// Criteria as a row has them: urlencoded. A row that came by SQL may have the JSON of an object
+/// instead, which is read as what it means.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct StoredCriteria(String);
+
+impl StoredCriteria {
+    /// The urlencoded text; as it stands in the row when that is neither.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The criteria.
+    ///
+    /// # Errors
+    /// As [`Criteria::from_query`]; of what begins like an object, as [`Criteria::from_json_text`].
+    pub fn parse(&self) -> Result<Criteria> {
+        from_json_object(&self.0).unwrap_or_else(|| Criteria::from_query(&self.0))
+    }
+}
+
+/// `None` when it does not look like JSON: what we wrote ourselves never does.
+fn from_json_object(text: &str) -> Option<Result<Criteria>> {
+    let is_json = text.trim_start().starts_with('{') || text.trim() == "[]";
+    is_json.then(|| Criteria::from_json_text(text))
+}
+
+impl From<String> for StoredCriteria {
+    fn from(text: String) -> Self {
+        match from_json_object(&text) {
+            Some(Ok(criteria)) => StoredCriteria(criteria.encode()),
+            // What is wrong with it is said when it is parsed.
+            Some(Err(_)) | None => StoredCriteria(text),
+        }
+    }
+}
+
+impl PartialEq<&str> for StoredCriteria {
+    fn eq(&self, text: &&str) -> bool {
+        self.0 == *text
     }
 }
 

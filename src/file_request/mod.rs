@@ -12,6 +12,6 @@ pub mod notice;
 pub mod status;
 pub mod store;
 
-pub use criteria::Criteria;
+pub use criteria::{Criteria, StoredCriteria};
 pub use model::{FileRequest, NewFileRequest, Requester};
 pub use status::Status;

@@ -3,12 +3,14 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use super::{Criteria, Status};
+use super::{Criteria, Status, StoredCriteria};
 use crate::{
     error::{Error, FieldError, Result},
     ids::{FileType, RequestId},
-    storage::StorageKey,
+    mail,
+    storage::{StorageKey, hex},
 };
 
 /// Who wants the file.
@@ -28,7 +30,8 @@ pub struct FileRequest {
     /// The handler's name.
     pub file_type: FileType,
     /// Urlencoded; see [`FileRequest::criteria`].
-    pub criteria: String,
+    #[sqlx(try_from = "String")]
+    pub criteria: StoredCriteria,
     /// `csv`, `xlsx` …; empty when the handler knows no formats.
     pub format: String,
     /// As offered for download; empty until known.
@@ -89,6 +92,8 @@ pub struct FileRequest {
     pub error_code: Option<String>,
     /// The last error, in words fit for the requester.
     pub error_message: Option<String>,
+    /// What it came of, for operators alone; none where the message says it.
+    pub error_cause: Option<String>,
     /// When it was asked for.
     pub requested_at: DateTime<Utc>,
     /// First claim.
@@ -113,9 +118,10 @@ impl FileRequest {
     /// The criteria, parsed.
     ///
     /// # Errors
-    /// When the stored text is no urlencoded form (somebody wrote the row by hand).
+    /// When the stored text is neither a urlencoded form nor the JSON of an object (somebody wrote
+    /// the row by hand).
     pub fn criteria(&self) -> Result<Criteria> {
-        Criteria::from_query(&self.criteria)
+        self.criteria.parse()
     }
 
     /// Where the object is, if that is a place of this very request: rows may come from elsewhere.
@@ -244,6 +250,32 @@ impl NewFileRequest {
         }
     }
 
+    /// What tells this request from another one that the same caller may make: the same for
+    /// whatever is written in another way, such as criteria in another order or left out what is so
+    /// anyway. `more`: what is asked for besides.
+    pub fn fingerprint(&self, more: &str) -> String {
+        let mut criteria: Vec<_> = self.criteria.iter().collect();
+        // Of one name the order counts.
+        criteria.sort_by_key(|(name, _)| *name);
+        let text = |text: &Option<String>| text.clone().unwrap_or_default();
+        let asked = json!([
+            self.file_type,
+            criteria,
+            text(&self.format),
+            self.requester.id,
+            self.requester.email,
+            text(&self.filename),
+            text(&self.description),
+            text(&self.language),
+            text(&self.timezone),
+            self.requester_only,
+            self.notify.unwrap_or(true),
+            more,
+        ]);
+        // No digest of other things looks like it.
+        format!("request:{}", hex(&Sha256::digest(asked.to_string())))
+    }
+
     /// Checks everything that needs no handler.
     ///
     /// # Errors
@@ -257,7 +289,6 @@ impl NewFileRequest {
             ("filename", self.filename.as_deref(), 200),
             ("description", self.description.as_deref(), 2_000),
             ("requester.id", self.requester.id.as_deref(), 200),
-            ("requester.email", Some(self.requester.email.as_str()), LONGEST_ADDRESS),
             ("language", self.language.as_deref(), 35),
             ("timezone", self.timezone.as_deref(), 64),
         ];
@@ -273,8 +304,8 @@ impl NewFileRequest {
         if self.requester.id.as_deref() == Some("") {
             wrong("requester.id", "must not be empty; leave it out when there is none");
         }
-        if !self.requester.email.is_empty() && !is_address(&self.requester.email) {
-            wrong("requester.email", "is not an e-mail address");
+        if let Err(why) = check_address(&self.requester.email) {
+            wrong("requester.email", &why);
         }
         if let Some(zone) = self.timezone.as_deref().filter(|z| !z.is_empty())
             && zone.parse::<Tz>().is_err()
@@ -294,7 +325,7 @@ impl NewFileRequest {
         FileRequest {
             id: RequestId::random(),
             file_type: self.file_type,
-            criteria: self.criteria.encode(),
+            criteria: self.criteria.encode().into(),
             format: self.format.unwrap_or_default(),
             filename: self.filename.unwrap_or_default(),
             description: self.description.unwrap_or_default(),
@@ -324,6 +355,7 @@ impl NewFileRequest {
             progress_estimated: false,
             error_code: None,
             error_message: None,
+            error_cause: None,
             requested_at: now,
             started_at: None,
             finished_at: None,
@@ -337,15 +369,17 @@ impl NewFileRequest {
     }
 }
 
-/// Most characters of a mail address (RFC 5321, section 4.5.3.1.3, without the brackets).
-const LONGEST_ADDRESS: usize = 254;
-
-/// Whether text is a mail address. The length comes first: what a domain of another script is in
-/// ASCII takes long to find out.
-pub fn is_address(text: &str) -> bool {
-    text.len() <= 4 * LONGEST_ADDRESS
-        && text.chars().count() <= LONGEST_ADDRESS
-        && text.parse::<lettre::Address>().is_ok()
+/// Whether something can be mailed there; an empty text is nobody to tell.
+///
+/// # Errors
+/// What is wrong with the address.
+pub fn check_address(text: &str) -> std::result::Result<(), String> {
+    match text {
+        "" => Ok(()),
+        text => mail::address(text)
+            .map(drop)
+            .map_err(|why| format!("is not an e-mail address: it {why}")),
+    }
 }
 
 /// The shape of BCP 47: subtags of 1 to 8 letters or digits, the first of letters only.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{FileRequest, Status};
+use super::{FileRequest, Status, StoredCriteria};
 use crate::{
     db::{Conn, on},
     error::{Error, Result},
@@ -26,7 +26,7 @@ pub async fn insert(conn: impl Into<Conn<'_>>, row: &FileRequest) -> Result<()> 
     on!(conn.into(), c => sqlx::query(sql)
         .bind(row.id)
         .bind(row.file_type.as_str())
-        .bind(&row.criteria)
+        .bind(row.criteria.as_str())
         .bind(&row.format)
         .bind(&row.filename)
         .bind(&row.description)
@@ -400,6 +400,38 @@ pub async fn claim_some(
     })
 }
 
+/// What there is to claim, of whatever type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, sqlx::FromRow)]
+pub struct Claimable {
+    /// Something is due.
+    pub due: bool,
+    /// A worker has gone silent.
+    pub silent: bool,
+}
+
+/// Looks whether there is anything to claim, without a lock: a claim that finds nothing waits for
+/// SQLite's writers all the same.
+///
+/// # Errors
+/// The database's.
+pub async fn claimable(
+    conn: impl Into<Conn<'_>>,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Claimable> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM bgfiles_file_requests \
+        WHERE status = 'pending' AND run_at BETWEEN $1 AND $2) AS due, \
+        EXISTS (SELECT 1 FROM bgfiles_file_requests \
+        WHERE status = 'running' AND lease_until < $2) AS silent";
+    // Planned anew each time, as in `claim_some`.
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(since)
+        .bind(now)
+        .persistent(false)
+        .fetch_one(c)
+        .await?))
+}
+
 /// A file type that somebody waits for.
 #[derive(Clone, Debug, PartialEq, Eq, sqlx::FromRow)]
 pub struct WaitingType {
@@ -437,7 +469,7 @@ pub async fn note_unknown(
     now: DateTime<Utc>,
 ) -> Result<()> {
     let sql = "UPDATE bgfiles_file_requests SET unknown_since = $2, error_code = $3, \
-        error_message = $4 WHERE status = 'pending' AND file_type = $1 AND run_at <= $2 \
+        error_message = $4, error_cause = NULL WHERE status = 'pending' AND file_type = $1 AND run_at <= $2 \
         AND unknown_since IS NULL";
     on!(conn.into(), c => sqlx::query(sql)
         .bind(file_type)
@@ -561,7 +593,7 @@ pub async fn publish(
         progress_done = COALESCE($9, progress_done), \
         progress_total = COALESCE($9, progress_total), \
         progress_estimated = progress_estimated AND $9 IS NULL, format = $12, \
-        error_code = NULL, error_message = NULL \
+        error_code = NULL, error_message = NULL, error_cause = NULL \
         WHERE id = $1 AND generation = $2 AND status = 'running' AND NOT cancel_requested \
         RETURNING *";
     let file = &publication.file;
@@ -611,7 +643,7 @@ pub async fn publish_all(
         leased_by = NULL, progress_done = COALESCE(f.rows, progress_done), \
         progress_total = COALESCE(f.rows, progress_total), \
         progress_estimated = progress_estimated AND f.rows IS NULL, format = f.format, \
-        error_code = NULL, error_message = NULL \
+        error_code = NULL, error_message = NULL, error_cause = NULL \
         FROM unnest($1::uuid[], $2::bigint[], $3::text[], $4::text[], $5::text[], $6::text[], \
         $7::bigint[], $8::text[], $9::bigint[], $10::timestamptz[], $11::timestamptz[], \
         $12::text[]) AS f (id, generation, storage_key, filename, content_type, description, \
@@ -635,13 +667,34 @@ pub async fn publish_all(
         .await?)
 }
 
+/// What is kept of an error.
+#[derive(Clone, Copy, Debug)]
+pub struct Told<'a> {
+    /// Its stable name.
+    pub code: &'a str,
+    /// Words for the requester.
+    pub message: &'a str,
+    /// What it came of, for operators alone.
+    pub cause: Option<&'a str>,
+}
+
+/// How many leases each worker holds that have not run out.
+///
+/// # Errors
+/// The database's.
+pub async fn leases(conn: impl Into<Conn<'_>>, now: DateTime<Utc>) -> Result<Vec<(String, i64)>> {
+    let sql = "SELECT leased_by, count(*) FROM bgfiles_file_requests WHERE status = 'running' \
+        AND lease_until > $1 AND leased_by IS NOT NULL GROUP BY leased_by";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(now).fetch_all(c).await?))
+}
+
 /// How a claim ends without a file.
 #[derive(Clone, Debug)]
 pub struct Ending<'a> {
     /// Pending (again), failed or cancelled.
     pub status: Status,
-    /// Stable name and words for the requester.
-    pub error: Option<(&'a str, &'a str)>,
+    /// What went wrong.
+    pub error: Option<Told<'a>>,
     /// Next attempt, when pending.
     pub run_at: DateTime<Utc>,
     /// Attempts to take back: 1 when the worker gave up for reasons of its own.
@@ -665,7 +718,7 @@ pub async fn end(
 ) -> Result<Option<FileRequest>> {
     let sql = "UPDATE bgfiles_file_requests SET \
         status = CASE WHEN cancel_requested THEN 'cancelled' ELSE $3 END, \
-        error_code = $4, error_message = $5, run_at = $6, \
+        error_code = $4, error_message = $5, error_cause = $10, run_at = $6, \
         attempts = attempts - $7, \
         started_at = CASE WHEN attempts = $7 THEN NULL ELSE started_at END, \
         finished_at = CASE WHEN cancel_requested OR $3 <> 'pending' THEN $8 ELSE NULL END, \
@@ -676,12 +729,13 @@ pub async fn end(
         .bind(id)
         .bind(generation)
         .bind(ending.status.as_str())
-        .bind(ending.error.map(|e| e.0))
-        .bind(ending.error.map(|e| e.1))
+        .bind(ending.error.map(|e| e.code))
+        .bind(ending.error.map(|e| e.message))
         .bind(ending.run_at)
         .bind(ending.attempts_back)
         .bind(ending.now)
         .bind(ending.expires_at)
+        .bind(ending.error.and_then(|e| e.cause))
         .fetch_optional(c)
         .await?))
 }
@@ -722,7 +776,7 @@ pub async fn retry(
 ) -> Result<Option<FileRequest>> {
     let sql = "UPDATE bgfiles_file_requests SET status = 'pending', attempts = 0, crashes = 0, lost = 0, \
         run_at = $2, unknown_since = NULL, \
-        cancel_requested = false, error_code = NULL, error_message = NULL, \
+        cancel_requested = false, error_code = NULL, error_message = NULL, error_cause = NULL, \
         started_at = NULL, finished_at = NULL, expires_at = NULL, progress_done = 0, \
         progress_total = NULL, progress_estimated = false \
         WHERE id = $1 AND status IN ('failed', 'cancelled') RETURNING *";
@@ -872,7 +926,8 @@ pub struct Earlier {
     /// Data rows.
     pub rows: i64,
     /// What was asked for, as stored.
-    pub criteria: String,
+    #[sqlx(try_from = "String")]
+    pub criteria: StoredCriteria,
     /// When it was begun.
     pub started_at: Option<DateTime<Utc>>,
     /// When it was done.

@@ -167,6 +167,11 @@ pub(super) struct Reply {
 }
 
 impl Reply {
+    /// `250 2.0.0 OK`, as the server wrote it.
+    pub(super) fn said(&self) -> String {
+        format!("{} {}", self.code, self.text())
+    }
+
     fn text(&self) -> String {
         self.lines.join(" ")
     }

@@ -4,6 +4,7 @@
 //! twins, and no field can bring a header of its own. Connections to a server are kept for the next
 //! mail (`smtp.rs`), and never hold a packet back (`server.rs`): a few thousand mails take seconds.
 
+mod address;
 mod connection;
 mod encrypted;
 mod server;
@@ -17,7 +18,7 @@ use std::{
 
 use chrono::{DateTime, Utc};
 use lettre::{
-    Address, Message,
+    Message,
     message::{
         Mailbox, MultiPart,
         header::{HeaderName, HeaderValue},
@@ -26,8 +27,12 @@ use lettre::{
 use tokio::io::AsyncWriteExt;
 use url::Url;
 
-use self::{server::Server, smtp::Smtp};
-use crate::error::{Error, Result};
+pub use self::address::address;
+use self::{address::mailbox, server::Server, smtp::Smtp};
+use crate::{
+    config::Config,
+    error::{Error, Result},
+};
 
 /// A mail, ready to be sent.
 #[derive(Clone, Debug, PartialEq)]
@@ -42,12 +47,28 @@ pub struct Mail {
     pub html: Option<String>,
     /// Without the angle brackets; the same on every try.
     pub message_id: String,
+    /// Of the text: a language tag, or empty.
+    pub language: String,
+}
+
+/// What stands on every mail besides its sender, as text that is checked by [`Mailer::with`]. Empty
+/// for none.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Letterhead<'a> {
+    /// The sender's name, unless the sender brings one.
+    pub name: &'a str,
+    /// Who gets answers: an address, or `Name <address>`.
+    pub reply_to: &'a str,
+    /// A line below the text, for templates that show it.
+    pub footer: &'a str,
 }
 
 /// Sends mail.
 #[derive(Clone, Debug)]
 pub struct Mailer {
     from: Mailbox,
+    reply_to: Option<Mailbox>,
+    footer: String,
     transport: Transport,
 }
 
@@ -89,7 +110,49 @@ impl Mailer {
                 )));
             }
         };
-        Ok(Mailer { from, transport })
+        Ok(Mailer { from, reply_to: None, footer: String::new(), transport })
+    }
+
+    /// As the configuration says.
+    ///
+    /// # Errors
+    /// As [`Mailer::open`] and [`Mailer::with`].
+    pub fn configured(config: &Config) -> Result<Mailer> {
+        Mailer::open(config.mail.expose(), &config.mail_from)?.with(Letterhead {
+            name: &config.mail_name,
+            reply_to: &config.mail_reply_to,
+            footer: &config.mail_footer,
+        })
+    }
+
+    /// The same with a letterhead.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming the setting that cannot stand on a mail.
+    pub fn with(mut self, letterhead: Letterhead<'_>) -> Result<Mailer> {
+        let Letterhead { name, reply_to, footer } = letterhead;
+        for (setting, text) in [("BGFILES_MAIL_NAME", name), ("BGFILES_MAIL_FOOTER", footer)] {
+            if text.chars().any(char::is_control) {
+                return Err(Error::Config(format!("{setting}: must be one line")));
+            }
+        }
+        if !name.trim().is_empty() && self.from.name.is_none() {
+            self.from.name = Some(name.trim().to_owned());
+        }
+        if !reply_to.trim().is_empty() {
+            let read = mailbox(reply_to.trim()).map_err(|why| {
+                let how = "write an address or `Name <name@example.com>`";
+                Error::Config(format!("BGFILES_MAIL_REPLY_TO: {reply_to:?} {why}; {how}"))
+            });
+            self.reply_to = Some(read?);
+        }
+        self.footer = footer.trim().to_owned();
+        Ok(self)
+    }
+
+    /// The line that templates put below a mail; empty for none.
+    pub fn footer(&self) -> &str {
+        &self.footer
     }
 
     /// Sends. When this returns, the server has taken the message.
@@ -97,16 +160,45 @@ impl Mailer {
     /// # Errors
     /// [`Error::Mail`], which says whether a later try may work.
     pub async fn send(&self, mail: &Mail, now: DateTime<Utc>) -> Result<()> {
+        self.deliver(mail, now).await.map(drop)
+    }
+
+    /// The same with what the server answered, or where the mail went.
+    pub(crate) async fn deliver(&self, mail: &Mail, now: DateTime<Utc>) -> Result<String> {
         let message = self.message(mail, now)?;
         match &self.transport {
             Transport::Smtp(smtp) => {
                 Ok(smtp.send(message.envelope(), &message.formatted()).await?)
             }
-            Transport::File(folder) => write_eml(folder, mail, &message.formatted()).await,
+            Transport::File(folder) => {
+                write_eml(folder, mail, &message.formatted()).await?;
+                Ok(format!("written to {}", folder.display()))
+            }
             Transport::Memory(sent) => {
                 sent.lock().unwrap_or_else(|e| e.into_inner()).push(mail.clone());
-                Ok(())
+                Ok("kept in memory".into())
             }
+        }
+    }
+
+    /// Goes as far as one can without a mail: to a server that has greeted, encrypted and logged in as
+    /// the settings say; to a folder that can be written. Gives what was found, in words.
+    ///
+    /// # Errors
+    /// As [`Mailer::send`].
+    pub(crate) async fn try_out(&self) -> Result<String> {
+        match &self.transport {
+            Transport::Smtp(smtp) => Ok(smtp.try_out().await?),
+            Transport::File(folder) => {
+                let probe = folder.join(".doctor.new");
+                let tried = async {
+                    tokio::fs::write(&probe, "").await?;
+                    tokio::fs::remove_file(&probe).await
+                };
+                tried.await.map_err(Error::io(folder.display().to_string()))?;
+                Ok(format!("the folder {}", folder.display()))
+            }
+            Transport::Memory(_) => Ok("memory: mails go to nobody".into()),
         }
     }
 
@@ -133,9 +225,12 @@ impl Mailer {
             .date(now.into())
             .message_id(Some(format!("<{}>", one_line(&mail.message_id))))
             .subject(one_line(&mail.subject));
+        if let Some(reply_to) = &self.reply_to {
+            builder = builder.reply_to(reply_to.clone());
+        }
         for to in &mail.to {
-            let address: Address =
-                to.parse().map_err(|_| permanent("a recipient is no e-mail address".into()))?;
+            let address = address(to)
+                .map_err(|why| permanent(format!("nothing can be mailed to {to:?}: it {why}")))?;
             builder = builder.to(Mailbox::new(None, address));
         }
         let built = match &mail.html {
@@ -144,9 +239,17 @@ impl Mailer {
             None => builder.body(mail.text.clone()),
         };
         let mut message = built.map_err(|e| permanent(e.to_string()))?;
-        // RFC 3834: no out-of-office answers, please.
-        let name = HeaderName::new_from_ascii_str("Auto-Submitted");
-        message.headers_mut().insert_raw(HeaderValue::new(name, "auto-generated".into()));
+        let mut set = |name, value: &str| {
+            let name = HeaderName::new_from_ascii_str(name);
+            message.headers_mut().insert_raw(HeaderValue::new(name, value.into()));
+        };
+        // No out-of-office answers, please: RFC 3834, and what Exchange looks at instead.
+        set("Auto-Submitted", "auto-generated");
+        set("X-Auto-Response-Suppress", "All");
+        let is_tag = |c: u8| c.is_ascii_alphanumeric() || c == b'-';
+        if !mail.language.is_empty() && mail.language.bytes().all(is_tag) {
+            set("Content-Language", &mail.language);
+        }
         Ok(message)
     }
 }
@@ -161,7 +264,7 @@ fn wrong(message: &str) -> Error {
 }
 
 fn parse_from(text: &str) -> Result<Mailbox> {
-    one_line(text).parse().map_err(|_| {
+    mailbox(text).map_err(|_| {
         Error::Config(format!(
             "BGFILES_MAIL_FROM: {text:?} is no sender; write `Name <name@example.com>`"
         ))

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use url::Url;
 
 use super::{
-    connection::{Connection, STEP, step},
+    connection::{Connection, Offers, STEP, step},
     encrypted::Encrypted,
     wrong,
 };
@@ -64,6 +64,19 @@ impl Server {
         });
         let port = url.port().unwrap_or(port);
         Ok(Server { host: host.to_owned(), port, tls, credentials, hello: ClientId::default() })
+    }
+
+    /// Where it is, and how one speaks with it.
+    pub(super) fn describe(&self, offers: &Offers) -> String {
+        let tls = match &self.tls {
+            Tls::None => "without encryption",
+            // After it, a server offers it no more (RFC 3207, section 4.2).
+            Tls::Opportunistic(_) if offers.has("STARTTLS") => "without encryption",
+            Tls::Opportunistic(_) => "encrypted where it can be",
+            Tls::Required(_) | Tls::Wrapper(_) => "encrypted",
+        };
+        let login = if self.credentials.is_some() { "logged in" } else { "no login" };
+        format!("{}:{} greets; {tls}, {login}", self.host, self.port)
     }
 
     /// A connection that is ready for a message: greeted, encrypted and logged in as the URL says.
@@ -132,6 +145,8 @@ pub(super) enum Trouble {
     Lost(String),
     /// It lacks what is needed: to log in, to encrypt, to take such a message.
     Lacking(String),
+    /// It lacks what this message needs for good, as its address is what it is.
+    Unfit(String),
     /// It answered no before it had heard of any message: it serves nobody, or not us.
     Closed(String),
 }
@@ -171,6 +186,7 @@ impl From<Trouble> for Error {
         let (temporary, message) = match trouble {
             Trouble::Refused { code, text } => (code < 500 || (530..=538).contains(&code), text),
             Trouble::Lost(text) | Trouble::Lacking(text) | Trouble::Closed(text) => (true, text),
+            Trouble::Unfit(text) => (false, text),
         };
         Error::Mail { temporary, message }
     }

@@ -44,7 +44,7 @@ impl Smtp {
     /// may have taken what it did not acknowledge.
     ///
     /// When the caller stops waiting, the connection is dropped with the conversation half-way.
-    pub(super) async fn send(&self, envelope: &Envelope, email: &[u8]) -> Result<(), Trouble> {
+    pub(super) async fn send(&self, envelope: &Envelope, email: &[u8]) -> Result<String, Trouble> {
         if let Some(mut connection) = self.take().await {
             match announce(&mut connection, envelope, email).await {
                 Err(trouble) if trouble.ends_connection() => {
@@ -58,6 +58,14 @@ impl Smtp {
         self.finish(connection, announced, email).await
     }
 
+    /// Connects as for a message, takes leave, and says what the server is like.
+    pub(super) async fn try_out(&self) -> Result<String, Trouble> {
+        let connection = self.server.connect().await?;
+        let words = self.server.describe(&connection.offers);
+        quit(connection);
+        Ok(words)
+    }
+
     /// Hands over what was announced, and decides what becomes of the connection.
     ///
     /// Who calls limits the time: servers check a message before they answer (RFC 5321,
@@ -67,7 +75,7 @@ impl Smtp {
         mut connection: Connection,
         announced: Result<(), Trouble>,
         email: &[u8],
-    ) -> Result<(), Trouble> {
+    ) -> Result<String, Trouble> {
         let sent = match announced {
             Ok(()) => hand_over(&mut connection, email).await,
             Err(trouble) => Err(trouble),
@@ -75,7 +83,7 @@ impl Smtp {
         match &sent {
             // It would take our words for those of the message: just hang up.
             Err(_) if connection.awaits_message => drop(connection),
-            Ok(()) | Err(Trouble::Lacking(_)) => self.idle.keep(connection),
+            Ok(_) | Err(Trouble::Lacking(_) | Trouble::Unfit(_)) => self.idle.keep(connection),
             Err(Trouble::Refused { .. } | Trouble::Closed(_)) => quit(connection),
             // What the server would make of a QUIT depends on what it has heard.
             Err(Trouble::Lost(_)) => drop(connection),
@@ -106,19 +114,21 @@ async fn announce(
     envelope: &Envelope,
     email: &[u8],
 ) -> Result<(), Trouble> {
-    let lacking = |name: &str| Err(Trouble::Lacking(format!("the server does not offer {name}")));
     let offers = &connection.offers;
     let mut options = Vec::new();
     let mut addresses = envelope.from().into_iter().chain(envelope.to());
     if addresses.any(|address| !AsRef::<str>::as_ref(address).is_ascii()) {
         if !offers.has("SMTPUTF8") {
-            return lacking("SMTPUTF8, which an address needs");
+            let why =
+                "the address is not ASCII before its @, and the server does not offer SMTPUTF8";
+            return Err(Trouble::Unfit(why.into()));
         }
         options.push(MailParameter::SmtpUtfEight);
     }
     if !email.is_ascii() {
         if !offers.has("8BITMIME") {
-            return lacking("8BITMIME, which the message needs");
+            let why = "the server does not offer 8BITMIME, which the message needs";
+            return Err(Trouble::Lacking(why.into()));
         }
         options.push(MailParameter::Body(MailBodyParameter::EightBitMime));
     }
@@ -157,8 +167,8 @@ async fn say_together(connection: &mut Connection, commands: &[String]) -> Resul
 }
 
 /// The message with the dot that ends it, in one go: two would be two packets.
-async fn hand_over(connection: &mut Connection, email: &[u8]) -> Result<(), Trouble> {
-    connection.say(&stuffed(email)).await.map(drop)
+async fn hand_over(connection: &mut Connection, email: &[u8]) -> Result<String, Trouble> {
+    connection.say(&stuffed(email)).await.map(|reply| reply.said())
 }
 
 /// A message as a server takes it (RFC 5321, 4.5.2): a dot at the beginning of a line is doubled,

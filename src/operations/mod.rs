@@ -1,5 +1,6 @@
 //! What operators look at and what they did: worker processes, sweeps, throughput, the audit log.
 
+pub mod sound_store;
 pub mod store;
 
 use chrono::{DateTime, Utc};

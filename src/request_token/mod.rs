@@ -316,7 +316,7 @@ pub struct Use {
     pub id: i64,
     /// Of which token.
     pub token_id: i64,
-    /// `used`, or the code of the [`Denial`].
+    /// `used`, `given_back`, or the code of the [`Denial`].
     pub outcome: String,
     /// Who asked, when known.
     pub user_id: Option<String>,

@@ -183,6 +183,63 @@ pub async fn set_status(conn: impl Into<Conn<'_>>, id: i64, status: i32) -> Resu
     Ok(())
 }
 
+/// Says who redeemed the token of a line of the log, so that they can conclude it.
+///
+/// # Errors
+/// The database's.
+pub async fn set_redeemer(conn: impl Into<Conn<'_>>, id: i64, redeemed_by: &str) -> Result<()> {
+    let sql = "UPDATE bgfiles_request_token_uses SET redeemed_by = $2 WHERE id = $1";
+    on!(conn.into(), c => sqlx::query(sql)
+        .bind(id)
+        .bind(redeemed_by)
+        .execute(c)
+        .await
+        .map(drop)?);
+    Ok(())
+}
+
+/// The line of a use that `redeemed_by` redeemed, or anybody when `None`.
+///
+/// # Errors
+/// The database's.
+pub async fn find_redeemed(
+    conn: impl Into<Conn<'_>>,
+    id: i64,
+    redeemed_by: Option<&str>,
+) -> Result<Option<Use>> {
+    let sql = "SELECT * FROM bgfiles_request_token_uses WHERE id = $1 AND redeemed_by IS NOT NULL \
+        AND ($2 IS NULL OR redeemed_by = $2)";
+    on!(conn.into(), c => {
+        Ok(sqlx::query_as(sql).bind(id).bind(redeemed_by).fetch_optional(c).await?)
+    })
+}
+
+/// Writes how a use was answered, once, if it is not older than `since`; as `outcome`. However many
+/// try, this one statement lets one of them. `None` for all others.
+///
+/// # Errors
+/// The database's.
+pub async fn conclude(
+    conn: impl Into<Conn<'_>>,
+    id: i64,
+    status: i32,
+    outcome: &str,
+    since: DateTime<Utc>,
+    now: DateTime<Utc>,
+) -> Result<Option<Use>> {
+    let sql = "UPDATE bgfiles_request_token_uses SET status_code = $2, outcome = $3, \
+        concluded_at = $5 WHERE id = $1 AND concluded_at IS NULL AND redeemed_by IS NOT NULL \
+        AND timestamp >= $4 RETURNING *";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql)
+        .bind(id)
+        .bind(status)
+        .bind(outcome)
+        .bind(since)
+        .bind(now)
+        .fetch_optional(c)
+        .await?))
+}
+
 /// Removes a line of the log.
 ///
 /// # Errors

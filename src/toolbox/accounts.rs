@@ -12,7 +12,7 @@ use crate::{
     error::{Error, Result},
     file_request::{
         Status, links,
-        model::is_address,
+        model::check_address,
         store::{self as requests, Filter},
     },
     limits::TokenTtl,
@@ -47,8 +47,7 @@ pub struct UserChanges {
 }
 
 fn check_email(email: &str) -> Result<()> {
-    let fits = email.is_empty() || is_address(email);
-    fits.then_some(()).ok_or_else(|| Error::invalid("email", "is not an e-mail address"))
+    check_address(email).map_err(|why| Error::invalid("email", why))
 }
 
 impl Toolbox {

@@ -1,17 +1,23 @@
 //! Who is calling: secrets, looked up or remembered; and how often they may.
 
+use std::time::Duration;
+
 use chrono::{DateTime, TimeDelta, Utc};
 use uuid::Uuid;
 
 use super::Toolbox;
 use crate::{
     auth_token::{
-        AuthEvent, AuthSecret, Caller, Person, Proof, Role, TokenUse, Users, token_store,
+        AuthEvent, AuthSecret, Caller, ClientRate, Person, Proof, Role, TokenUse, Users,
+        token_store,
     },
     error::{Error, Result},
-    limits::Rate,
+    limits::{Left, Rate},
     visitor::Visitor,
 };
+
+/// When to try again whose rate cannot be read: somebody has to set it right.
+const UNREADABLE: Duration = Duration::from_secs(60);
 
 /// Somebody whom we know by name only.
 fn stranger(id: &str, email: Option<&str>) -> Person {
@@ -115,22 +121,38 @@ impl Toolbox {
         Caller::new(known.or_else(|| Some(stranger(id, email))), proof)
     }
 
+    /// The rate that somebody's calls are counted at; `None` without a limit, and where it cannot be
+    /// read.
+    pub fn rate_of(&self, caller: Option<&Caller>) -> Option<Rate> {
+        match caller.and_then(Caller::token).map(|token| token.rate) {
+            Some(ClientRate::Own(rate)) => Some(rate),
+            Some(ClientRate::Unreadable) => None,
+            Some(ClientRate::Default) | None => self.auth.default_throttle,
+        }
+    }
+
     /// Counts a call: of a user and client at the client's rate, of a user without a client or of
-    /// an address at the default one.
+    /// an address at the default one. Answers what is left.
     ///
     /// # Errors
-    /// [`Error::Throttled`] above the rate; the database's.
-    pub async fn throttle(&self, caller: Option<&Caller>, visitor: &Visitor) -> Result<()> {
+    /// [`Error::Throttled`] above the rate, and where the client's cannot be read; the database's.
+    pub async fn throttle(
+        &self,
+        caller: Option<&Caller>,
+        visitor: &Visitor,
+    ) -> Result<Option<Left>> {
         let client = caller.and_then(Caller::token);
-        let own: Option<Rate> = client.and_then(|token| token.rate);
-        let Some(rate) = own.or(self.auth.default_throttle) else { return Ok(()) };
+        if client.is_some_and(|token| token.rate == ClientRate::Unreadable) {
+            return Err(Error::Throttled { retry_after: UNREADABLE });
+        }
+        let Some(rate) = self.rate_of(caller) else { return Ok(None) };
         let who = match (caller, client) {
             // Names have no line breaks.
             (Some(caller), Some(token)) => format!("client\n{}\n{}", token.client, caller.username),
             (Some(caller), None) => format!("user\n{}", caller.username),
             _ => format!("network\n{}", visitor.network()),
         };
-        self.memory().throttle.take(&self.db, who, rate, self.clock.now()).await
+        self.memory().throttle.take(&self.db, who, rate, self.clock.now()).await.map(Some)
     }
 
     /// Counts a call of a link, of the visitor's network.
@@ -140,7 +162,7 @@ impl Toolbox {
     pub async fn throttle_download(&self, visitor: &Visitor) -> Result<()> {
         let Some(rate) = self.download_rate else { return Ok(()) };
         let who = format!("download\n{}", visitor.network());
-        self.memory().throttle.take(&self.db, who, rate, self.clock.now()).await
+        self.memory().throttle.take(&self.db, who, rate, self.clock.now()).await.map(drop)
     }
 
     /// Whether the settings let the caller's client use the API.

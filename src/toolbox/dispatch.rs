@@ -102,6 +102,11 @@ impl Toolbox {
         }
     }
 
+    /// Whether there is anything to claim that has been due since then.
+    pub(crate) async fn claimable(&self, since: DateTime<Utc>) -> Result<store::Claimable> {
+        store::claimable(&mut self.db.acquire().await?, since, self.clock.now()).await
+    }
+
     /// Claims so many requests of these types at most, for [`Toolbox::work`].
     pub(crate) async fn claim_some(
         &self,
@@ -148,8 +153,11 @@ impl Toolbox {
             }
         };
         drop(slot);
+        if matches!(&attempt, Attempt::Error(error) if error.is_of_space()) {
+            self.note_full_disk();
+        }
         let (file_type, outcome) =
-            (row.file_type.clone(), self.conclude(row, attempt, max_attempts));
+            (row.file_type.clone(), self.conclude(row, attempt, max_attempts, began));
         let outcome = outcome.await?;
         // What is measured is kept for ever, and names that nobody registered have no end.
         let known = self.registry.get(file_type.as_str()).is_ok();
@@ -308,12 +316,15 @@ impl Toolbox {
         row: FileRequest,
         attempt: Attempt,
         max_attempts: i32,
+        began: Instant,
     ) -> Result<Dispatched> {
         let id = row.id;
         match attempt {
             Attempt::Done(file) => match self.publish(&row, &file).await? {
                 true => {
-                    tracing::info!(request = %id, size = file.size, rows = file.rows, "finished");
+                    let seconds = began.elapsed().as_secs_f64();
+                    let (size, rows) = (file.size, file.rows);
+                    tracing::info!(request = %id, size, rows, seconds, "finished");
                     Ok(Dispatched::Handled)
                 }
                 false => self.not_published(&row, &file).await,
@@ -341,7 +352,7 @@ impl Toolbox {
         let mut pause = Duration::from_millis(250);
         let publication =
             store::Publication { id: row.id, generation: row.generation, file: file.clone() };
-        let attempt = self.ended(row, Status::Finished, None);
+        let attempt = self.ended(row, Status::Finished, None, None);
         let made = Made { publication: Arc::new(publication), attempt };
         loop {
             match self.0.publisher.ask(self, made.clone()).await {
@@ -356,7 +367,13 @@ impl Toolbox {
     }
 
     /// A line of the request's timeline.
-    fn ended(&self, row: &FileRequest, outcome: Status, error: Option<&str>) -> Ended {
+    fn ended(
+        &self,
+        row: &FileRequest,
+        outcome: Status,
+        error: Option<&str>,
+        cause: Option<&str>,
+    ) -> Ended {
         // The row is as the claim left it.
         let lease = TimeDelta::from_std(self.lease).unwrap_or(TimeDelta::seconds(10));
         let now = self.clock.now();
@@ -368,6 +385,7 @@ impl Toolbox {
             ended_at: now,
             outcome: outcome.as_str().into(),
             error: error.map(str::to_owned),
+            cause: cause.map(str::to_owned),
         }
     }
 
@@ -397,7 +415,7 @@ impl Toolbox {
         let mut tx = self.db.begin().await?;
         if store::forgive_crash(&mut tx, row.id, row.generation).await? {
             let why = "the worker was too slow to keep its lease";
-            let attempt = self.ended(row, Status::Pending, Some(why));
+            let attempt = self.ended(row, Status::Pending, Some(why), None);
             attempts::store::insert(&mut tx, &attempt).await?;
             tx.commit().await?;
         }
@@ -414,8 +432,9 @@ impl Toolbox {
         error: &Error,
         max_attempts: i32,
     ) -> Result<Dispatched> {
-        let (now, message) = (self.clock.now(), error.public_message());
-        let told = Some((error.code(), message.as_str()));
+        let (now, message, cause) = (self.clock.now(), error.message_about(row.id), error.cause());
+        let told =
+            Some(store::Told { code: error.code(), message: &message, cause: cause.as_deref() });
         let budget = match error.is_infrastructure() {
             true => max_attempts.max(INFRASTRUCTURE_ATTEMPTS),
             false => max_attempts,
@@ -462,8 +481,9 @@ impl Toolbox {
         let Some(ended) = store::end(&mut tx, row.id, row.generation, ending).await? else {
             return Ok(Dispatched::Lost);
         };
-        let error = ending.error.map(|(_, message)| message);
-        attempts::store::insert(&mut tx, &self.ended(row, ended.status, error)).await?;
+        let (error, cause) =
+            ending.error.map_or((None, None), |told| (Some(told.message), told.cause));
+        attempts::store::insert(&mut tx, &self.ended(row, ended.status, error, cause)).await?;
         let (status, mut notices) = (ended.status, Notices::default());
         if status == Status::Failed {
             self.announce(&mut notices, ended, None, MailKind::Failed);

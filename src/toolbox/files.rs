@@ -170,6 +170,7 @@ impl Toolbox {
                 ended_at: now,
                 outcome: row.status.as_str().into(),
                 error: None,
+                cause: None,
             };
             attempts::store::insert(&mut tx, &ended).await?;
             self.standing_link(&mut tx, row).await?;

@@ -39,6 +39,15 @@ impl Toolbox {
     /// # Errors
     /// What [`Visit::verdict`] says; also when others were faster.
     pub async fn redeem(&self, visit: Visit, by: Redeemer<'_>) -> Result<GrantSecret> {
+        Ok(self.redeem_once(visit, by).await?.0)
+    }
+
+    /// As [`Toolbox::redeem`]; and whether it was redeemed by `by.nonce` before, so that this is no
+    /// use of it.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn redeem_once(&self, visit: Visit, by: Redeemer<'_>) -> Result<(GrantSecret, bool)> {
         let limited = visit.link.as_ref().is_some_and(|link| link.max_uses.is_some());
         let about = visit.claims.jti.unwrap_or(visit.row.id.0);
         let signer = self.signer_for(visit.row.file_type.as_str());
@@ -49,18 +58,20 @@ impl Toolbox {
             None => GrantSecret::random(),
         };
         if limited && by.nonce.is_some() && self.evaluate_grant(&secret, by.user).await.is_ok() {
-            return Ok(secret);
+            return Ok((secret, true));
         }
         let redeemed = match visit.verdict {
             Ok(()) => self.spend(&visit, limited, &secret, by).await,
             Err(error) => Err(error),
         };
-        if let Err(error) = redeemed {
-            let denied = hit(&visit.row, visit.claims.jti, Event::Denied, by);
-            self.record_hit(Hit { reason: Some(error.code().to_owned()), ..denied }).await?;
-            return Err(error);
+        match redeemed {
+            Ok(is_new) => Ok((secret, !is_new)),
+            Err(error) => {
+                let denied = hit(&visit.row, visit.claims.jti, Event::Denied, by);
+                self.record_hit(Hit { reason: Some(error.code().to_owned()), ..denied }).await?;
+                Err(error)
+            }
         }
-        Ok(secret)
     }
 
     /// Whose grant to a file it is, for as long as a grant lasts.
@@ -78,13 +89,14 @@ impl Toolbox {
         )
     }
 
+    /// `false` when the same click was counted already.
     async fn spend(
         &self,
         visit: &Visit,
         limited: bool,
         secret: &GrantSecret,
         by: Redeemer<'_>,
-    ) -> Result<()> {
+    ) -> Result<bool> {
         let (row, jti, now) = (&visit.row, visit.claims.jti, self.clock.now());
         let age = TimeDelta::from_std(self.grant_age).unwrap_or(TimeDelta::hours(1));
         let grant = Grant {
@@ -111,7 +123,7 @@ impl Toolbox {
         if !store::insert_grant(&mut tx, &grant).await? {
             if limited {
                 // The same click twice: this one is taken back with the transaction.
-                return Ok(());
+                return Ok(false);
             }
             store::renew_grant(&mut tx, &grant.hash, grant.expires_at).await?;
         }
@@ -121,7 +133,7 @@ impl Toolbox {
         store::count_download(&mut tx, row.id, now).await?;
         tx.commit().await?;
         metrics::counter!("bgfiles_links_total", "event" => "redeemed").increment(1);
-        Ok(())
+        Ok(true)
     }
 
     /// The file of a grant, if `caller` may have it: as long as the grant lasts, past the end of

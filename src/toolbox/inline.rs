@@ -8,6 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt, stream::BoxStream};
+use sha2::{Digest, Sha256};
 use tokio::{
     sync::mpsc,
     task::JoinHandle,
@@ -22,6 +23,7 @@ use crate::{
     file_request::filename,
     ids::FileType,
     registry::{Handler, Job, Output, Progress},
+    storage::hex,
 };
 
 /// How long a caller may be kept waiting for the answer whether it is made at once.
@@ -155,6 +157,13 @@ impl Inline {
             }
             Ok(Ok(None)) | Err(_) => Ok(None),
         }
+    }
+
+    /// The digest of its bytes, in lower-case hexadecimal digits, where all of them are there.
+    pub fn sha256(&self) -> Option<String> {
+        let Content::Whole(chunks) = &self.content else { return None };
+        let digest = chunks.iter().fold(Sha256::new(), |digest, chunk| digest.chain_update(chunk));
+        Some(hex(&digest.finalize()))
     }
 
     /// The bytes. An error in the middle ends the stream with it, so that the response breaks

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::Toolbox;
+use super::{Expected, Toolbox, requests::already};
 use crate::{
     auth_token::{Caller, Role},
     db::{Conn, Tx},
@@ -515,22 +515,30 @@ impl Toolbox {
     /// what an operator removes, the audit log tells.
     ///
     /// # Errors
-    /// [`Error::Locked`]; as [`Toolbox::delete`].
+    /// [`Error::Locked`]; [`Error::PreconditionFailed`]; as [`Toolbox::delete`].
     pub async fn delete_as(
         &self,
         id: RequestId,
         caller: &Caller,
         editor: Editor<'_>,
+        expected: &Expected,
     ) -> Result<()> {
         let mut tx = self.db.begin().await?;
+        let resource = Resource::request(id);
+        // The lock before the row, as every edit takes them.
+        match self.begin_edit(&mut tx, resource.clone(), editor).await {
+            Err(Error::Locked(_)) if self.lease_of(tx.conn(), &resource).await?.is_some() => {
+                return Err(already(tx.conn(), id, "deleted; cancel it first").await?);
+            }
+            edit => drop(edit?),
+        }
+        self.expect(&mut tx, id, expected).await?;
         let row = self.begin_deletion(&mut tx, id).await?;
         let own = row.requester.as_deref() == Some(caller.username.as_str());
         if caller.role == Role::Staff && !own {
             let (actor, id) = (&caller.username, id.to_string());
             self.audit(&mut tx, actor, "request.delete", &id, &row.description).await?;
         }
-        let resource = Resource::request(id);
-        self.begin_edit(&mut tx, resource.clone(), editor).await?;
         store::break_lock(&mut tx, &resource, None, None, self.clock.now()).await?;
         tx.commit().await?;
         self.remove(&row).await

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! requests   add_request · respond_to · cancel · retry · delete
+//! shown      request_json · request_tag · expect: requests as they are seen, and changes that count on it
 //! together   what comes together is committed together: the requests of `recorder`, the files of
 //!            `publisher`
 //! tokens     create_token · create_general_token · decode · visit · evaluate_request
@@ -22,6 +23,9 @@
 //! watching   watch: requests under somebody's eyes, looked at together
 //! places     so many at a time for each caller
 //! inline     a file made in the response that asks for it
+//! rehearsal  every mail as it would be, for `bgfiles check`
+//! soundness  rows that cannot work, for `bgfiles check --database`
+//! space      note_full_disk: what /readyz says of it
 //! unknown    give_up_unknown: requests of types that nobody knows
 //! earlier    what the last file of a type tells about the next one
 //! ```
@@ -44,8 +48,12 @@ mod policy;
 mod publisher;
 mod receipts;
 mod recorder;
+mod rehearsal;
 mod request_tokens;
 mod requests;
+mod shown;
+mod soundness;
+mod space;
 mod together;
 mod tokens;
 mod unknown;
@@ -72,6 +80,7 @@ pub use operators::{History, Overview, WorkerView};
 pub(crate) use publisher::Errand;
 pub use request_tokens::{Admission, Presented};
 pub use requests::{Deliver, IdempotencyKey, Response};
+pub use shown::Expected;
 pub use tokens::{Rules, Visit};
 pub use unknown::Unknown;
 pub use watching::Watched;
@@ -117,6 +126,7 @@ struct Chest {
     /// Whose files are made in answers.
     inline: places::Places,
     watching: watching::Watching,
+    space: space::Space,
 }
 
 /// What a [`Toolbox`] is made of.
@@ -233,12 +243,17 @@ impl Toolbox {
             at_work: AtomicUsize::new(0),
             inline: inline::places(),
             watching: watching::Watching::default(),
+            space: space::Space::default(),
         }))
     }
 
     /// What this process keeps in memory of tokens; its `signals` tell what happens to them.
     pub fn memory(&self) -> &Memory {
         &self.0.memory
+    }
+
+    fn space(&self) -> &space::Space {
+        &self.0.space
     }
 
     fn receipts(&self) -> &receipts::Receipts {
@@ -293,7 +308,7 @@ impl Toolbox {
             trusted_proxies: config.trusted_proxies.clone(),
             db,
             storage: Storage::open(&config.storage, &config.storage_options)?,
-            mailer: Mailer::open(config.mail.expose(), &config.mail_from)?,
+            mailer: Mailer::configured(config)?,
             templates,
             registry,
             signer: Signer::configured(config)?,

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::{Errand, Toolbox, dispatch::backoff};
 use crate::{
-    error::{Error, Result},
+    error::{Error, Result, went_wrong},
     failpoint,
     file_request::{
         FileRequest,
@@ -51,6 +51,10 @@ impl Toolbox {
     pub(crate) async fn claim_notices(&self, most: usize) -> Result<(Vec<Notice>, DateTime<Utc>)> {
         let (now, most) = (self.clock.now(), i64::try_from(most).unwrap_or(i64::MAX));
         let mut conn = self.db.acquire().await?;
+        // A claim that finds nothing waits for SQLite's writers all the same.
+        if !notice::store::is_any_due(&mut conn, now).await? {
+            return Ok((Vec::new(), now));
+        }
         Ok((notice::store::claim_some(&mut conn, most, now, now + LEASE).await?, now))
     }
 
@@ -146,7 +150,12 @@ impl Toolbox {
 
     /// The mail of a notice: the handler's templates before the common ones, the requester's
     /// language before English.
-    fn compose(&self, notice: &Notice, row: &FileRequest, link: Option<&Link>) -> Result<Mail> {
+    pub(super) fn compose(
+        &self,
+        notice: &Notice,
+        row: &FileRequest,
+        link: Option<&Link>,
+    ) -> Result<Mail> {
         let kind = notice.mail_kind();
         let handler = self.registry.get(row.file_type.as_str()).ok();
         let folder = handler.map_or(row.file_type.as_str(), |h| h.mail_templates());
@@ -167,6 +176,7 @@ impl Toolbox {
             text,
             html: self.templates.render(&named("html"), &context)?,
             message_id: notice.message_id.clone(),
+            language: self.templates.messages().best(row.language()).to_owned(),
         })
     }
 
@@ -179,7 +189,17 @@ impl Toolbox {
         handler.map_or_else(|_| row.file_type.to_string(), |h| h.title(row.language()))
     }
 
-    fn mail_context(
+    /// What a mail says of the error: the number is in its next sentence.
+    fn told(&self, row: &FileRequest) -> Option<String> {
+        let message = row.error_message.as_deref()?;
+        let ours = self.templates.messages().get(row.language(), "problem.internal.title");
+        Some(match ours {
+            Some(text) if message == went_wrong(row.id) => text.to_owned(),
+            _ => message.to_owned(),
+        })
+    }
+
+    pub(super) fn mail_context(
         &self,
         row: &FileRequest,
         kind: MailKind,
@@ -208,16 +228,22 @@ impl Toolbox {
             finished_at => rfc3339(row.finished_at),
             expires_at => rfc3339(ends),
             error_code => &row.error_code,
-            error_message => &row.error_message,
+            error_message => self.told(row),
             download_url => url,
             base_url => self.base_url.join(""),
+            footer => self.mailer.footer(),
         }
     }
 }
 
 /// `flights/ready.pt-BR`, `….pt`, `flights/ready` (whose texts are in the catalogue), `….en`; then
 /// the same without the type.
-fn template_names(folder: &str, kind: MailKind, language: &str, ending: &str) -> Vec<String> {
+pub(super) fn template_names(
+    folder: &str,
+    kind: MailKind,
+    language: &str,
+    ending: &str,
+) -> Vec<String> {
     let short = language.split('-').next().unwrap_or(language);
     let mut names = Vec::new();
     for folder in [format!("mail/{folder}/"), "mail/".to_owned()] {

@@ -26,6 +26,10 @@ use crate::{
 const SILENT: TimeDelta = TimeDelta::seconds(20);
 /// Worker processes that were there within this time are shown.
 const RECENT: TimeDelta = TimeDelta::hours(1);
+/// Requests that are shown by name.
+const LISTED: usize = 20;
+/// Worker processes that are.
+const WORKERS: usize = 10;
 /// What a request's page shows of its downloads.
 const HITS: i64 = 100;
 /// And of its links: all that are not over, as long as no more were made before there was a limit.
@@ -38,15 +42,22 @@ pub struct WorkerView {
     pub state: WorkerState,
     /// Whether it lives.
     pub alive: bool,
-    /// The requests whose lease it holds.
+    /// How many of its slots are taken. It may hold as many leases again, of files that are made and
+    /// wait for their commit.
+    pub busy: i64,
+    /// Requests whose lease it holds, some of them.
     pub at: Vec<FileRequest>,
+    /// How many more there are.
+    pub more: i64,
 }
 
 /// How things stand.
 #[derive(Clone, Debug)]
 pub struct Overview {
-    /// Worker processes of the last hour, the newest first.
+    /// Worker processes of the last hour, the newest first; ten at most.
     pub workers: Vec<WorkerView>,
+    /// How many more there are.
+    pub more_workers: i64,
     /// Types that requests are due of and that nobody knows.
     pub unknown: Vec<WaitingType>,
     /// How many requests are in each state.
@@ -86,14 +97,23 @@ impl Toolbox {
     pub async fn overview(&self, since: DateTime<Utc>) -> Result<Overview> {
         let now = self.clock.now();
         let mut tx = self.db.read().await?;
-        let states = operations::store::workers(&mut tx, now - RECENT, 50).await?;
+        let mut states = operations::store::workers(&mut tx, now - RECENT, i64::MAX).await?;
+        // Those that live are shown first.
+        let is_alive =
+            |state: &WorkerState| state.ended_at.is_none() && state.seen_at + SILENT > now;
+        states.sort_by_key(|state| !is_alive(state));
+        let more_workers = states.len().saturating_sub(WORKERS);
+        states.truncate(WORKERS);
         let running = store::Filter { status: Some(Status::Running), ..Default::default() };
-        let running = store::list(&mut tx, &running, 200).await?;
+        let running = store::list(&mut tx, &running, LISTED as i64).await?;
+        let held = store::leases(&mut tx, now).await?;
         let workers = states.into_iter().map(|state| {
             let own = |row: &&FileRequest| row.leased_by.as_deref() == Some(state.name.as_str());
-            let at = running.iter().filter(own).cloned().collect();
-            let alive = state.ended_at.is_none() && state.seen_at + SILENT > now;
-            WorkerView { state, alive, at }
+            let at: Vec<FileRequest> = running.iter().filter(own).cloned().collect();
+            let alive = is_alive(&state);
+            let held = held.iter().find(|(name, _)| *name == state.name).map_or(0, |(_, n)| *n);
+            let (busy, more) = (held.min(state.slots.into()), held - at.len() as i64);
+            WorkerView { state, alive, busy, at, more: more.max(0) }
         });
         let workers: Vec<WorkerView> = workers.collect();
         let counts = store::counts(&mut tx).await?;
@@ -103,6 +123,7 @@ impl Toolbox {
         });
         Ok(Overview {
             workers,
+            more_workers: more_workers as i64,
             unknown: self.unknown_types(&mut tx).await?,
             counts: Status::ALL
                 .map(|status| {

@@ -69,13 +69,13 @@ impl Toolbox {
     }
 
     /// Whether a request says that its links are for anybody, where its file type says otherwise.
-    pub(crate) fn loosens(&self, new: &NewFileRequest) -> bool {
+    pub(super) fn loosens(&self, new: &NewFileRequest) -> bool {
         let floor = self.link_policy(new.file_type.as_str()).requester_only;
         floor.counts(None) && !floor.counts(new.requester_only)
     }
 
     /// Writes down that a request was loosened.
-    pub(crate) async fn note_loosened(
+    pub(super) async fn note_loosened(
         &self,
         conn: impl Into<Conn<'_>>,
         by: &str,

@@ -9,10 +9,16 @@ use crate::{
     db::Conn,
     error::{Error, Result},
     request_token::{
-        Changes, Denial, LoginMode, NewRequestToken, RequestToken, jwt, store, tokenise,
+        Changes, Denial, LoginMode, NewRequestToken, RequestToken, Use, jwt, store, tokenise,
     },
     visitor::Visitor,
 };
+
+/// How long an application has to say how it answered its visitor.
+const CONCLUDE_WITHIN: TimeDelta = TimeDelta::minutes(1);
+
+/// The outcome of a use that the token got back.
+const GIVEN_BACK: &str = "given_back";
 
 /// A token as somebody presents it.
 #[derive(Clone, Debug)]
@@ -237,6 +243,51 @@ impl Toolbox {
         let mut tx = self.db.begin().await?;
         store::set_status(&mut tx, id, status.into()).await?;
         tx.commit().await
+    }
+
+    /// As [`Toolbox::conclude_use`] of a use that an application redeems for its own visitor, which
+    /// it may conclude itself ([`Toolbox::conclude_redeemed`]). Answers the number of that use;
+    /// `None` when it is not logged.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn redeemed_for(&self, admission: &Admission, by: &str) -> Result<Option<i64>> {
+        let Some(id) = admission.logged else { return Ok(None) };
+        let mut tx = self.db.begin().await?;
+        store::set_status(&mut tx, id, 200).await?;
+        store::set_redeemer(&mut tx, id, by).await?;
+        tx.commit().await?;
+        Ok(Some(id))
+    }
+
+    /// Writes how an application answered its visitor, once and within a minute. What it failed at
+    /// (5xx) is no use: the token gets it back, and the log says so.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a use that is not theirs (`by`; anybody's when `None`);
+    /// [`Error::Conflict`] when it is concluded, or that is too late.
+    pub async fn conclude_redeemed(&self, id: i64, status: u16, by: Option<&str>) -> Result<Use> {
+        let now = self.clock.now();
+        let failed = (500..600).contains(&status);
+        let outcome = if failed { GIVEN_BACK } else { "used" };
+        let mut tx = self.db.begin().await?;
+        let found = store::find_redeemed(&mut tx, id, by).await?;
+        let found = found.ok_or(Error::NotFound("use"))?;
+        let since = now - CONCLUDE_WITHIN;
+        let Some(concluded) =
+            store::conclude(&mut tx, id, status.into(), outcome, since, now).await?
+        else {
+            let (code, message) = match found.timestamp < since {
+                true => ("too_late", "a use is concluded within a minute"),
+                false => ("already_concluded", "this use was concluded before"),
+            };
+            return Err(Error::Conflict { code, message: message.into() });
+        };
+        if failed {
+            store::give_back(&mut tx, concluded.token_id).await?;
+        }
+        tx.commit().await?;
+        Ok(concluded)
     }
 
     /// Takes a use back that came to nothing because of us.

@@ -31,6 +31,17 @@ pub enum Deliver {
     Now,
 }
 
+impl Deliver {
+    /// Its name.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Deliver::Later => "later",
+            Deliver::Auto => "auto",
+            Deliver::Now => "now",
+        }
+    }
+}
+
 impl std::str::FromStr for Deliver {
     type Err = String;
 
@@ -49,6 +60,8 @@ impl std::str::FromStr for Deliver {
 pub enum Response {
     /// It was recorded; a worker makes it.
     Later(Box<FileRequest>),
+    /// An earlier call with the same key recorded it.
+    Earlier(Box<FileRequest>),
     /// Here it is.
     Now(Inline),
 }
@@ -60,8 +73,28 @@ pub struct IdempotencyKey<'a> {
     pub caller: &'a str,
     /// The key.
     pub key: &'a str,
-    /// Digest of the call, so that the key is not used for something else.
+    /// What tells this call from another one, so that the key is not used for something else:
+    /// [`NewFileRequest::fingerprint`], say.
     pub fingerprint: &'a str,
+    /// What told them apart before; a key that was used then counts by this one.
+    pub before: Option<&'a str>,
+}
+
+/// What came of a call with a key.
+#[derive(Debug)]
+pub(crate) struct Once {
+    pub(crate) row: FileRequest,
+    /// Whether this very call made it.
+    is_new: bool,
+}
+
+impl From<Once> for Response {
+    fn from(Once { row, is_new }: Once) -> Self {
+        match is_new {
+            true => Response::Later(Box::new(row)),
+            false => Response::Earlier(Box::new(row)),
+        }
+    }
 }
 
 impl Toolbox {
@@ -124,7 +157,16 @@ impl Toolbox {
         new: NewFileRequest,
         key: IdempotencyKey<'_>,
     ) -> Result<FileRequest> {
-        let (row, mut conn) = (self.prepare(new)?, conn.into());
+        Ok(self.once(conn.into(), new, key).await?.row)
+    }
+
+    async fn once(
+        &self,
+        mut conn: Conn<'_>,
+        new: NewFileRequest,
+        key: IdempotencyKey<'_>,
+    ) -> Result<Once> {
+        let row = self.prepare(new)?;
         // The row first: the key refers to it. When the key turns out to be taken, the caller's
         // transaction still holds the row, and takes it back.
         store::insert(conn.reborrow(), &row).await?;
@@ -133,19 +175,20 @@ impl Toolbox {
         let now = row.requested_at;
         if store::insert_key(conn.reborrow(), key.caller, key.key, &keyed, now).await? {
             queue::push(conn, queue::Wake::request(row.id), row.requested_at).await?;
-            return Ok(row);
+            return Ok(Once { row, is_new: true });
         }
         store::discard(conn.reborrow(), row.id).await?;
         let first = store::keyed(conn.reborrow(), key.caller, key.key).await?;
         let first = first.ok_or(Error::NotFound("the request of this idempotency key"))?;
-        if first.fingerprint != key.fingerprint {
+        if first.fingerprint != key.fingerprint && Some(first.fingerprint.as_str()) != key.before {
             return Err(Error::Conflict {
                 code: "idempotency_key_reused",
                 message: "this Idempotency-Key was used for a different request".into(),
             });
         }
         let found = store::find(conn, first.request_id).await?;
-        found.ok_or(Error::NotFound("the request of this idempotency key"))
+        let row = found.ok_or(Error::NotFound("the request of this idempotency key"))?;
+        Ok(Once { row, is_new: false })
     }
 
     /// As [`Toolbox::respond_to_caller`] for the requester.
@@ -174,16 +217,13 @@ impl Toolbox {
         if let Some(file) = self.delivered_at_once(caller, &new, deliver, key).await? {
             return Ok(Response::Now(file));
         }
-        let row = match key {
-            Some(key) => {
-                let mut tx = self.db.begin().await?;
-                let row = self.add_request_once(&mut tx, new, key).await?;
-                tx.commit().await?;
-                row
-            }
-            None => self.record(self.prepare(new)?).await?,
+        let Some(key) = key else {
+            return Ok(Response::Later(Box::new(self.record(self.prepare(new)?).await?)));
         };
-        Ok(Response::Later(Box::new(row)))
+        let mut tx = self.db.begin().await?;
+        let once = self.once(tx.conn(), new, key).await?;
+        tx.commit().await?;
+        Ok(once.into())
     }
 
     /// As [`Toolbox::respond_to`], for a caller: held against their role and the file type's policy.
@@ -208,13 +248,29 @@ impl Toolbox {
             return Ok(Response::Now(file));
         }
         let mut tx = self.db.begin().await?;
-        let row = match key {
-            Some(key) => self.add_request_once(&mut tx, new, key).await?,
-            None => self.add_request(&mut tx, new).await?,
-        };
-        self.note_loosened(&mut tx, name, &row).await?;
+        let once = self.add_noted(&mut tx, name, new, key).await?;
         tx.commit().await?;
-        Ok(Response::Later(Box::new(row)))
+        Ok(once.into())
+    }
+
+    /// Records a request of somebody who may loosen what its type says; if it does, with a line in
+    /// the audit log. A repeat of a key adds neither.
+    pub(crate) async fn add_noted(
+        &self,
+        tx: &mut Tx,
+        by: &str,
+        new: NewFileRequest,
+        key: Option<IdempotencyKey<'_>>,
+    ) -> Result<Once> {
+        let loosens = self.loosens(&new);
+        let once = match key {
+            Some(key) => self.once(tx.conn(), new, key).await?,
+            None => Once { row: self.add_request(&mut *tx, new).await?, is_new: true },
+        };
+        if loosens && once.is_new {
+            self.note_loosened(tx, by, &once.row).await?;
+        }
+        Ok(once)
     }
 
     /// `None`: a worker is to make it.

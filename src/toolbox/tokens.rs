@@ -97,6 +97,17 @@ impl Toolbox {
         requester: Option<&str>,
         jti: Option<Uuid>,
     ) -> String {
+        self.sign_at(row, extra, requester, jti, self.clock.now())
+    }
+
+    pub(super) fn sign_at(
+        &self,
+        row: &FileRequest,
+        extra: Map<String, Value>,
+        requester: Option<&str>,
+        jti: Option<Uuid>,
+        signed_at: DateTime<Utc>,
+    ) -> String {
         let handler = self.registry.get(row.file_type.as_str()).ok();
         let mut data = handler.map(|h| h.token_data(row)).unwrap_or_default();
         data.extend(extra);
@@ -110,15 +121,12 @@ impl Toolbox {
         if let Some(jti) = jti {
             data.insert("jti".into(), jti.to_string().into());
         }
-        self.signer_for(row.file_type.as_str()).sign(&Value::Object(data), self.clock.now())
+        self.signer_for(row.file_type.as_str()).sign(&Value::Object(data), signed_at)
     }
 
     /// The link as the request's own rule wants it: what the mail carries.
     pub fn download_url(&self, row: &FileRequest) -> String {
-        let bound = self.is_bound(row, None);
-        let requester = row.requester.as_deref().filter(|_| bound);
-        let token = self.sign(row, Map::new(), requester, row.link_jti);
-        self.base_url.join(&format!("/d/{token}"))
+        self.download_url_of(row, self.clock.now())
     }
 
     /// The claims of a token and the request they name.

@@ -52,6 +52,12 @@ impl Toolbox {
         Ok(waiting)
     }
 
+    /// The types that workers know which were there within five minutes.
+    pub(super) async fn known_elsewhere(&self) -> Result<HashSet<String>> {
+        let mut conn = self.db.acquire().await?;
+        known_since(Conn::from(&mut conn), self.clock.now() - PATIENCE).await
+    }
+
     /// Writes down which requests are of a type that nobody knows, and fails those of which this
     /// has stood there for five minutes.
     ///

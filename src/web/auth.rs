@@ -14,6 +14,7 @@ use std::sync::Arc;
 use super::{
     WebState,
     drf::{self, Answer, Fields, Known, Refusal},
+    rate,
     routes::Routes,
     session,
     visitor::visitor,
@@ -68,7 +69,7 @@ async fn private(mut response: Response) -> Response {
 
 async fn login(State(toolbox): Box_, parts: Parts, Fields(fields): Fields) -> Answer {
     let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
-    toolbox.throttle(None, &visitor).await?;
+    rate::count(&toolbox, &parts, None).await?;
     let (username, password) =
         match (drf::text(&fields, "username", true), drf::text(&fields, "password", false)) {
             (Ok(username), Ok(password)) => (username, password),

@@ -88,7 +88,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             return Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
-                "This cannot be accepted",
+                "Unsupported media type",
                 "send JSON with Content-Type: application/json",
             ));
         }
@@ -98,8 +98,8 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
             Problem::new(
                 StatusCode::BAD_REQUEST,
                 "malformed_json",
-                "This cannot be accepted",
-                format!("the body is no JSON: {e}"),
+                "Bad request",
+                format!("the body is not valid JSON: {e}"),
             )
         })?;
         // Lists would do for serde.
@@ -167,13 +167,13 @@ fn unreadable(rejection: BytesRejection) -> Problem {
         StatusCode::PAYLOAD_TOO_LARGE => Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "body_too_large",
-            "This cannot be accepted",
+            "Body too large",
             "the body is too large",
         ),
         _ => Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "body_incomplete",
-            "This cannot be accepted",
+            "Incomplete body",
             "the body did not arrive whole",
         ),
     }

@@ -7,12 +7,15 @@ use axum::{
     http::{HeaderMap, HeaderName, Method, header, request::Parts},
 };
 
-use super::{Problem, WebState, session, visitor::visitor};
+use super::{Problem, WebState, rate, session, visitor::visitor};
 use crate::{
     auth_token::{AuthSecret, Caller, Proof},
     error::{Error, Result},
     toolbox::Toolbox,
 };
+
+/// The scheme that API tokens may always have, besides the configured one (RFC 6750).
+pub(super) const BEARER: &str = "Bearer";
 
 /// Set by a host application's own layer (request extension) when it knows who is calling: the
 /// requester id, as it stands in the file requests, to the byte.
@@ -24,25 +27,41 @@ pub struct RequesterId(pub String);
 #[derive(Clone, Debug)]
 pub(super) struct Identified(pub(super) Caller);
 
-/// The secret of `Authorization: Token <secret>`; `None` without the header or with another
-/// scheme.
+/// The secret of `Authorization: Token <secret>` or `Bearer <secret>`; `None` without the header, with
+/// another scheme, or with a bearer token that does not mean to be ours: a request token, or what a
+/// host application takes for itself.
 fn secret(headers: &HeaderMap, prefix: &str) -> Result<Option<AuthSecret>> {
     let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
     // Bytes that are no text are somebody's mistake, not a crash.
     let value = value.to_str().map_err(|_| Error::Unauthenticated("Invalid token."))?;
     let mut words = value.split_ascii_whitespace();
-    if !words.next().is_some_and(|scheme| scheme.eq_ignore_ascii_case(prefix)) {
+    let Some(scheme) = words.next() else { return Ok(None) };
+    let is_bearer = scheme.eq_ignore_ascii_case(BEARER);
+    if !is_bearer && !scheme.eq_ignore_ascii_case(prefix) {
         return Ok(None);
     }
     let secret = words
         .next()
         .ok_or(Error::Unauthenticated("Invalid token header. No credentials provided."))?;
+    if is_bearer && !AuthSecret::is_meant(secret) {
+        return Ok(None);
+    }
     if words.next().is_some() {
         return Err(Error::Unauthenticated(
             "Invalid token header. Token string should not contain spaces.",
         ));
     }
     Ok(Some(AuthSecret::parse(secret).ok_or(Error::Unauthenticated("Invalid token."))?))
+}
+
+/// Whether a bearer token was given that is no request token: those have three parts with dots between
+/// them.
+fn brings_other_bearer(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let words = value.and_then(|value| value.split_once(' '));
+    words.is_some_and(|(scheme, token)| {
+        scheme.eq_ignore_ascii_case(BEARER) && token.split('.').count() != 3
+    })
 }
 
 /// Who calls: as the host application says, else by token, else as a trusted proxy says, else by
@@ -110,13 +129,14 @@ pub(super) async fn require(toolbox: &Toolbox, parts: &Parts) -> Result<Caller> 
         return Ok(caller.clone());
     }
     let caller = identify(toolbox, parts).await?;
-    let missing = Error::Unauthenticated("Authentication credentials were not provided.");
-    let caller = caller.ok_or(missing)?;
+    let caller = caller.ok_or_else(|| match brings_other_bearer(&parts.headers) {
+        true => Error::Unauthenticated("Invalid token."),
+        false => Error::Unauthenticated("Authentication credentials were not provided."),
+    })?;
     if caller.is_ambient() && !comes_from_here(toolbox, parts) {
         return Err(Error::Forbidden("this request was made by another site"));
     }
-    let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
-    toolbox.throttle(Some(&caller), &visitor).await?;
+    rate::count(toolbox, parts, Some(&caller)).await?;
     Ok(caller)
 }
 

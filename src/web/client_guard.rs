@@ -29,7 +29,7 @@ use axum::{
 use futures::future::BoxFuture;
 use tower::{Layer, Service};
 
-use super::{Problem, RequesterId, caller::require, problem};
+use super::{Problem, RequesterId, caller::require, problem, rate::Meter};
 use crate::{
     auth_token::{Caller, Role},
     error::{Error, Result},
@@ -140,16 +140,20 @@ where
         let layer = self.layer.clone();
         Box::pin(async move {
             let (mut parts, body) = request.into_parts();
+            let meter = Meter::of(&mut parts.extensions);
             let admitted = require(&layer.toolbox, &parts).await;
             match admitted.and_then(|caller| layer.check(&caller).map(|()| caller)) {
                 Ok(caller) => {
                     parts.extensions.insert(RequesterId(caller.username.clone()));
                     parts.extensions.insert(caller);
-                    inner.call(Request::from_parts(parts, body)).await
+                    let mut response = inner.call(Request::from_parts(parts, body)).await?;
+                    meter.show(response.headers_mut());
+                    Ok(response)
                 }
                 Err(error) => {
                     let mut response = Problem::from(error).into_response();
                     problem::challenge(&layer.toolbox, &mut response);
+                    meter.show(response.headers_mut());
                     Ok(response)
                 }
             }

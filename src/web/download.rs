@@ -12,6 +12,7 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures::stream::BoxStream;
@@ -38,6 +39,12 @@ use crate::{
     toolbox::{Download, Opened, Toolbox},
     visitor::Visitor,
 };
+
+/// The digest of all of a file, whatever part of it is sent.
+pub(super) const REPR_DIGEST: HeaderName = HeaderName::from_static("repr-digest");
+
+/// Nobody on the way keeps a file, or compresses it under the tag and the digest of what it was.
+pub(super) const UNCHANGED: &str = "private, no-store, no-transform";
 
 /// How long a redirect to the object store works: long enough to begin.
 const PRESIGNED: Duration = Duration::from_secs(300);
@@ -209,6 +216,9 @@ pub(super) async fn serve_under(
     let head = *method == Method::HEAD;
     if let Some(mut response) = handed_over(state, file, head, receipt.as_ref()).await? {
         response.headers_mut().extend(described(file)?);
+        if response.status() == StatusCode::FOUND {
+            response.headers_mut().remove(REPR_DIGEST);
+        }
         count(response.status());
         return Ok(response);
     }
@@ -250,6 +260,10 @@ impl Answered {
     /// seen to be short.
     fn into_response(self, mut headers: HeaderMap, body: Body) -> Result<Response> {
         let size = self.size;
+        if self.range().is_none() {
+            // What is sent is nothing of the file.
+            headers.remove(REPR_DIGEST);
+        }
         if let Some((from, to)) = self.range() {
             headers.insert(header::CONTENT_LENGTH, (to - from).into());
             headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
@@ -463,13 +477,26 @@ fn described(file: &Download) -> Result<HeaderMap> {
     }
     headers.insert(header::ETAG, text(&file.etag)?);
     headers.insert(header::LAST_MODIFIED, text(&http_date(file.last_modified))?);
+    if let Some(digest) = file.etag.get(1..65).and_then(repr_digest) {
+        headers.insert(REPR_DIGEST, digest);
+    }
     let mut set = |name, text| headers.insert(name, HeaderValue::from_static(text));
-    set(header::CACHE_CONTROL, "private, no-store");
+    set(header::CACHE_CONTROL, UNCHANGED);
     // Ours say so anyway; a host that serves files has no such layer.
     set(header::X_CONTENT_TYPE_OPTIONS, "nosniff");
     set(header::REFERRER_POLICY, "no-referrer");
     set(header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox");
     Ok(headers)
+}
+
+/// `Repr-Digest` (RFC 9530) of a SHA-256 in hexadecimal digits. `None` when it is not one.
+pub(super) fn repr_digest(sha256: &str) -> Option<HeaderValue> {
+    let digits = sha256.as_bytes().chunks(2).map(|two| {
+        let two = std::str::from_utf8(two).ok().filter(|two| two.len() == 2)?;
+        u8::from_str_radix(two, 16).ok()
+    });
+    let bytes = digits.collect::<Option<Vec<u8>>>().filter(|bytes| bytes.len() == 32)?;
+    HeaderValue::from_str(&format!("sha-256=:{}:", BASE64.encode(bytes))).ok()
 }
 
 fn http_date(at: DateTime<Utc>) -> String {

@@ -57,6 +57,7 @@ impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (self.problem.status(), Json(self.body)).into_response();
         self.problem.headers(response.headers_mut());
+        self.problem.mark(&mut response);
         response
     }
 }

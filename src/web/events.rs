@@ -1,7 +1,8 @@
 //! `GET /api/requests/{id}/events`: how a request gets on, as server-sent events.
 //!
-//! `status` carries the whole request, `progress` only `{done, total, estimated}`. The stream ends with the
-//! request.
+//! `status` carries the whole request, `progress` only `{done, total, estimated}`, and `end` says that
+//! there is no more. Each has an id; who comes back with that of an end is told so by 204, upon which
+//! an `EventSource` stays away.
 
 use std::{
     convert::Infallible,
@@ -10,10 +11,12 @@ use std::{
 
 use axum::{
     extract::{Path, State},
-    http::request::Parts,
-    response::sse::{Event, KeepAlive, Sse},
+    http::{HeaderName, StatusCode, header, request::Parts},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
 };
-use futures::Stream;
 use tokio_util::sync::CancellationToken;
 
 use super::{Problem, Shared, caller, requests};
@@ -32,8 +35,12 @@ pub(super) async fn events(
     caller: Caller,
     Path(id): Path<String>,
     parts: Parts,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+) -> Result<Response, Problem> {
     let row = requests::visible(&state.toolbox, &caller, &id).await?;
+    let last = parts.headers.get("last-event-id").map(|id| id.as_bytes());
+    if row.status.is_terminal() && last == Some(end_of(&row).as_bytes()) {
+        return Ok(StatusCode::NO_CONTENT.into_response());
+    }
     let (toolbox, shutdown) = (state.toolbox.clone(), state.shutdown.clone());
     let watched = toolbox.watch(&caller.username, std::slice::from_ref(&row))?;
     let watch =
@@ -41,12 +48,15 @@ pub(super) async fn events(
     Ok(stream(watch, Watch::next, shutdown))
 }
 
-/// What `next` finds, one after the other, until it finds an end or the process ends.
-pub(super) fn stream<W, F>(
-    watch: W,
-    next: fn(W) -> F,
-    shutdown: CancellationToken,
-) -> Sse<impl Stream<Item = Result<Event, Infallible>>>
+/// The id of the event that ends the stream of a request; another one when it ends once more.
+fn end_of(row: &FileRequest) -> String {
+    let at = row.finished_at.map_or(0, |at| at.timestamp_micros());
+    format!("{}.end.{at}", row.generation)
+}
+
+/// What `next` finds, one after the other, until it finds an end or the process ends. Sent on as it
+/// comes, by proxies too: neither gathered (nginx) nor compressed (Caddy).
+pub(super) fn stream<W, F>(watch: W, next: fn(W) -> F, shutdown: CancellationToken) -> Response
 where
     W: Send + 'static,
     F: Future<Output = Option<(Event, Option<W>)>> + Send + 'static,
@@ -55,12 +65,19 @@ where
         let shutdown = shutdown.clone();
         async move {
             tokio::select! {
-                next = async { next(watch?).await } => next.map(|(event, watch)| (Ok(event), watch)),
+                next = async { next(watch?).await } => {
+                    next.map(|(event, watch)| (Ok::<_, Infallible>(event), watch))
+                }
                 () = shutdown.cancelled() => None,
             }
         }
     });
-    Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)))
+    let headers = [
+        (header::CACHE_CONTROL, "no-cache, no-transform"),
+        (HeaderName::from_static("x-accel-buffering"), "no"),
+    ];
+    let stream = Sse::new(stream).keep_alive(KeepAlive::new().interval(Duration::from_secs(15)));
+    (headers, stream).into_response()
 }
 
 struct Watch {
@@ -75,9 +92,12 @@ struct Watch {
 }
 
 impl Watch {
-    /// Waits for something new. `None` once the request is gone.
+    /// Waits for something new. `None` when that cannot be told any more.
     async fn next(mut self) -> Option<(Event, Option<Watch>)> {
         loop {
+            if self.sent.as_ref().is_some_and(|sent| sent.status.is_terminal()) {
+                return Some((end(end_of(&self.current)), None));
+            }
             if let Some(event) = self.event() {
                 let is_status = self.sent.as_ref().is_none_or(|s| s.status != self.current.status);
                 // The end of a request comes with a link. Progress tells little, and often.
@@ -88,11 +108,14 @@ impl Watch {
                     self.proven = Instant::now();
                 }
                 self.sent = Some(self.current.clone());
-                let over = self.current.status.is_terminal();
-                return Some((event, (!over).then_some(self)));
+                return Some((event, Some(self)));
             }
-            // None once it is gone.
-            self.current = self.watched.changed().await?.0.pop()?;
+            let (mut fresh, _) = self.watched.changed().await?;
+            match fresh.pop() {
+                Some(row) => self.current = row,
+                // It was deleted; whoever asks again is told so by 404.
+                None => return Some((end(format!("{}.end.gone", self.current.generation)), None)),
+            }
         }
     }
 
@@ -101,16 +124,24 @@ impl Watch {
         let changed =
             |f: fn(&FileRequest) -> i64| self.sent.as_ref().is_none_or(|s| f(s) != f(row));
         if self.sent.as_ref().is_none_or(|sent| sent.status != row.status) {
-            let json = requests::to_json(&self.toolbox, row);
-            return Some(Event::default().event("status").data(json.to_string()));
+            let json = self.toolbox.request_json(row, self.caller.role);
+            let id = format!("{}.{}", row.generation, row.status.as_str());
+            return Some(Event::default().id(id).event("status").data(json.to_string()));
         }
         let total = |r: &FileRequest| r.progress_total.unwrap_or(-1);
         if changed(|r| r.progress_done)
             || changed(total)
             || changed(|r| r.progress_estimated.into())
         {
-            return Some(Event::default().event("progress").data(row.progress().to_string()));
+            let id = format!("{}.{}.{}", row.generation, row.status.as_str(), row.progress_done);
+            let progress = row.progress().to_string();
+            return Some(Event::default().id(id).event("progress").data(progress));
         }
         None
     }
+}
+
+/// The data is what makes it an event that `EventSource` hands out.
+fn end(id: String) -> Event {
+    Event::default().id(id).event("end").data("{}")
 }

@@ -30,6 +30,10 @@ pub(super) async fn healthz() -> &'static str {
 /// like, and a store may want to be paid for each answer.
 const REMEMBERED: Duration = Duration::from_secs(1);
 
+/// What is said of a full disk.
+const FULL: &str =
+    "a disk was full less than a minute ago: what writes is refused until there is space";
+
 /// What was found out a moment ago, and when.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Readiness(Arc<tokio::sync::Mutex<Option<(Instant, Found)>>>);
@@ -72,13 +76,17 @@ pub(super) async fn readyz(
     let ending = state.shutdown.is_cancelled();
     let ready = schema && storage && !ending;
     let status = if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    let full = state.toolbox.saw_full_disk();
+    let watch = state.toolbox.memory().watch.warning();
     let body = json!({
         "ready": ready,
         "database": word(schema),
         "storage": word(storage),
+        // What is there is still handed out: a full disk is no reason to send people elsewhere.
+        "disk": if full { "full" } else { "ok" },
         "ending": ending,
         // It works, if not as it should.
-        "warnings": state.toolbox.memory().watch.warning().into_iter().collect::<Vec<_>>(),
+        "warnings": watch.into_iter().chain(full.then_some(FULL)).collect::<Vec<_>>(),
     });
     (status, Json(body)).into_response()
 }

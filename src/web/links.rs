@@ -5,7 +5,7 @@ use std::{num::NonZeroU32, time::Duration};
 use axum::{
     Json,
     extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode},
+    http::{HeaderMap, StatusCode, Uri},
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, Utc};
@@ -86,7 +86,8 @@ pub(super) async fn list(
     caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<Page>,
-) -> Result<Json<Value>, Problem> {
+    uri: Uri,
+) -> Result<Response, Problem> {
     let row = visible(&toolbox, &caller, &id).await?;
     let (limit, before) = (query.limit()?, query.place()?);
     let mut tx = toolbox.db.read().await?;
@@ -95,8 +96,8 @@ pub(super) async fn list(
     let more = links.len() as i64 > limit;
     links.truncate(usize::try_from(limit).unwrap_or(200));
     let next = links.last().filter(|_| more).map(|link| paging::cursor(link.created_at, link.jti));
-    let items: Vec<Value> = links.iter().map(|link| toolbox.link_json(&row, link, None)).collect();
-    Ok(Json(json!({ "items": items, "next": next })))
+    let items = links.iter().map(|link| toolbox.link_json(&row, link, None)).collect();
+    Ok(paging::listed(&toolbox, &uri, items, next))
 }
 
 fn jti(text: &str) -> Result<Uuid> {
@@ -175,8 +176,9 @@ pub(super) async fn request_log(
     caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<Page>,
-) -> Result<Json<Value>, Problem> {
-    log(&toolbox, &caller, &id, None, &query).await
+    uri: Uri,
+) -> Result<Response, Problem> {
+    log(&toolbox, &caller, &id, None, &query, &uri).await
 }
 
 pub(super) async fn link_log(
@@ -184,8 +186,9 @@ pub(super) async fn link_log(
     caller: Caller,
     Path((id, link)): Path<(String, String)>,
     Query(query): Query<Page>,
-) -> Result<Json<Value>, Problem> {
-    log(&toolbox, &caller, &id, Some(jti(&link)?), &query).await
+    uri: Uri,
+) -> Result<Response, Problem> {
+    log(&toolbox, &caller, &id, Some(jti(&link)?), &query, &uri).await
 }
 
 async fn log(
@@ -194,11 +197,12 @@ async fn log(
     id: &str,
     link: Option<Uuid>,
     query: &Page,
-) -> Result<Json<Value>, Problem> {
+    uri: &Uri,
+) -> Result<Response, Problem> {
     let row = visible(toolbox, caller, id).await?;
     let (limit, before) = (query.limit()?, query.before()?);
     toolbox.flush_receipts().await?;
     let mut tx = toolbox.db.read().await?;
     let hits = line::store::hits(&mut tx, row.id, link, before, limit + 1).await?;
-    Ok(page(hits, limit, |hit| hit.id, |hit| hit.to_json()))
+    Ok(page(toolbox, uri, hits, limit, |hit| hit.id, |hit| hit.to_json()))
 }

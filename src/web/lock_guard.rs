@@ -219,7 +219,7 @@ fn refusal(toolbox: &Toolbox, error: Error) -> Response {
         Error::Locked(_) => Problem::new(
             StatusCode::FORBIDDEN,
             "locked",
-            "Somebody else is at it",
+            "Locked",
             "The object you are trying to access is locked.",
         ),
         other => other.into(),

@@ -19,9 +19,9 @@ use super::{
     body::Whole,
     caller,
     drf::{self, Answer, Fields, Refusal},
+    rate,
     routes::Routes,
     session,
-    visitor::visitor,
 };
 use crate::{
     auth_token::{Caller, Proof, Role},
@@ -90,8 +90,7 @@ fn resource(app: &str, model: &str, id: &str) -> Result<Resource> {
 /// Who asks; nobody where locking is open.
 async fn who(toolbox: &Toolbox, parts: &Parts) -> Result<Option<Caller>> {
     if toolbox.locks.open && caller::identify(toolbox, parts).await?.is_none() {
-        let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
-        toolbox.throttle(None, &visitor).await?;
+        rate::count(toolbox, parts, None).await?;
         return Ok(None);
     }
     let caller = caller::require(toolbox, parts).await?;

@@ -6,6 +6,7 @@ mod auth;
 mod body;
 mod caller;
 mod client_guard;
+mod cors;
 mod download;
 mod drf;
 mod events;
@@ -21,6 +22,7 @@ mod pages;
 mod paging;
 mod problem;
 mod range;
+mod rate;
 mod redeem;
 mod request_tokens;
 mod requests;
@@ -66,7 +68,10 @@ pub mod parsers {
     };
 }
 
-use crate::{config::Serve, toolbox::Toolbox};
+use crate::{
+    config::{Origins, Serve},
+    toolbox::Toolbox,
+};
 use routes::Routes;
 
 /// How long a request's body may take: one that dribbles must not keep a connection for days.
@@ -95,6 +100,8 @@ pub struct WebState {
     pub pages: bool,
     /// The folder of mails that `/dev/mail` shows; for development.
     pub mailbox: Option<PathBuf>,
+    /// Origins whose pages may call the API from a browser, without cookies.
+    pub cors: Origins,
     /// Receipts being written; wait for them before the process ends.
     pub receipts: TaskTracker,
 }
@@ -111,6 +118,7 @@ impl WebState {
             metrics: None,
             pages: true,
             mailbox: None,
+            cors: Origins::None,
             receipts: TaskTracker::new(),
         }
     }
@@ -166,6 +174,7 @@ fn table(pages: bool, body_limit: usize) -> Routes {
         .post("/request-tokens", request_tokens::create)
         .get("/request-tokens", request_tokens::list)
         .post("/request-tokens/redeem", request_tokens::redeem)
+        .post("/request-tokens/uses/{use}/conclude", request_tokens::conclude)
         .get("/request-tokens/{id}", request_tokens::show)
         .patch("/request-tokens/{id}", request_tokens::update)
         .post("/request-tokens/{id}/expire", request_tokens::expire)
@@ -183,6 +192,8 @@ fn table(pages: bool, body_limit: usize) -> Routes {
         .nest("/lock_tokens", bounded(locks::routes()))
         .merge(bounded(links.merge(login)))
         .get("/g/{grant}/{name}", redeem::granted)
+        // Programs that repeat the POST of the link at the address that it is answered with.
+        .post("/g/{grant}/{name}", redeem::granted)
         .get("/healthz", health::healthz)
         .get("/readyz", health::readyz)
         .get("/metrics", health::metrics)
@@ -200,7 +211,7 @@ pub fn routes() -> Vec<(http::Method, String)> {
 /// All routes.
 pub fn router(state: WebState) -> Router {
     let state = Arc::new(state);
-    table(state.pages, state.body_limit)
+    let router = table(state.pages, state.body_limit)
         .router
         .fallback(problem::no_route)
         .method_not_allowed_fallback(problem::no_method)
@@ -210,6 +221,11 @@ pub fn router(state: WebState) -> Router {
         .layer(MapRequestLayer::new(body::within(state.body_time)))
         .layer(middleware::from_fn_with_state(state.clone(), problem::pages))
         .layer(tower_http::catch_panic::CatchPanicLayer::custom(problem::panicked))
-        .layer(middleware::from_fn_with_state(observe::Observer::new(&state), observe::observe))
-        .with_state(state)
+        .layer(middleware::from_fn_with_state(observe::Observer::new(&state), observe::observe));
+    // Outermost, as small files are sent by the layer above.
+    let router = match cors::layer(&state.cors) {
+        Some(cors) => router.layer(middleware::from_fn_with_state(cors, cors::answer)),
+        None => router,
+    };
+    router.with_state(state)
 }

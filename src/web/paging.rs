@@ -2,13 +2,20 @@
 
 use std::{fmt::Display, str::FromStr};
 
-use axum::Json;
+use axum::{
+    Json,
+    http::{Uri, header},
+    response::{IntoResponse, Response},
+};
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use chrono::{DateTime, Datelike, Utc};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    toolbox::Toolbox,
+};
 
 /// The query of a list.
 #[derive(Deserialize)]
@@ -74,16 +81,34 @@ pub fn before(cursor: Option<&str>) -> Result<Option<i64>> {
     cursor.map_err(|_| Error::invalid("cursor", "take it as it stands in `next`"))
 }
 
+/// A page, with the address of the next one (RFC 8288).
+pub(super) fn listed(
+    toolbox: &Toolbox,
+    uri: &Uri,
+    items: Vec<Value>,
+    next: Option<String>,
+) -> Response {
+    let json = Json(json!({ "items": items, "next": next }));
+    let Some(next) = next else { return json.into_response() };
+    let asked = url::form_urlencoded::parse(uri.query().unwrap_or_default().as_bytes());
+    let mut query = url::form_urlencoded::Serializer::new(String::new());
+    query.extend_pairs(asked.filter(|(name, _)| name != "cursor")).append_pair("cursor", &next);
+    // Where the routes are nested they do not see the beginning of their path.
+    let url = toolbox.base_url.join(&format!("/api{}?{}", uri.path(), query.finish()));
+    ([(header::LINK, format!("<{url}>; rel=\"next\""))], json).into_response()
+}
+
 /// Rows, of which one more than `limit` was asked for, as a page.
 pub(super) fn page<T>(
+    toolbox: &Toolbox,
+    uri: &Uri,
     mut rows: Vec<T>,
     limit: i64,
     id: impl Fn(&T) -> i64,
     to_json: impl Fn(&T) -> Value,
-) -> Json<Value> {
+) -> Response {
     let more = rows.len() as i64 > limit;
     rows.truncate(usize::try_from(limit).unwrap_or(200));
     let next = rows.last().filter(|_| more).map(|row| id(row).to_string());
-    let items: Vec<Value> = rows.iter().map(to_json).collect();
-    Json(json!({ "items": items, "next": next }))
+    listed(toolbox, uri, rows.iter().map(to_json).collect(), next)
 }

@@ -14,12 +14,17 @@ use serde_json::json;
 
 use super::{
     WebState,
+    caller::BEARER,
+    rate::Meter,
     view::{Site, View},
 };
 use crate::{
     error::{Error, FieldError, Said},
     toolbox::Toolbox,
 };
+
+/// When to try again after a disk was full, in seconds: somebody has to make space.
+const FULL: u64 = 60;
 
 /// An error on its way out.
 #[derive(Clone, Debug)]
@@ -65,55 +70,55 @@ impl From<Error> for Problem {
         let new = |status, title| Problem::new(status, &code, title, detail);
         match error {
             Error::Invalid(errors) => {
-                let problem = new(S::UNPROCESSABLE_ENTITY, "This cannot be accepted");
+                let problem = new(S::UNPROCESSABLE_ENTITY, "Invalid input");
                 Problem { errors, ..problem }
             }
             Error::UnknownFileType(_) => {
                 let errors =
                     vec![FieldError { field: "file_type".into(), message: detail_of(&error) }];
-                Problem { errors, ..new(S::UNPROCESSABLE_ENTITY, "This cannot be accepted") }
+                Problem { errors, ..new(S::UNPROCESSABLE_ENTITY, "Invalid input") }
             }
             Error::NotFound(_) => new(S::NOT_FOUND, "Not found")
                 .advise("It may have been removed. Ask for the file again."),
-            Error::BadToken(_) => new(S::BAD_REQUEST, "This link is not valid")
+            Error::BadToken(_) => new(S::BAD_REQUEST, "Invalid link")
                 .advise("Open the link from the mail itself; a copied link may have lost its end."),
-            Error::LinkExpired => new(S::FORBIDDEN, "This link has expired")
+            Error::LinkExpired => new(S::FORBIDDEN, "Link expired")
                 .advise("Ask for a new link, or for the file again."),
-            Error::LinkRevoked => new(S::FORBIDDEN, "This link no longer works")
+            Error::LinkRevoked => new(S::FORBIDDEN, "Link revoked")
                 .advise("Whoever gave it to you took it back. Ask them for a new one."),
-            Error::LinkNotYetValid => new(S::FORBIDDEN, "This link does not work yet")
+            Error::LinkNotYetValid => new(S::FORBIDDEN, "Link not yet valid")
                 .advise("Try again later, or ask whoever gave it to you."),
-            Error::LinkUsedUp => new(S::FORBIDDEN, "This link has been used")
+            Error::LinkUsedUp => new(S::FORBIDDEN, "Link used up")
                 .advise("It worked a limited number of times. Ask for a new one."),
-            Error::ConfirmationNeeded => {
-                new(S::METHOD_NOT_ALLOWED, "This link waits for a confirmation")
-                    .advise("Open it in a browser, or send POST to it and follow the redirect.")
+            Error::ConfirmationNeeded => new(S::METHOD_NOT_ALLOWED, "Confirmation required")
+                .advise("Open it in a browser, or send POST to it and follow the redirect."),
+            Error::FileChanged => {
+                new(S::GONE, "File changed").advise("Open the link again to get it as it is now.")
             }
-            Error::FileChanged => new(S::GONE, "This file was made anew")
-                .advise("Open the link again to get it as it is now."),
-            Error::TokenRefused { .. } => new(S::FORBIDDEN, "This link does not admit you")
+            Error::TokenRefused { .. } => new(S::FORBIDDEN, "Request token refused")
                 .advise("Ask whoever gave it to you for a new one."),
-            Error::FileExpired => new(S::GONE, "This file has expired")
+            Error::FileExpired => new(S::GONE, "File expired")
                 .advise("Files are kept for a limited time. Ask for it again."),
             // Not 404: the link is right and the request is finished, and no later try will find more.
-            Error::FileLost(_) => new(S::GONE, "This file is lost")
+            Error::FileLost(_) => new(S::GONE, "File lost")
                 .advise("Ask for it again, and tell whoever runs this service."),
-            Error::NotReady(_) => new(S::NOT_FOUND, "This file is not ready")
+            Error::NotReady(_) => new(S::NOT_FOUND, "File not ready")
                 .advise("Try again later; a mail is sent when it is ready."),
-            Error::NotRequester => new(S::FORBIDDEN, "This file is for somebody else")
+            Error::NotRequester => new(S::FORBIDDEN, "Not the requester")
                 .advise("Log in as the person who asked for it."),
-            Error::Unauthenticated(_) => new(S::UNAUTHORIZED, "Who are you?"),
-            Error::Forbidden(_) => new(S::FORBIDDEN, "Not allowed"),
+            Error::Unauthenticated(_) => new(S::UNAUTHORIZED, "Authentication required"),
+            Error::Forbidden(_) => new(S::FORBIDDEN, "Forbidden"),
             Error::LinkPolicy(errors) => {
-                let problem = new(S::FORBIDDEN, "Wider than this file type allows")
+                let problem = new(S::FORBIDDEN, "Wider than the file type allows")
                     .advise("Leave it out: the link is then as the file type says.");
                 Problem { errors, ..problem }
             }
-            Error::Locked(_) => new(S::LOCKED, "Somebody else is at it")
-                .advise("Wait until they are done, or ask them."),
-            Error::LockRefused { held: true } => new(S::FORBIDDEN, "Somebody else is at it"),
+            Error::Locked(_) => {
+                new(S::LOCKED, "Locked").advise("Wait until they are done, or ask them.")
+            }
+            Error::LockRefused { held: true } => new(S::FORBIDDEN, "Wrong lock token"),
             Error::LockRefused { held: false } => new(S::NOT_FOUND, "Not locked"),
-            Error::Quota(_) => new(S::TOO_MANY_REQUESTS, "That is as much as you may have"),
+            Error::Quota(_) => new(S::TOO_MANY_REQUESTS, "Quota exceeded"),
             Error::Throttled { retry_after } => {
                 let seconds = retry_after.as_millis().div_ceil(1000).max(1);
                 let problem = new(S::TOO_MANY_REQUESTS, "Too many requests")
@@ -121,13 +126,14 @@ impl From<Error> for Problem {
                 Problem { retry_after: u64::try_from(seconds).ok(), ..problem }
             }
             Error::Overloaded { retry_after } => {
-                let problem = new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
+                let problem = new(S::SERVICE_UNAVAILABLE, "Temporarily unavailable")
                     .advise("Try again in a little while.");
                 Problem { retry_after: Some(retry_after.as_secs().max(1)), ..problem }
             }
-            Error::Conflict { .. } => new(S::CONFLICT, "That is not possible now"),
+            Error::PreconditionFailed => new(S::PRECONDITION_FAILED, "Precondition failed"),
+            Error::Conflict { .. } => new(S::CONFLICT, "Conflict"),
             Error::Permanent { .. } => new(S::UNPROCESSABLE_ENTITY, "The file cannot be made"),
-            Error::Temporary { .. } => new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
+            Error::Temporary { .. } => new(S::SERVICE_UNAVAILABLE, "Temporarily unavailable")
                 .advise("Try again in a little while."),
             Error::Query(ref fault) => {
                 let Said { state, detail, hint, context } = error.said();
@@ -135,21 +141,31 @@ impl From<Error> for Problem {
                 if fault.is_of_values {
                     new(S::UNPROCESSABLE_ENTITY, "The file cannot be made")
                 } else if fault.may_pass {
-                    new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
+                    new(S::SERVICE_UNAVAILABLE, "Temporarily unavailable")
                         .advise("Try again in a little while.")
                 } else {
-                    new(S::INTERNAL_SERVER_ERROR, "Something went wrong on our side")
+                    new(S::INTERNAL_SERVER_ERROR, "Internal error")
                         .advise("Tell whoever runs this service.")
+                }
+            }
+            error if error.is_of_space() => {
+                tracing::error!(%error, "a disk is full");
+                let problem = new(S::SERVICE_UNAVAILABLE, "Temporarily unavailable")
+                    .advise("Try again in a little while.");
+                Problem {
+                    retry_after: Some(FULL),
+                    detail: "there is no space left".into(),
+                    ..problem
                 }
             }
             error if error.is_of_connection() => {
                 tracing::error!(%error, "the database does not answer");
-                new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
+                new(S::SERVICE_UNAVAILABLE, "Temporarily unavailable")
                     .advise("Try again in a little while.")
             }
             Error::Storage(ref cause) if !is_refusal(cause) && error.is_retryable() => {
                 tracing::error!(%error, "the store does not answer as it should");
-                new(S::SERVICE_UNAVAILABLE, "Not possible at the moment")
+                new(S::SERVICE_UNAVAILABLE, "Temporarily unavailable")
                     .advise("Try again in a little while.")
             }
             error if error.is_unstorable_text() => {
@@ -158,7 +174,7 @@ impl From<Error> for Problem {
             }
             other => {
                 tracing::error!(error = %other, "request failed");
-                new(S::INTERNAL_SERVER_ERROR, "Something went wrong on our side")
+                new(S::INTERNAL_SERVER_ERROR, "Internal error")
                     .advise("Try again. If it keeps happening, tell whoever runs this service.")
             }
         }
@@ -191,10 +207,15 @@ impl IntoResponse for Problem {
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         self.headers(headers);
+        self.mark(&mut response);
         response.extensions_mut().insert(self);
         response
     }
 }
+
+/// Marks an answer that was refused because a disk is full.
+#[derive(Clone, Copy, Debug)]
+struct Full;
 
 impl Problem {
     /// Whether it refuses a request token.
@@ -210,8 +231,13 @@ impl Problem {
         view: &View,
         template: &str,
     ) -> Option<Response> {
+        // For people a request token is a link, whatever is wrong with it.
+        let title = match self.refuses_token() {
+            true => "This link does not admit you",
+            false => self.title,
+        };
         let own = context! {
-            title => self.title,
+            title,
             detail => capitalised(&self.detail),
             advice => self.advice,
             status => self.status.as_u16(),
@@ -235,6 +261,13 @@ impl Problem {
         }
     }
 
+    /// Says to the layers around that a disk is full, if that is why.
+    pub(super) fn mark(&self, response: &mut Response) {
+        if &*self.code == "disk_full" {
+            response.extensions_mut().insert(Full);
+        }
+    }
+
     pub(super) fn status(&self) -> StatusCode {
         self.status
     }
@@ -247,7 +280,9 @@ impl Problem {
         let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
         set(header::CACHE_CONTROL, "no-store");
         match self.status {
-            StatusCode::UNAUTHORIZED => drop(set(header::WWW_AUTHENTICATE, "Token")),
+            StatusCode::UNAUTHORIZED => {
+                drop(set(header::WWW_AUTHENTICATE, "Token realm=\"bgfiles\""))
+            }
             StatusCode::METHOD_NOT_ALLOWED if &*self.code == "confirmation_needed" => {
                 drop(set(header::ALLOW, "POST"));
             }
@@ -256,24 +291,35 @@ impl Problem {
     }
 }
 
-/// Names the configured scheme in what refuses somebody unknown.
+/// Names the schemes that are taken in what refuses somebody unknown, a header each: not every client
+/// can tell two in one apart.
 pub(super) fn challenge(toolbox: &Toolbox, response: &mut Response) {
-    if response.status() == StatusCode::UNAUTHORIZED
-        && let Ok(scheme) = HeaderValue::from_str(&toolbox.auth.header_prefix)
-    {
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    if response.status() != StatusCode::UNAUTHORIZED {
+        return;
+    }
+    response.headers_mut().remove(header::WWW_AUTHENTICATE);
+    let own = toolbox.auth.header_prefix.as_str();
+    let bearer = Some(BEARER).filter(|bearer| !bearer.eq_ignore_ascii_case(own));
+    for scheme in std::iter::once(own).chain(bearer) {
+        if let Ok(value) = HeaderValue::from_str(&format!("{scheme} realm=\"bgfiles\"")) {
+            response.headers_mut().append(header::WWW_AUTHENTICATE, value);
+        }
     }
 }
 
 /// Turns problems into pages for those who ask for HTML, and sets the headers every answer has.
 pub(super) async fn pages(
     State(state): State<Arc<WebState>>,
-    request: Request,
+    mut request: Request,
     next: Next,
 ) -> Response {
+    let meter = Meter::of(request.extensions_mut());
     let html = wants_html(request.headers())
         .then(|| View::of(&state.toolbox.base_url, request.headers(), request.uri()));
     let mut response = next.run(request).await;
+    if response.extensions().get::<Full>().is_some() {
+        state.toolbox.note_full_disk();
+    }
     if let Some(problem) = of_the_framework(&response) {
         response = problem.into_response();
     }
@@ -284,6 +330,7 @@ pub(super) async fn pages(
         response = page;
     }
     challenge(&state.toolbox, &mut response);
+    meter.show(response.headers_mut());
     common_headers(response.headers_mut());
     response
 }
@@ -317,7 +364,7 @@ fn of_the_framework(response: &Response) -> Option<Problem> {
     let content_type = response.headers().get(header::CONTENT_TYPE);
     let plain = content_type.is_none_or(|value| value.as_bytes().starts_with(b"text/plain"));
     let handed_out = response.headers().contains_key(header::ETAG);
-    let title = status.canonical_reason().unwrap_or("Not possible");
+    let title = status.canonical_reason().unwrap_or("Request refused");
     (plain && !handed_out)
         .then(|| Problem::new(status, "refused", title, "the request cannot be read"))
 }
@@ -352,7 +399,7 @@ pub(super) async fn no_method() -> Problem {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "method_not_allowed",
-        "Not possible",
+        "Method not allowed",
         "this address does not take this method",
     )
 }

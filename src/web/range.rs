@@ -1,5 +1,6 @@
 //! Conditional and range requests (RFC 9110, sections 13 and 14).
 
+use crate::toolbox::Expected;
 use axum::http::{HeaderMap, HeaderName, Method, header};
 use chrono::{DateTime, Datelike, Months, NaiveDateTime, Utc};
 
@@ -68,6 +69,22 @@ pub fn answer(
     if unchanged { parse(range, file.size) } else { Answer::Whole }
 }
 
+/// What `If-Match` of a change says (section 13.1.1): tags of what it counts on, weak ones never.
+pub(super) fn expected(headers: &HeaderMap) -> Expected {
+    if !headers.contains_key(header::IF_MATCH) || matches(headers, header::IF_MATCH, |_, _| false) {
+        return Expected::Anything;
+    }
+    let list = joined(headers, header::IF_MATCH);
+    let strong = tags(&list).filter(|(weak, _)| !weak);
+    Expected::OneOf(strong.map(|(_, tag)| String::from_utf8_lossy(tag).into_owned()).collect())
+}
+
+/// Whether `If-None-Match` names what there is (section 13.1.2), however weakly.
+pub(super) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+    headers.contains_key(header::IF_NONE_MATCH)
+        && matches(headers, header::IF_NONE_MATCH, |_, known| known == tag.as_bytes())
+}
+
 /// The value of a field that is no list; `None` also when it stands there twice.
 fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
     let mut lines = headers.get_all(name).iter();
@@ -77,9 +94,14 @@ fn only(headers: &HeaderMap, name: HeaderName) -> Option<&str> {
 
 /// Whether the field is `*`, or a list, on however many lines, with a tag that `is` it.
 fn matches(headers: &HeaderMap, name: HeaderName, is: impl Fn(bool, &[u8]) -> bool) -> bool {
-    let lines: Vec<_> = headers.get_all(name).iter().map(|line| line.as_bytes()).collect();
-    let list = lines.join(&b", "[..]);
+    let list = joined(headers, name);
     list == b"*" || tags(&list).any(|(weak, tag)| is(weak, tag))
+}
+
+/// The lines of a list as one.
+fn joined(headers: &HeaderMap, name: HeaderName) -> Vec<u8> {
+    let lines: Vec<_> = headers.get_all(name).iter().map(|line| line.as_bytes()).collect();
+    lines.join(&b", "[..])
 }
 
 /// The entity tags of a list up to where it is none (section 8.8.3): whether each is weak, and the

@@ -16,6 +16,7 @@ use super::{
     Problem, Shared, WebState, caller,
     download::{Receipt, denied, pace, serve_under},
     problem::wants_html,
+    requests::REPLAYED,
     session,
     view::View,
     visitor::{Knock, knock},
@@ -115,8 +116,8 @@ pub(super) async fn redeem(
     let knock = knock(toolbox, &parts).await?;
     let visit = toolbox.visit(&token, knock.user.as_deref()).await?;
     let row = visit.row.clone();
-    let secret = match cookie_grant(toolbox, &parts.headers, &knock, &visit).await {
-        Some(secret) => secret,
+    let (secret, again) = match cookie_grant(toolbox, &parts.headers, &knock, &visit).await {
+        Some(secret) => (secret, false),
         None => {
             let nonce = nonce(&parts.headers, &body, &knock.visitor)?;
             let by = Redeemer {
@@ -124,7 +125,7 @@ pub(super) async fn redeem(
                 visitor: &knock.visitor,
                 nonce: nonce.as_deref(),
             };
-            toolbox.redeem(visit, by).await?
+            toolbox.redeem_once(visit, by).await?
         }
     };
     let location = grant_url(toolbox, &secret, &row);
@@ -140,7 +141,11 @@ pub(super) async fn redeem(
         (header::SET_COOKIE, cookie),
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
     ];
-    Ok((StatusCode::SEE_OTHER, headers).into_response())
+    let mut response = (StatusCode::SEE_OTHER, headers).into_response();
+    if again && parts.headers.contains_key("idempotency-key") {
+        response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
 }
 
 /// A page's nonce is random. A program's key may be `1`, like that of somebody else whom the link was
@@ -170,7 +175,8 @@ fn text(text: &str) -> Result<HeaderValue> {
     HeaderValue::from_str(text).map_err(|e| Error::Internal(format!("{text:?}: {e}")))
 }
 
-/// `GET /g/{grant}/{name}`: the file, in one piece or in many, as long as the grant lasts.
+/// `GET /g/{grant}/{name}`: the file, in one piece or in many, as long as the grant lasts. POST
+/// is answered alike, whatever its body: nothing is used up here.
 pub(super) async fn granted(
     State(state): State<Arc<WebState>>,
     method: Method,
@@ -191,5 +197,6 @@ pub(super) async fn granted(
         visitor: knock.visitor,
         user: knock.user,
     };
+    let method = if method == Method::HEAD { Method::HEAD } else { Method::GET };
     Ok(serve_under(&state, &method, &parts.headers, &file, Some(receipt)).await?)
 }

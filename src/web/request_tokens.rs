@@ -4,7 +4,7 @@
 use axum::{
     Json,
     extract::{Path, Query, State},
-    http::StatusCode,
+    http::{StatusCode, Uri},
     response::{IntoResponse, Response},
 };
 use chrono::{DateTime, TimeDelta, Utc};
@@ -120,7 +120,8 @@ pub(super) async fn list(
     State(toolbox): State<Toolbox>,
     caller: Caller,
     Query(query): Query<Which>,
-) -> Result<Json<Value>, Problem> {
+    uri: Uri,
+) -> Result<Response, Problem> {
     check(&caller)?;
     let now = toolbox.clock.now();
     let limit = paging::limit(query.limit.as_deref())?;
@@ -128,12 +129,12 @@ pub(super) async fn list(
     if let Some(jwt) = &query.jwt {
         let found = toolbox.find_by_jwt(jwt.trim()).await?;
         let items: Vec<Value> = found.iter().map(|token| token.to_json(now)).collect();
-        return Ok(Json(json!({ "items": items, "next": null })));
+        return Ok(paging::listed(&toolbox, &uri, items, None));
     }
     let filter = store::Filter { scope: query.scope, user_id: query.user, before };
     let mut tx = toolbox.db.read().await?;
     let rows = store::list(&mut tx, &filter, limit + 1).await?;
-    Ok(page(rows, limit, |token| token.id, |token| token.to_json(now)))
+    Ok(page(&toolbox, &uri, rows, limit, |token| token.id, |token| token.to_json(now)))
 }
 
 /// Writes down what somebody did to a token.
@@ -220,12 +221,13 @@ pub(super) async fn log(
     caller: Caller,
     Path(id): Path<String>,
     Query(query): Query<Page>,
-) -> Result<Json<Value>, Problem> {
+    uri: Uri,
+) -> Result<Response, Problem> {
     let token = known(&toolbox, &caller, &id).await?;
     let (limit, before) = (query.limit()?, query.before()?);
     let mut tx = toolbox.db.read().await?;
     let uses = store::uses(&mut tx, token.id, before, limit + 1).await?;
-    Ok(page(uses, limit, |used| used.id, |used| used.to_json()))
+    Ok(page(&toolbox, &uri, uses, limit, |used| used.id, |used| used.to_json()))
 }
 
 /// The body of `POST /api/request-tokens/redeem`: what an application learnt from its own visitor.
@@ -261,10 +263,36 @@ pub(super) async fn redeem(
         log: ask.log.unwrap_or(true),
     };
     let admission = toolbox.admit(&presented).await?;
-    toolbox.conclude_use(&admission, 200).await?;
+    let used = toolbox.redeemed_for(&admission, &caller.username).await?;
     Ok(Json(json!({
+        "use": used,
         "token": admission.token.to_json(toolbox.clock.now()),
         "user": admission.user,
         "begins_session": admission.begins_session,
     })))
+}
+
+/// The body of `POST /api/request-tokens/uses/{use}/conclude`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Conclude {
+    /// How the application answered its visitor.
+    status: Whole<u16>,
+}
+
+/// Writes how an application answered the visitor for whom it redeemed a token.
+pub(super) async fn conclude(
+    State(toolbox): State<Toolbox>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: JsonBody<Conclude>,
+) -> Result<Json<Value>, Problem> {
+    check(&caller)?;
+    let Whole(status) = body.value.status;
+    if !(100..600).contains(&status) {
+        return Err(Error::invalid("status", "must be an HTTP status, 100 to 599").into());
+    }
+    let id = id.parse().map_err(|_| Error::NotFound("use"))?;
+    let by = (caller.role != Role::Staff).then_some(caller.username.as_str());
+    Ok(Json(toolbox.conclude_redeemed(id, status, by).await?.to_json()))
 }

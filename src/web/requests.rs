@@ -4,23 +4,24 @@ use std::sync::Arc;
 
 use axum::{
     Json,
-    body::Body,
+    body::{Body, HttpBody},
     extract::{Path, Query, State},
-    http::{HeaderMap, StatusCode, Uri, header},
-    response::{Html, IntoResponse, Response},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, Uri, header},
+    response::{AppendHeaders, Html, IntoResponse, Response},
 };
-use chrono::DateTime;
+use chrono::{DateTime, Utc};
 use minijinja::context;
 use serde::{Deserialize, de::IgnoredAny};
-use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::{
     Problem, Shared, WebState,
     body::{JsonBody, object},
+    download::{REPR_DIGEST, UNCHANGED, repr_digest},
     locks::session_of,
     paging::{self, filled},
     problem::wants_html,
+    range::{expected, is_known},
     view::View,
 };
 use crate::{
@@ -31,8 +32,14 @@ use crate::{
     ids::RequestId,
     lock_token::Resource,
     storage::hex,
-    toolbox::{Deliver, Editor, IdempotencyKey, Inline, Response as Made, Toolbox},
+    toolbox::{Deliver, Editor, Expected, IdempotencyKey, Inline, Response as Made, Toolbox},
 };
+
+/// Says that an answer is what an earlier call with the same `Idempotency-Key` came to.
+pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// Nobody is told to wait longer, in seconds.
+const DAY: u64 = 86_400;
 
 /// Longest description that an edit gives, in characters.
 const DESCRIPTION: usize = 2000;
@@ -117,7 +124,6 @@ pub(super) async fn create(
     uri: Uri,
     body: JsonBody<Ask>,
 ) -> Result<Response, Problem> {
-    let fingerprint = hex(&Sha256::digest(&body.bytes));
     let key = headers.get("idempotency-key").map(|value| value.to_str().unwrap_or(""));
     if key.is_some_and(|key| key.is_empty() || key.len() > 200) {
         return Err(
@@ -125,27 +131,42 @@ pub(super) async fn create(
         );
     }
     let criteria = Criteria::from_json_text(body.written("criteria"))?;
+    // Keys that were stored earlier stand for the bytes of their calls.
+    let bytes = key.map(|_| hex(&Sha256::digest(&body.bytes)));
     let (new, deliver) = body.value.into_new(criteria, &caller)?;
-    let key =
-        key.map(|key| IdempotencyKey { caller: &caller.username, key, fingerprint: &fingerprint });
+    let fingerprint = key.map(|_| new.fingerprint(deliver.as_str())).unwrap_or_default();
+    let key = key.map(|key| IdempotencyKey {
+        caller: &caller.username,
+        key,
+        fingerprint: &fingerprint,
+        before: bytes.as_deref(),
+    });
     match state.toolbox.respond_to_caller(&caller, new, deliver, key).await? {
         Made::Now(file) => Ok(inline(file)?),
-        Made::Later(row) => Ok(accepted(&state, &row, &headers, &uri)?),
+        Made::Later(row) => Ok(accepted(&state, &caller, &row, &headers, &uri)?),
+        Made::Earlier(row) => {
+            let mut response = accepted(&state, &caller, &row, &headers, &uri)?;
+            response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+            Ok(response)
+        }
     }
 }
 
 pub(super) fn inline(file: Inline) -> Result<Response> {
-    let response = Response::builder()
+    let mut response = Response::builder()
         .header(header::CONTENT_TYPE, &file.content_type)
         .header(header::CONTENT_DISPOSITION, &file.disposition)
-        .header(header::CACHE_CONTROL, "private, no-store")
-        .header(header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox")
-        .body(Body::from_stream(file.into_stream()));
-    response.map_err(|e| Error::Internal(e.to_string()))
+        .header(header::CACHE_CONTROL, UNCHANGED)
+        .header(header::CONTENT_SECURITY_POLICY, "default-src 'none'; sandbox");
+    if let Some(digest) = file.sha256().as_deref().and_then(repr_digest) {
+        response = response.header(REPR_DIGEST, digest);
+    }
+    response.body(Body::from_stream(file.into_stream())).map_err(|e| Error::Internal(e.to_string()))
 }
 
 fn accepted(
     state: &WebState,
+    caller: &Caller,
     row: &FileRequest,
     headers: &HeaderMap,
     uri: &Uri,
@@ -154,7 +175,7 @@ fn accepted(
     let location = toolbox.base_url.join(&format!("/api/requests/{}", row.id));
     let location = [(header::LOCATION, location)];
     if !wants_html(headers) {
-        return Ok((StatusCode::ACCEPTED, location, Json(to_json(toolbox, row))).into_response());
+        return Ok((location, answer(toolbox, caller, row, StatusCode::ACCEPTED)).into_response());
     }
     let own = toolbox.registry.get(row.file_type.as_str())?.delayed_page(row);
     let page = match own {
@@ -176,11 +197,24 @@ fn accepted(
     Ok((StatusCode::ACCEPTED, location, Html(page)).into_response())
 }
 
-/// The JSON of a request, with a link that its reader may use.
-pub(super) fn to_json(toolbox: &Toolbox, row: &FileRequest) -> Value {
-    let url = (row.status == Status::Finished && !row.is_expired(toolbox.clock.now()))
-        .then(|| toolbox.download_url(row));
-    row.to_json(url.as_deref())
+/// A request as an answer, with its tag, and with when to ask again while it is not over.
+fn answer(toolbox: &Toolbox, caller: &Caller, row: &FileRequest, status: StatusCode) -> Response {
+    let json = toolbox.request_json(row, caller.role);
+    let tag = toolbox.request_tag(row);
+    let again = ask_again(row, toolbox.clock.now()).map(|seconds| (header::RETRY_AFTER, seconds));
+    let again = again.map(|(name, seconds)| AppendHeaders([(name, seconds.to_string())]));
+    (status, [(header::ETAG, tag)], again, Json(json)).into_response()
+}
+
+/// After how many seconds it is worth asking again: a quarter of the time that the request has
+/// waited so far, or when it is due. `None` once it is over.
+fn ask_again(row: &FileRequest, now: DateTime<Utc>) -> Option<i64> {
+    let waited = (now - row.run_at).num_milliseconds();
+    match row.status {
+        Status::Pending if waited < 0 => Some(waited.unsigned_abs().div_ceil(1000).min(DAY) as i64),
+        Status::Pending | Status::Running => Some((waited / 4000).clamp(1, 30)),
+        _ => None,
+    }
 }
 
 /// The request, if the caller may see it; otherwise there is none.
@@ -213,9 +247,25 @@ pub(super) async fn show(
     State(toolbox): State<Toolbox>,
     caller: Caller,
     Path(id): Path<String>,
-) -> Result<Json<Value>, Problem> {
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let row = visible(&toolbox, &caller, &id).await?;
-    Ok(Json(to_json(&toolbox, &row)))
+    let tag = toolbox.request_tag(&row);
+    if !expected(&headers).meets(&tag) {
+        return Err(Error::PreconditionFailed.into());
+    }
+    let mut response = answer(&toolbox, &caller, &row, StatusCode::OK);
+    if is_known(&headers, &tag) {
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        let json = std::mem::take(response.body_mut());
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_TYPE);
+        // Of HEAD the framework would say zero, which must not be (RFC 9110, section 8.6).
+        if let Some(length) = json.size_hint().exact() {
+            headers.insert(header::CONTENT_LENGTH, length.into());
+        }
+    }
+    Ok(response)
 }
 
 /// The query of `GET /api/requests`. Text that is empty is as if left out: forms and generated
@@ -233,7 +283,8 @@ pub(super) async fn list(
     State(toolbox): State<Toolbox>,
     caller: Caller,
     Query(page): Query<Page>,
-) -> Result<Json<Value>, Problem> {
+    uri: Uri,
+) -> Result<Response, Problem> {
     let limit = paging::limit(page.limit.as_deref())?;
     let status = page.status.as_deref().map(str::parse).transpose();
     let mut filter = store::Filter {
@@ -252,8 +303,8 @@ pub(super) async fn list(
     let more = rows.len() as i64 > limit;
     rows.truncate(usize::try_from(limit).unwrap_or(200));
     let next = rows.last().filter(|_| more).map(cursor);
-    let items: Vec<Value> = rows.iter().map(|row| to_json(&toolbox, row)).collect();
-    Ok(Json(json!({ "items": items, "next": next })))
+    let items = rows.iter().map(|row| toolbox.request_json(row, caller.role)).collect();
+    Ok(paging::listed(&toolbox, &uri, items, next))
 }
 
 /// Where a list of requests goes on after this one.
@@ -265,12 +316,12 @@ pub fn cursor(row: &FileRequest) -> String {
 ///
 /// # Errors
 /// [`Error::Invalid`] on `cursor`.
-pub fn read_cursor(text: &str) -> Result<(DateTime<chrono::Utc>, RequestId)> {
+pub fn read_cursor(text: &str) -> Result<(DateTime<Utc>, RequestId)> {
     paging::read_cursor(text)
 }
 
 /// The place of a query's cursor, when it has one.
-pub(super) fn before(cursor: Option<&str>) -> Result<Option<(DateTime<chrono::Utc>, RequestId)>> {
+pub(super) fn before(cursor: Option<&str>) -> Result<Option<(DateTime<Utc>, RequestId)>> {
     filled(cursor).map(read_cursor).transpose()
 }
 
@@ -278,14 +329,16 @@ pub(super) async fn cancel(
     State(toolbox): State<Toolbox>,
     caller: Caller,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let row = visible(&toolbox, &caller, &id).await?;
     let mut tx = toolbox.db.begin().await?;
+    toolbox.expect(&mut tx, row.id, &expected(&headers)).await?;
     note(&toolbox, &caller, &mut tx, &row, "cancel", "").await?;
     let row = toolbox.cancel(&mut tx, row.id).await?;
     tx.commit().await?;
     let status = if row.status.is_terminal() { StatusCode::OK } else { StatusCode::ACCEPTED };
-    Ok((status, Json(to_json(&toolbox, &row))).into_response())
+    Ok(answer(&toolbox, &caller, &row, status))
 }
 
 /// The body of `PATCH /api/requests/{id}`.
@@ -316,7 +369,7 @@ pub(super) async fn update(
     Path(id): Path<String>,
     headers: HeaderMap,
     body: JsonBody<Change>,
-) -> Result<Json<Value>, Problem> {
+) -> Result<Response, Problem> {
     let row = visible(&toolbox, &caller, &id).await?;
     let description = body.value.description;
     if description.chars().count() > DESCRIPTION || description.contains('\0') {
@@ -326,12 +379,13 @@ pub(super) async fn update(
     let mut tx = toolbox.db.begin().await?;
     let editor = editor(&toolbox, &caller, &headers)?;
     let edit = toolbox.begin_edit(&mut tx, Resource::request(row.id), editor).await?;
+    toolbox.expect(&mut tx, row.id, &expected(&headers)).await?;
     store::describe(&mut tx, row.id, &description).await?;
     note(&toolbox, &caller, &mut tx, &row, "describe", &description).await?;
     let row = store::find(&mut tx, row.id).await?.ok_or(Error::NotFound("request"))?;
     toolbox.end_edit(&mut tx, edit).await?;
     tx.commit().await?;
-    Ok(Json(to_json(&toolbox, &row)))
+    Ok(answer(&toolbox, &caller, &row, StatusCode::OK))
 }
 
 /// Has a request made anew, if the caller may ask for its type; with a line in the audit log.
@@ -339,9 +393,11 @@ pub(super) async fn start_anew(
     toolbox: &Toolbox,
     caller: &Caller,
     row: &FileRequest,
+    expected: &Expected,
 ) -> Result<FileRequest> {
     toolbox.check_retry(row, caller)?;
     let mut tx = toolbox.db.begin().await?;
+    toolbox.expect(&mut tx, row.id, expected).await?;
     note(toolbox, caller, &mut tx, row, "retry", "").await?;
     let row = toolbox.retry(&mut tx, row.id).await?;
     tx.commit().await?;
@@ -352,10 +408,11 @@ pub(super) async fn retry(
     State(toolbox): State<Toolbox>,
     caller: Caller,
     Path(id): Path<String>,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let row = visible(&toolbox, &caller, &id).await?;
-    let row = start_anew(&toolbox, &caller, &row).await?;
-    Ok((StatusCode::ACCEPTED, Json(to_json(&toolbox, &row))).into_response())
+    let row = start_anew(&toolbox, &caller, &row, &expected(&headers)).await?;
+    Ok(answer(&toolbox, &caller, &row, StatusCode::ACCEPTED))
 }
 
 pub(super) async fn remove(
@@ -366,6 +423,7 @@ pub(super) async fn remove(
 ) -> Result<StatusCode, Problem> {
     let toolbox = &state.toolbox;
     let row = visible(toolbox, &caller, &id).await?;
-    toolbox.delete_as(row.id, &caller, editor(toolbox, &caller, &headers)?).await?;
+    let editor = editor(toolbox, &caller, &headers)?;
+    toolbox.delete_as(row.id, &caller, editor, &expected(&headers)).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -35,9 +35,12 @@ use tower::ServiceExt;
 use super::linger::{Linger, Rest};
 use crate::error::{Error, Result};
 
-/// Bytes of an answer that wait in a connection, besides the piece that is being sent; and most of a
-/// request's head. Ten thousand slow readers fill this ten thousand times.
+/// Bytes of an answer that wait in a connection, besides the piece that is being sent. Ten thousand
+/// slow readers fill this ten thousand times.
 const BUFFER: usize = 32 * 1024;
+/// Most bytes of a request's head, from its first line to the empty one. The buffer alone is no
+/// limit: a head that comes in one piece may be larger.
+const HEAD: usize = 32 * 1024;
 
 /// How long connections may keep us waiting.
 #[derive(Clone, Copy, Debug)]
@@ -172,6 +175,7 @@ fn connection(
         .timer(TokioTimer::new())
         .header_read_timeout(limits.header)
         .max_buf_size(BUFFER)
+        .max_header_size(HEAD)
         .serve_connection(TokioIo::new(Linger::new(stream)), service);
     let connection = graceful.watch(connection);
     tokio::spawn(async move {

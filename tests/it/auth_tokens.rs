@@ -175,10 +175,11 @@ async fn cases_3_and_4_headers(app: TestApp) {
         "x".into(),
     ] {
         assert_eq!(send(format!("Token {wrong}").as_bytes()).await, refused("Invalid token."));
+        assert_eq!(send(format!("Bearer {wrong}").as_bytes()).await, refused("Invalid token."));
     }
     assert_eq!(send(b"Token \xff\xfe").await, refused("Invalid token."), "bug 5");
     let nobody = "Authentication credentials were not provided.";
-    for other in ["Basic YTpi", "Bearer x", &format!("Baerer {secret}"), ""] {
+    for other in ["Basic YTpi", "Bearer a.b.c", &format!("Baerer {secret}"), ""] {
         assert_eq!(send(other.as_bytes()).await, refused(nobody), "{other}");
     }
     assert_eq!(send(b"Token").await, refused("Invalid token header. No credentials provided."));
@@ -204,7 +205,7 @@ async fn cases_3_and_4_headers(app: TestApp) {
     let durin = Durin::inhabited(&jwt).await;
     let secret = durin.secret("amy", "web").await;
     let response = durin.request("GET", "sessions/", &secret).send().await.unwrap();
-    assert_eq!(response.headers()["www-authenticate"], "JWT");
+    assert_eq!(response.headers()["www-authenticate"], "JWT realm=\"bgfiles\"");
     assert_eq!(response.status(), 401, "Token is another scheme now");
     let request =
         durin.request("GET", "sessions/", "").header("authorization", format!("jwt {secret}"));

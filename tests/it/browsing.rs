@@ -176,6 +176,14 @@ async fn a_day_with_the_demo() {
     every_page_looks_right(&demo).await;
 }
 
+/// What operators do to several, and how much they see of thousands.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_with_many_requests() {
+    let demo = Demo::start().await;
+    several_requests_at_once(&demo).await;
+    three_thousand_requests(&demo).await;
+}
+
 async fn asking_and_watching(demo: &Demo) {
     let amy = demo.person("amy").await;
     amy.click("a[href$='/new']").await;
@@ -233,6 +241,17 @@ async fn asking_and_watching(demo: &Demo) {
 }
 
 impl Person<'_> {
+    /// Waits until the page's source has that: without scripts nothing else can be asked.
+    async fn says(&self, wanted: &str) {
+        for _ in 0..600 {
+            if self.browser.0.source().await.unwrap_or_default().contains(wanted) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        panic!("{wanted:?}: {}", self.browser.0.source().await.unwrap());
+    }
+
     async fn see_after_reload(&self, css: &str, wanted: &str) {
         for _ in 0..100 {
             self.browser.0.refresh().await.unwrap();
@@ -319,40 +338,101 @@ async fn without_scripts(demo: &Demo) {
     let amy = demo.browser().await;
     amy.browser.without_scripts().await;
     // `execute` needs scripts: what the page says is read from its source.
-    let says = async |wanted: &str| {
-        for _ in 0..600 {
-            let source = amy.browser.0.source().await.unwrap_or_default().replace("&#x2f;", "/");
-            if source.contains(wanted) {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        panic!("{wanted:?}: {}", amy.browser.0.source().await.unwrap());
-    };
     amy.go("/login").await;
     amy.fill("#username", "amy").await;
     amy.fill("#password", &demo.amy).await;
     amy.click("main form button").await;
-    says("My files</h1>").await;
+    amy.says("My files</h1>").await;
     amy.go("/new/flights?origin=LGA&carrier=AA").await;
     amy.click("input[name=format][value=csv]").await;
     amy.press("Ask for it").await;
     // The page reloads by itself until the file is there.
-    says(">Ready<").await;
+    amy.says(">Ready<").await;
     amy.press("Download").await;
     let csv = std::fs::read_to_string(amy.downloaded("csv").await).unwrap();
     assert!(csv.lines().count() > 15_000, "{}", csv.lines().count());
     amy.press("Make a link").await;
-    says("The link is below").await;
+    amy.says("The link is below").await;
     amy.press("Revoke").await;
-    says("The link no longer works").await;
+    amy.says("The link no longer works").await;
     amy.press("Edit").await;
     amy.fill("#description", "American from LaGuardia").await;
     amy.press("Save").await;
-    says("American from LaGuardia</h1>").await;
+    amy.says("American from LaGuardia</h1>").await;
     amy.click("details.confirm summary").await;
     amy.press("Delete for good").await;
-    says("Deleted.").await;
+    amy.says("Deleted.").await;
+}
+
+/// The buttons say how many are ticked; what cannot be undone asks, with scripts and without.
+async fn several_requests_at_once(demo: &Demo) {
+    let olga = demo.person("olga").await;
+    olga.go("/operate/requests?status=finished").await;
+    olga.see(".bulk", "Tick the requests that you mean").await;
+    let retry = olga.browser.0.find(Locator::Css("button[value=retry]")).await.unwrap();
+    assert!(!retry.is_enabled().await.unwrap(), "nothing is ticked");
+    olga.click("tbody tr:nth-child(1) input").await;
+    olga.click("tbody tr:nth-child(2) input").await;
+    olga.see("button[value=retry]", "Try again (2)").await;
+    olga.see("button[value=expire]", "Expire now … (2)").await;
+    assert!(!olga.text(".bulk").await.contains("Tick the requests"));
+    olga.click("button[value=expire]").await;
+    olga.see("h1", "Let 2 files expire now?").await;
+    olga.press("Back").await;
+    olga.see("h1", "Requests").await;
+    let plain = demo.browser().await;
+    plain.browser.without_scripts().await;
+    plain.go("/login").await;
+    plain.fill("#username", "olga").await;
+    plain.fill("#password", &demo.olga).await;
+    plain.click("main form button").await;
+    plain.go("/operate/requests?status=finished").await;
+    plain.press("Mail again").await;
+    plain.says("Nothing is ticked").await;
+    plain.click("tbody tr:nth-child(1) input").await;
+    plain.press("Expire now").await;
+    plain.says("Let 1 file expire now?").await;
+    plain.press("Expire 1 file").await;
+    plain.says("Done for all of them").await;
+}
+
+/// However much waits and runs, the overview is a page.
+async fn three_thousand_requests(demo: &Demo) {
+    let path = demo.dir.path().join("demo/bgfiles.db");
+    let db = bgfiles::Db::open(&format!("sqlite:{}", path.display())).unwrap();
+    let bgfiles::Db::Sqlite(pool) = &db else { unreachable!() };
+    let (now, later) = (chrono::Utc::now(), chrono::Utc::now() + chrono::TimeDelta::hours(1));
+    let numbers = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 3000)";
+    let requests = format!(
+        "INSERT INTO bgfiles_file_requests (file_type, description, status, run_at, lease_until, leased_by) \
+         {numbers} SELECT 'flights', 'A long name of a request, as people write them, number ' || i, \
+         CASE i % 2 WHEN 0 THEN 'pending' ELSE 'running' END, $2, $2, 'worker-' || (i % 60) FROM n"
+    );
+    let workers = "INSERT INTO bgfiles_workers (name, host, slots, started_at, seen_at, file_types) \
+         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 60) \
+         SELECT 'worker-' || i, 'host', 8, $1, $2, 'flights' FROM n";
+    let insert = sqlx::query(sqlx::AssertSqlSafe(requests)).bind(now).bind(later);
+    insert.execute(pool).await.unwrap();
+    sqlx::query(workers).bind(now).bind(later).execute(pool).await.unwrap();
+    let olga = demo.person("olga").await;
+    for (width, most) in [(1440, 3_000.0), (390, 6_000.0)] {
+        olga.browser.looks(width, false).await;
+        olga.go("/operate").await;
+        olga.see("main", "8 of 8 slots").await;
+        olga.see("main", "and 51 more").await;
+        let script = "return document.documentElement.scrollHeight;";
+        let height = olga.browser.0.execute(script, vec![]).await.unwrap().as_f64().unwrap();
+        assert!(height < most, "{height} px at {width}");
+        let picture = olga.browser.picture().await;
+        let screens = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("target/screens");
+        std::fs::create_dir_all(&screens).unwrap();
+        std::fs::write(screens.join(format!("operate-busy-{width}.png")), picture).unwrap();
+        olga.go("/operate/requests").await;
+        let picture = olga.browser.picture().await;
+        std::fs::write(screens.join(format!("operate-requests-busy-{width}.png")), picture)
+            .unwrap();
+    }
+    db.close().await;
 }
 
 /// Every page at both widths, light and dark: nothing overflows, axe finds nothing serious, no

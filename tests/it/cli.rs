@@ -210,7 +210,7 @@ fn settings_come_from_flags_environment_file_and_defaults_in_this_order() {
     };
     assert_eq!(value("salt"), ("env".into(), "BGFILES_SALT".into()));
     assert_eq!(value("log"), ("error".into(), "command line".into()));
-    assert_eq!(value("max_age").0, "60");
+    assert_eq!(value("max_age").0, "1m");
     assert_eq!(value("bind").0, "127.0.0.1:8000");
     assert_eq!(value("secret_key").0, "(set)");
     let wrong = |name: &str, text: &str| {
@@ -251,6 +251,8 @@ fn every_command_has_help_with_an_example() {
         "process",
         "demo",
         "check",
+        "doctor",
+        "send-test-mail",
         "export",
         "request",
         "link",
@@ -262,6 +264,9 @@ fn every_command_has_help_with_an_example() {
         "list-tokens",
         "revoke-token",
         "remove-expired-locks",
+        "health",
+        "completions",
+        "man",
     ];
     for command in commands {
         assert!(help.contains(command), "{command}");
@@ -296,6 +301,8 @@ fn the_demo_shows_itself() {
     assert!(out.contains("as promised") && !out.contains("\\u"), "{out}");
     assert!(err.contains("336776 rows"), "{err}");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "one folder");
+    // Nothing looks as if it were broken.
+    assert!(!err.contains("ERROR") && !err.contains("WARN"), "{err}");
     assert_eq!(demo().0, 0, "and again");
 }
 
@@ -503,7 +510,7 @@ async fn check_finds_what_is_wrong(app: TestApp) {
 }
 
 /// A process that is stopped when dropped, with its log in a file.
-fn start(
+pub fn start(
     app: &TestApp,
     log: &str,
     arguments: &[&str],
@@ -517,7 +524,7 @@ fn start(
     )
 }
 
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 

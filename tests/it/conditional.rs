@@ -278,7 +278,7 @@ impl Table<'_> {
         for (name, value) in [
             ("etag", own(self.row).as_str()),
             ("last-modified", MADE),
-            ("cache-control", "private, no-store"),
+            ("cache-control", "private, no-store, no-transform"),
             ("vary", "Accept"),
         ] {
             assert_eq!(header(name), Some(value), "{answer:?}");

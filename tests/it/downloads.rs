@@ -66,7 +66,7 @@ async fn the_file_with_its_headers(app: TestApp) {
         ("last-modified", "Sun, 01 Mar 2026 12:00:00 GMT"),
         ("x-content-type-options", "nosniff"),
         ("referrer-policy", "no-referrer"),
-        ("cache-control", "private, no-store"),
+        ("cache-control", "private, no-store, no-transform"),
         ("content-security-policy", "default-src 'none'; sandbox"),
     ];
     for (name, value) in expected {

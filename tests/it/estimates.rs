@@ -21,6 +21,7 @@ use bgfiles::{
 };
 use futures::{StreamExt, TryStreamExt};
 use serde_json::json;
+use sha2::{Digest, Sha256};
 
 use crate::support::{Caller, Kind, TestApp, both, live, patience, smtp::python};
 
@@ -305,7 +306,7 @@ async fn few_rows_that_take_long_do_not_keep_a_caller() {
         let new = TestApp::new_request("thing", "");
         match thing.toolbox.respond_to(new, Deliver::Auto, None).await.unwrap() {
             Response::Later(row) => (row.id, began.elapsed()),
-            Response::Now(_) => panic!("it cannot be there yet"),
+            Response::Now(_) | Response::Earlier(_) => panic!("it cannot be there yet"),
         }
     };
     let (id, took) = ask().await;
@@ -387,8 +388,12 @@ async fn what_seems_small_is_held_back_until_it_is_whole(app: TestApp) {
             writes += tries;
             match ask(criteria, format).await.unwrap() {
                 Response::Now(file) if at_once => {
+                    let digest = file.sha256().unwrap();
                     let bytes: Vec<_> = file.into_stream().try_collect().await.unwrap();
                     assert!(!bytes.concat().is_empty());
+                    let told = Sha256::digest(bytes.concat());
+                    let told: String = told.iter().map(|byte| format!("{byte:02x}")).collect();
+                    assert_eq!(digest, told);
                 }
                 Response::Later(row) if !at_once => {
                     assert_eq!(row.format, format);

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use bgfiles::Status;
+use sqlx::Connection;
 
 use crate::support::{Kind, TestApp, child, eventually, live, patience};
 
@@ -76,12 +77,35 @@ async fn sigterm_gives_work_back_and_exits_well(app: TestApp) {
     assert_eq!((row.status, row.attempts), (Status::Pending, 0));
 }
 
+/// Stops a process where it holds no lock: one that stands still in the middle of a write keeps
+/// SQLite's, and then nobody takes anything over, rightly.
+async fn stop_between_writes(app: &TestApp, worker: &child::Process) {
+    eventually("it stands still without a lock", 20, async || {
+        worker.signal("STOP");
+        if app.kind == Kind::Postgres || can_write(&app.url).await {
+            return Some(());
+        }
+        worker.signal("CONT");
+        None
+    })
+    .await;
+}
+
+async fn can_write(url: &str) -> bool {
+    let options: sqlx::sqlite::SqliteConnectOptions = url.parse().unwrap();
+    let options = options.busy_timeout(Duration::from_millis(100));
+    let mut conn = sqlx::SqliteConnection::connect_with(&options).await.unwrap();
+    let wrote = sqlx::query("BEGIN IMMEDIATE").execute(&mut conn).await.is_ok();
+    conn.close().await.unwrap();
+    wrote
+}
+
 live!(a_stopped_worker_that_goes_on_changes_nothing);
 async fn a_stopped_worker_that_goes_on_changes_nothing(app: TestApp) {
     let row = app.request("slow", "seconds=8").await;
     let first = child::worker(&app);
     running(&app, row.id).await;
-    first.signal("STOP");
+    stop_between_writes(&app, &first).await;
     let _second = child::worker(&app);
     eventually("it is taken over", 20, async || {
         (app.row(row.id).await.attempts == 2).then_some(())

@@ -316,7 +316,7 @@ async fn case_22_now_or_later(app: TestApp) {
             let bytes: Vec<_> = file.into_stream().try_collect().await.unwrap();
             assert_eq!(bytes.concat(), b"hello world in en UTC\n");
         }
-        Response::Later(_) => panic!("it is small"),
+        Response::Later(_) | Response::Earlier(_) => panic!("it is small"),
     }
     assert_eq!(app.count("SELECT count(*) FROM bgfiles_file_requests").await, 0);
     for (criteria, deliver) in [("", Deliver::Auto), ("small=1", Deliver::Later)] {
@@ -454,7 +454,7 @@ both!(an_idempotency_key_makes_one_request);
 async fn an_idempotency_key_makes_one_request(app: TestApp) {
     let once = async |key: &str, criteria: &str, fingerprint: &str| {
         let mut tx = app.toolbox.db.begin().await.unwrap();
-        let key = IdempotencyKey { caller: "app", key, fingerprint };
+        let key = IdempotencyKey { caller: "app", key, fingerprint, before: None };
         let new = TestApp::new_request("hello", criteria);
         let made = app.toolbox.add_request_once(&mut tx, new, key).await;
         tx.commit().await.unwrap();
@@ -474,7 +474,7 @@ async fn an_idempotency_key_makes_one_request(app: TestApp) {
         let toolbox = app.toolbox.clone();
         racers.push(tokio::spawn(async move {
             let mut tx = toolbox.db.begin().await.unwrap();
-            let key = IdempotencyKey { caller: "app", key: "race", fingerprint: "f" };
+            let key = IdempotencyKey { caller: "app", key: "race", fingerprint: "f", before: None };
             let row = toolbox
                 .add_request_once(&mut tx, TestApp::new_request("hello", ""), key)
                 .await

@@ -117,7 +117,7 @@ async fn scanners_use_nothing_up_and_the_person_gets_the_file(app: TestApp) {
     assert_eq!((row.downloads, row.download_limit), (0, Some(1)));
     app.deliver_notices().await;
     let mail = &app.toolbox.mailer.sent()[0];
-    assert!(mail.text.contains("It can be downloaded once"), "{mail:?}");
+    assert!(mail.text.contains("You can download it once."), "{mail:?}");
     let url = site.link(&row);
     // A scanner: HEAD, then GETs, as a browser and as a program.
     let head = app.http.head(&url).send().await.unwrap();
@@ -391,10 +391,9 @@ async fn another_process_sees_a_revocation_at_once(app: TestApp) {
     let log = app.dir.path().join("web.log");
     let port = eventually("an address", 20, async || {
         let log = std::fs::read_to_string(&log).unwrap_or_default();
-        log.split("127.0.0.1:").skip(1).find_map(|rest| {
-            let digits: String = rest.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse::<u16>().ok().filter(|port| *port != 0)
-        })
+        let (_, rest) =
+            log.lines().find(|line| line.contains("serving"))?.split_once("127.0.0.1:")?;
+        rest.chars().take_while(char::is_ascii_digit).collect::<String>().parse::<u16>().ok()
     })
     .await;
     let row = app.finished("hello", "").await;

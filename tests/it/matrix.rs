@@ -8,7 +8,8 @@ use bgfiles::{
     limits::TokenTtl,
     lock_token::{Ask, Resource},
     request_token::NewRequestToken,
-    toolbox::{LinkOptions, UserChanges},
+    toolbox::{LinkOptions, Presented, UserChanges},
+    visitor::Visitor,
     web::routes,
 };
 use serde_json::{Value, json};
@@ -60,6 +61,8 @@ GET    /api/request-tokens                 own 401  403  403  200  200  401  403
 GET    /api/request-tokens             foreign 401  403  403  200  200  401  403
 POST   /api/request-tokens/redeem          own 401  403  403  200  200  401  403
 POST   /api/request-tokens/redeem      foreign 401  403  403  200  200  401  403
+POST   /api/request-tokens/uses/{use}/conclude     own 401 403 403 200 200 401 403
+POST   /api/request-tokens/uses/{use}/conclude foreign 401 403 403 404 200 401 403
 GET    /api/request-tokens/{id}            own 401  403  403  200  200  401  403
 GET    /api/request-tokens/{id}        foreign 401  403  403  200  200  401  403
 PATCH  /api/request-tokens/{id}            own 401  403  403  200  200  401  403
@@ -110,6 +113,8 @@ POST   /d/{token}                          own 403  303  303  303  303  401  303
 POST   /d/{token}                      foreign 403  403  403  403  403  401  403
 GET    /g/{grant}/{name}                   own 403  200  200  200  200  401  200
 GET    /g/{grant}/{name}               foreign 403  403  403  403  403  401  403
+POST   /g/{grant}/{name}                   own 403  200  200  200  200  401  200
+POST   /g/{grant}/{name}               foreign 403  403  403  403  403  401  403
 GET    /healthz                            own 200  200  200  200  200  200  200
 GET    /healthz                        foreign 200  200  200  200  200  200  200
 GET    /readyz                             own 200  200  200  200  200  200  200
@@ -321,6 +326,12 @@ impl House<'_> {
                 thing.path = path.replace("{file_type}", "hello");
                 thing.form = Some(vec![("deliver", "later".to_owned())]);
             }
+            ["", "operate", "requests"] if method == "POST" => {
+                let mut new = TestApp::new_request("hello", "");
+                new.requester.id = Some(owner.to_owned());
+                let id = self.app.add(new).await.id.to_string();
+                thing.form = Some(vec![("id", id), ("action", "cancel".to_owned())]);
+            }
             ["", "operate", "users", ..] => {
                 let users = toolbox.own_users(None, 100).await.unwrap();
                 let dave = users.iter().find(|user| user.username == "dave").unwrap();
@@ -407,7 +418,22 @@ impl House<'_> {
                 let token = toolbox.create_request_token(&mut tx, new).await.unwrap();
                 tx.commit().await.unwrap();
                 thing.path = path.replace("{id}", &token.id.to_string());
+                if path.ends_with("/conclude") {
+                    let visitor = Visitor::new(None, "");
+                    let jwt = toolbox.jwt(&token).unwrap();
+                    let presented = Presented {
+                        jwt: &jwt,
+                        scope: "foo",
+                        user: None,
+                        visitor: &visitor,
+                        log: true,
+                    };
+                    let admission = toolbox.admit(&presented).await.unwrap();
+                    let used = toolbox.redeemed_for(&admission, owner).await.unwrap().unwrap();
+                    thing.path = path.replace("{use}", &used.to_string());
+                }
                 thing.body = match (method, parts.last().copied()) {
+                    ("POST", Some("conclude")) => Some(json!({"status": 200})),
                     ("POST", Some("redeem")) => {
                         Some(json!({"token": toolbox.jwt(&token).unwrap(), "scope": "foo"}))
                     }

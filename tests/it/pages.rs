@@ -1,6 +1,8 @@
 //! Pages, as programs see them: forms, texts, languages, headers. What a person sees is in
 //! `browsing.rs`.
 
+mod operating;
+
 use async_trait::async_trait;
 use bgfiles::{
     Criteria, Error, Handler, Job, Output, Result,
@@ -1027,14 +1029,16 @@ async fn the_overview_shows_who_works(app: TestApp) {
     let row = app.request("slow", "").await;
     let mut page = staff.get("/operate").await;
     for _ in 0..400 {
-        if page.shows(">alive<") && page.shows("1 / 3") && page.shows(&format!("/files/{}", row.id))
+        if page.shows(">alive<")
+            && page.shows("1 of 3 slots")
+            && page.shows(&format!("/files/{}", row.id))
         {
             break;
         }
         tokio::time::sleep(std::time::Duration::from_millis(50)).await;
         page = staff.get("/operate").await;
     }
-    assert!(page.shows(">alive<") && page.shows("1 / 3"), "{}", page.text);
+    assert!(page.shows(">alive<") && page.shows("1 of 3 slots"), "{}", page.text);
     let mut tx = app.toolbox.db.begin().await.unwrap();
     app.toolbox.cancel(&mut tx, row.id).await.unwrap();
     tx.commit().await.unwrap();

@@ -25,7 +25,7 @@ const BOOM: &str = "CREATE FUNCTION boom(state text) RETURNS int LANGUAGE plpgsq
     RAISE EXCEPTION 'no stock\nin house 7' USING ERRCODE = state, DETAIL = 'secret detail', HINT = 'ask Bob'; END $$";
 
 /// What only the operator may read.
-const WORDS: [&str; 4] = ["stock", "secret detail", "Bob", "overflow"];
+const WORDS: [&str; 4] = ["stock", "secret detail", "Bob", "integer overflow"];
 
 /// A definition of file type `thing` with a criterion, over text in a multi-line string that begins
 /// on line 3.
@@ -246,8 +246,51 @@ async fn the_requester_reads_none_of_it(app: TestApp) {
         assert!(!WORDS.iter().any(|word| text.contains(word)), "{text}");
     }
     assert_eq!(shown["error"]["code"], "query_failed");
+    assert_eq!(shown["error"].get("cause"), None);
+    // Operators do, where they look at it.
+    let olga = Caller::new(&app, &base, "olga", Role::Staff).await;
+    let words: &[&str] = match app.kind {
+        Kind::Postgres => &["thing.toml: query: division by zero"],
+        Kind::Sqlite => &["integer overflow"],
+    };
+    let shown = olga.get(&format!("/api/requests/{}", row.id)).await.1;
+    let listed = olga.get("/api/requests?status=failed").await.1["items"][0].clone();
+    let mut texts = vec![shown["error"]["cause"].as_str().unwrap().to_owned()];
+    texts.push(listed["error"]["cause"].as_str().unwrap().to_owned());
+    for path in ["/operate/requests".into(), format!("/files/{}", row.id)] {
+        let page = olga.call("GET", &path).header("accept", "text/html").send().await.unwrap();
+        texts.push(page.text().await.unwrap());
+    }
+    for text in texts {
+        assert!(words.iter().all(|word| text.contains(word)), "{text}");
+        assert!(!text.contains("at line"), "{text}");
+    }
+    // Once the file is there, nothing failed.
+    app.sql("UPDATE bgfiles_file_requests SET criteria = 'by=1', status = 'pending'").await;
+    assert_eq!(app.dispatch(row.id).await, Dispatched::Handled);
+    assert_eq!(app.row(row.id).await.error_cause, None);
     // With other criteria it is there.
     assert_eq!(app.dispatch(app.request("thing", "by=1").await.id).await, Dispatched::Handled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn operators_read_detail_and_hint_with_the_request() {
+    let app = TestApp::new(Kind::Postgres).await;
+    app.sql(BOOM).await;
+    let app = with_thing(app, &thing("SELECT boom('P0001') AS x"));
+    let row = app.request("thing", "").await;
+    assert_eq!(app.dispatch(row.id).await, Dispatched::Failed);
+    let base = format!("http://{}", app.serve().await);
+    let olga = Caller::new(&app, &base, "olga", Role::Staff).await;
+    let shown = olga.get(&format!("/api/requests/{}", row.id)).await.1;
+    let cause = shown["error"]["cause"].as_str().unwrap();
+    for words in ["no stock in house 7", "\n  detail: secret detail", "\n  hint: ask Bob"] {
+        assert!(cause.contains(words), "{cause}");
+    }
+    let page = olga.call("GET", &format!("/files/{}", row.id)).header("accept", "text/html");
+    let page = page.send().await.unwrap().text().await.unwrap();
+    // With the request, and at the attempt in its timeline.
+    assert_eq!(page.matches("secret detail").count(), 2, "{page}");
 }
 
 both!(a_definition_that_is_wrong_is_our_side);
@@ -257,7 +300,14 @@ async fn a_definition_that_is_wrong_is_our_side(app: TestApp) {
     assert_eq!(app.dispatch(row.id).await, Dispatched::Failed);
     let row = app.row(row.id).await;
     assert_eq!(row.error_code.as_deref(), Some("query_failed"));
-    assert_eq!(row.error_message.as_deref(), Some("something went wrong on our side"));
+    let told = row.error_message.unwrap();
+    assert!(told.starts_with("Something went wrong on our side. "), "{told}");
+    assert!(told.contains(&row.id.to_string()) && !told.contains("nothere"), "{told}");
+    assert!(row.error_cause.unwrap().contains("nothere"));
+    app.deliver_notices().await;
+    let mail = format!("{:?}", app.toolbox.mailer.sent());
+    assert!(mail.contains("Something went wrong on our side"), "{mail}");
+    assert!(mail.contains(&row.id.to_string()) && !mail.contains("nothere"), "{mail}");
     let base = format!("http://{}", app.serve().await);
     let shop = Caller::new(&app, &base, "shop", Role::Service).await;
     let (status, problem) =

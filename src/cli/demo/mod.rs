@@ -72,7 +72,7 @@ impl Demo {
             () = shutdown.cancelled() => Ok(()),
         };
         if visited.is_ok() && !self.once && !shutdown.is_cancelled() {
-            people.greet(&toolbox);
+            people.greet(&toolbox, &self.dir.join("bgfiles.db"));
             note(format_args!("Running until Ctrl-C. Everything is in {}.", self.dir.display()));
             shutdown.cancelled().await;
         }
@@ -113,7 +113,8 @@ fn configure(dir: &Path, address: SocketAddr, flags: Flags) -> Result<Config> {
         set("jobs_dir", setup::display(&jobs)),
         set("base_url", format!("http://{address}")),
         set("secret_key", secret_key(&dir.join("secret.key"))?),
-        set("log", "warn".into()),
+        // One request is hopeless on purpose, and a machine may be slow: neither is to look broken.
+        set("log", "warn,bgfiles::toolbox::dispatch=error,sqlx=error".into()),
         set("dev_mail", "true".into()),
         set("api_access_client_name", "api".into()),
     ];
@@ -182,6 +183,7 @@ async fn start(
     let state = WebState {
         shutdown: shutdown.clone(),
         pages: config.pages,
+        cors: config.cors_origins.clone(),
         mailbox: toolbox.mailer.folder().filter(|_| config.dev_mail).map(Into::into),
         ..WebState::new(toolbox.clone())
     };

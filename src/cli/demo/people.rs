@@ -1,5 +1,7 @@
 //! Who is in the demo: an ordinary user and an operator, with something to look at.
 
+use std::path::Path;
+
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use crate::{
@@ -82,7 +84,7 @@ async fn populate(toolbox: &Toolbox) -> Result<()> {
 
 impl People {
     /// How to log in, while the passwords are known.
-    pub(super) fn greet(&self, toolbox: &Toolbox) {
+    pub(super) fn greet(&self, toolbox: &Toolbox, database: &Path) {
         note(format_args!("Open {} and log in:\n", toolbox.base_url.join("/")));
         for (name, role, password) in &self.0 {
             match password {
@@ -94,6 +96,13 @@ impl People {
                     role.as_str()
                 )),
             }
+        }
+        if self.0.iter().any(|(_, _, password)| password.is_none()) {
+            note(format_args!(
+                "\nPasswords are kept as hashes and cannot be shown again. To set another one:\n\n  \
+                 bgfiles set-password amy --database-url sqlite:{}",
+                database.display()
+            ));
         }
         note(format_args!("\nMail is at {}.\n", toolbox.base_url.join("/dev/mail")));
     }

@@ -56,7 +56,7 @@ impl Visit {
             return self.check(&done, &link).await;
         }
         note(format_args!(
-            "Try it yourself:\n\n  curl -H 'Authorization: Token {}' \\\n    -H 'Content-Type: application/json' \\\n    -d '{{\"file_type\": \"flights\", \"format\": \"csv\", \"criteria\": {{\"origin\": \"JFK\"}}, \"requester\": {{\"email\": \"you@example.com\"}}}}' \\\n    {}\n",
+            "Try it yourself; the file appears on amy's page:\n\n  curl -H 'Authorization: Token {}' \\\n    -H 'Content-Type: application/json' \\\n    -d '{{\"file_type\": \"flights\", \"format\": \"csv\", \"criteria\": {{\"origin\": \"JFK\"}}, \"requester\": {{\"id\": \"amy\", \"email\": \"amy@example.com\"}}}}' \\\n    {}\n",
             self.secret, self.requests
         ));
         Ok(())

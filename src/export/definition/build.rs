@@ -11,7 +11,7 @@ use super::{
 use crate::{
     export::{
         criteria::{Criterion, Declared},
-        format::Format,
+        format::{Format, check_number_format},
         localized::Localized,
         sql::Statement,
     },
@@ -38,16 +38,30 @@ pub(super) type Faults = Vec<String>;
 
 impl Sources<'_> {
     pub(super) fn build(&self, file_type: FileType) -> Result<Definition, Faults> {
-        let raw: raw::File = toml::from_str(self.toml).map_err(|error| {
-            let at = error.span().map_or(0, |span| span.start);
-            vec![self.fault(at, error.message())]
-        })?;
+        let raw = self.shape()?;
         let mut faults = Faults::new();
         let criteria = self.criteria(&raw.criteria, &mut faults);
         let formats = self.formats(&raw.formats, &mut faults);
         let filename = self.filename(&raw, &file_type, &formats, &criteria, &mut faults);
         let query = self.query(&raw, &criteria, &mut faults);
         let max_attempts = raw.max_attempts.as_ref().map_or(MAX_ATTEMPTS, |n| *n.get_ref());
+        if let Some(given) = &raw.max_rows
+            && *given.get_ref() == 0
+        {
+            let message = "max_rows must be at least 1: no file has fewer rows than none";
+            faults.push(self.fault(given.span().start, message));
+        }
+        for (name, column) in &raw.columns {
+            let Some(format) = &column.format else { continue };
+            if let Err(why) = check_number_format(format.get_ref()) {
+                let message = format!(
+                    "columns.{}: {:?} is not an Excel number format: {why}",
+                    name.get_ref(),
+                    format.get_ref()
+                );
+                faults.push(self.fault(format.span().start, message));
+            }
+        }
         if let Some(given) = &raw.max_attempts
             && max_attempts < 1
         {
@@ -77,7 +91,7 @@ impl Sources<'_> {
                 max_age: raw.max_age.map(|length| length.0),
                 requester_only: raw.requester_only.0,
             },
-            max_rows: raw.max_rows.unwrap_or(MAX_ROWS),
+            max_rows: raw.max_rows.as_ref().map_or(MAX_ROWS, |rows| *rows.get_ref()),
             timeout: raw.timeout.map_or(TIMEOUT, |length| length.0),
             max_attempts,
             query,
@@ -192,7 +206,7 @@ impl Sources<'_> {
             .map(|(name, column)| {
                 let settings = ColumnSettings {
                     label: column.label.clone(),
-                    format: column.format.clone(),
+                    format: column.format.as_ref().map(|format| format.get_ref().clone()),
                     kind: column.r#type.map(|one| one.kind),
                     digits: column.r#type.and_then(|one| one.digits),
                     place: self.place(name.span().start),

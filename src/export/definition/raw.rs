@@ -1,12 +1,13 @@
 //! The shape of `jobs/NAME.toml`, before its parts are held against each other.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 use toml::Spanned;
 
-use super::{ColumnType, ParquetSettings, XlsxSettings, duration::Length};
+use super::{ColumnType, ParquetSettings, XlsxSettings};
 use crate::auth_token::Role;
+use crate::duration::parse_duration;
 use crate::export::{criteria::Type, format::Format, localized::Localized};
 use crate::file_request::links::RequesterOnly;
 
@@ -29,7 +30,7 @@ pub(super) struct File {
     pub max_age: Option<Length>,
     #[serde(default)]
     pub scanner_safe: bool,
-    pub max_rows: Option<u64>,
+    pub max_rows: Option<Spanned<u64>>,
     pub timeout: Option<Length>,
     pub max_attempts: Option<Spanned<i32>>,
     pub query: Option<Spanned<String>>,
@@ -61,8 +62,22 @@ pub(super) struct Criterion {
 #[serde(deny_unknown_fields)]
 pub(super) struct Column {
     pub label: Option<Localized>,
-    pub format: Option<String>,
+    pub format: Option<Spanned<String>>,
     pub r#type: Option<TypeName>,
+}
+
+/// A length of time of at least a second, in whole seconds.
+#[derive(Clone, Copy)]
+pub(super) struct Length(pub Duration);
+
+impl<'de> Deserialize<'de> for Length {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = match toml::Value::deserialize(from)? {
+            toml::Value::String(text) => text,
+            other => other.to_string(),
+        };
+        parse_duration(&text).map(Length).map_err(D::Error::custom)
+    }
 }
 
 /// `decimal`, or `decimal(12, 2)`.

@@ -5,6 +5,7 @@ mod archive;
 mod csv;
 mod deflate;
 mod jsonl;
+mod number_format;
 mod parquet;
 mod typed;
 mod xlsx;
@@ -14,6 +15,8 @@ use std::io::{self, Write};
 use chrono::{DateTime, Utc};
 use chrono_tz::Tz;
 use tokio_util::sync::CancellationToken;
+
+pub(in crate::export) use self::number_format::check_number_format;
 
 use self::apart::Apart;
 use super::value::{Cell, Column};

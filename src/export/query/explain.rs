@@ -18,7 +18,25 @@ pub(super) fn locate(definition: &Definition, error: Error, ways: &[Placeholder<
             Some(definition.query.origin(way, position(&sent, &inner)?))
         })
     });
+    // SQLite says of some names only that there is no such thing.
+    let offset = offset.or_else(|| {
+        let (written, _) = definition.query.rewrite(|name, _| format!(":{name}"));
+        named(&fault.message, &written)
+    });
     Error::Query(Box::new(QueryFault { place: definition.written.place(offset), ..*fault }))
+}
+
+/// Where a query first has the table, column or function that a message is about.
+fn named(message: &str, query: &str) -> Option<usize> {
+    let what = message.strip_prefix("no such ")?;
+    let (_, name) = what.split_once(": ")?;
+    let name = name.rsplit('.').next().unwrap_or(name);
+    let is_word = |c: char| c.is_alphanumeric() || c == '_';
+    query.match_indices(name).map(|(at, _)| at).find(|at| {
+        let before = query[..*at].chars().next_back();
+        let after = query[at + name.len()..].chars().next();
+        !name.is_empty() && !before.is_some_and(is_word) && !after.is_some_and(is_word)
+    })
 }
 
 /// Where in the rewritten query that is, which was sent alone or as the innermost of what is around
@@ -35,7 +53,16 @@ fn position(sent: &Sent, inner: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Sent, position};
+    use super::{Sent, named, position};
+
+    #[test]
+    fn what_is_not_there_is_found_by_its_name() {
+        let query = "SELECT xa,\n a FROM b";
+        assert_eq!(named("no such column: q.a", query), Some(12));
+        assert_eq!(named("no such table: b", query), Some(19));
+        assert_eq!(named("no such table: c", query), None);
+        assert_eq!(named("near \"FROM\": syntax error", query), None);
+    }
 
     #[test]
     fn a_position_in_what_is_around_the_query_is_none_of_it() {

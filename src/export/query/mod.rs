@@ -24,11 +24,12 @@ pub use self::{postgres::PostgresSource, sqlite::SqliteFile};
 
 use super::{
     criteria::Given,
-    definition::{Definition, Short},
+    definition::Definition,
     value::{Column, Kind},
 };
 use crate::{
     db::pool,
+    duration::Short,
     error::{Error, Result},
     registry::{Job, Output},
 };

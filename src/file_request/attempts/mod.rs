@@ -23,4 +23,6 @@ pub struct Attempt {
     pub outcome: String,
     /// What went wrong, in words fit for the requester.
     pub error: Option<String>,
+    /// What it came of, for operators alone; none where the error says it.
+    pub cause: Option<String>,
 }

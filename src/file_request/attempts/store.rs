@@ -15,7 +15,7 @@ use crate::{
 /// The database's.
 pub async fn insert(conn: impl Into<Conn<'_>>, attempt: &Attempt) -> Result<()> {
     let sql = "INSERT INTO bgfiles_attempts (request_id, generation, worker, started_at, ended_at, \
-        outcome, error) VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING";
+        outcome, error, cause) VALUES ($1, $2, $3, $4, $5, $6, $7, $8) ON CONFLICT DO NOTHING";
     on!(conn.into(), c => sqlx::query(sql)
         .bind(attempt.request_id)
         .bind(attempt.generation)
@@ -24,6 +24,7 @@ pub async fn insert(conn: impl Into<Conn<'_>>, attempt: &Attempt) -> Result<()> 
         .bind(attempt.ended_at)
         .bind(&attempt.outcome)
         .bind(&attempt.error)
+        .bind(&attempt.cause)
         .execute(c)
         .await
         .map(drop)?);
@@ -48,8 +49,8 @@ pub async fn insert_all(conn: impl Into<Conn<'_>>, attempts: &[Attempt]) -> Resu
         attempts.iter().map(field).collect()
     }
     let sql = "INSERT INTO bgfiles_attempts (request_id, generation, worker, started_at, ended_at, \
-        outcome, error) SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], \
-        $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[]) ON CONFLICT DO NOTHING";
+        outcome, error, cause) SELECT * FROM unnest($1::uuid[], $2::bigint[], $3::text[], \
+        $4::timestamptz[], $5::timestamptz[], $6::text[], $7::text[], $8::text[]) ON CONFLICT DO NOTHING";
     sqlx::query(sql)
         .bind(all(attempts, |one| one.request_id.0))
         .bind(all(attempts, |one| one.generation))
@@ -58,6 +59,7 @@ pub async fn insert_all(conn: impl Into<Conn<'_>>, attempts: &[Attempt]) -> Resu
         .bind(all(attempts, |one| one.ended_at))
         .bind(all(attempts, |one| one.outcome.as_str()))
         .bind(all(attempts, |one| one.error.as_deref()))
+        .bind(all(attempts, |one| one.cause.as_deref()))
         .execute(c)
         .await?;
     Ok(())

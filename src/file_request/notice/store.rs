@@ -115,6 +115,20 @@ pub async fn claim(
         .await?))
 }
 
+/// Whether any notice is due, looked at without a lock.
+///
+/// # Errors
+/// The database's.
+pub async fn is_any_due(conn: impl Into<Conn<'_>>, now: DateTime<Utc>) -> Result<bool> {
+    let sql = "SELECT EXISTS (SELECT 1 FROM bgfiles_notices WHERE status = 'pending' \
+        AND run_at <= $1 AND (lease_until IS NULL OR lease_until < $1))";
+    on!(conn.into(), c => Ok(sqlx::query_scalar(sql)
+        .bind(now)
+        .persistent(false)
+        .fetch_one(c)
+        .await?))
+}
+
 /// As [`claim`] for so many at most, those that have been due longest, without waiting for others
 /// who do the same.
 ///

@@ -230,7 +230,9 @@ fn tags() -> Vec<Tag> {
 
 fn security(toolbox: &Toolbox) -> [(&'static str, SecurityScheme); 2] {
     let prefix = &toolbox.auth.header_prefix;
-    let token = format!("`{prefix} SECRET`: a secret that `POST /api/auth/login` answers with.");
+    let token = format!(
+        "`{prefix} SECRET` or `Bearer SECRET`: a secret that `POST /api/auth/login` answers with."
+    );
     let session = "Set when a request token logs somebody in. Requests that change something must \
         then come from our own pages.";
     [
@@ -278,17 +280,17 @@ struct Refusal {
 const REFUSALS: &[Refusal] = &[
     Refusal {
         status: 400,
-        about: "The request cannot be read: the body is no JSON (`malformed_json`), the path is no \
+        about: "The request cannot be read: the body is not valid JSON (`malformed_json`), the path is no \
             text or the query names something twice (`refused`), the link is none of ours \
             (`bad_token`).",
-        title: "This cannot be accepted",
+        title: "Bad request",
         code: "malformed_json",
-        detail: "the body is no JSON: expected value at line 1 column 1",
+        detail: "the body is not valid JSON: expected value at line 1 column 1",
     },
     Refusal {
         status: 401,
         about: "No or wrong credentials.",
-        title: "Who are you?",
+        title: "Authentication required",
         code: "unauthenticated",
         detail: "Authentication credentials were not provided.",
     },
@@ -296,7 +298,7 @@ const REFUSALS: &[Refusal] = &[
         status: 403,
         about: "The caller may not do this; `code` says why: `forbidden`, `wrong_lock_token`, \
             `link_policy`, `not_requester`, `link_expired` and its like, `token_expired` and its like.",
-        title: "Not allowed",
+        title: "Forbidden",
         code: "forbidden",
         detail: "this client may not use the API",
     },
@@ -311,57 +313,65 @@ const REFUSALS: &[Refusal] = &[
     Refusal {
         status: 405,
         about: "The link waits for a confirmation: POST redeems it.",
-        title: "This link waits for a confirmation",
+        title: "Confirmation required",
         code: "confirmation_needed",
         detail: "this link is redeemed by POST; GET and HEAD show what it is and leave it unused",
     },
     Refusal {
         status: 408,
         about: "The body did not arrive whole.",
-        title: "This cannot be accepted",
+        title: "Incomplete body",
         code: "body_incomplete",
         detail: "the body did not arrive whole",
     },
     Refusal {
         status: 409,
         about: "What is asked contradicts the state things are in; `code` says how: \
-            `wrong_status`, `idempotency_key_reused`, `link_revoked`, `link_over`, `no_recipient`.",
-        title: "That is not possible now",
+            `wrong_status`, `idempotency_key_reused`, `link_revoked`, `link_over`, `no_recipient`, \
+            `already_concluded`, `too_late`.",
+        title: "Conflict",
         code: "wrong_status",
         detail: "the request is finished and cannot be cancelled",
     },
     Refusal {
         status: 410,
         about: "The file's time is over (`file_expired`), it was made anew (`file_changed`), or it is no longer what was made (`file_lost`).",
-        title: "This file has expired",
+        title: "File expired",
         code: "file_expired",
         detail: "the file has expired",
     },
     Refusal {
+        status: 412,
+        about: "The request is not as the caller expects it (`If-Match`).",
+        title: "Precondition failed",
+        code: "precondition_failed",
+        detail: "the request has changed since; get it again and decide anew",
+    },
+    Refusal {
         status: 413,
         about: "The body is too large.",
-        title: "This cannot be accepted",
+        title: "Body too large",
         code: "body_too_large",
         detail: "the body is too large",
     },
     Refusal {
         status: 415,
         about: "The body is of a type that is not read here.",
-        title: "This cannot be accepted",
+        title: "Unsupported media type",
         code: "unsupported_media_type",
         detail: "send JSON with Content-Type: application/json",
     },
     Refusal {
         status: 422,
         about: "Something given is not acceptable; `errors` names each field.",
-        title: "This cannot be accepted",
+        title: "Invalid input",
         code: "invalid",
         detail: "criteria.upto: is required",
     },
     Refusal {
         status: 423,
         about: "Somebody else, or a worker, is at it.",
-        title: "Somebody else is at it",
+        title: "Locked",
         code: "locked",
         detail: "bgfiles/file_request/9b2f3a52-7d0c-4e0e-9d1c-5a8f0f6f2c11 is locked by bob since \
             2026-11-21 09:30 UTC",
@@ -376,14 +386,15 @@ const REFUSALS: &[Refusal] = &[
     Refusal {
         status: 500,
         about: "Something went wrong on our side; the log says what.",
-        title: "Something went wrong on our side",
+        title: "Internal error",
         code: "internal",
         detail: "something went wrong on our side",
     },
     Refusal {
         status: 503,
-        about: "Not possible at the moment.",
-        title: "Not possible at the moment",
+        about: "Not possible at the moment: the database or the store is in trouble (`database`, `storage`), a \
+            disk is full (`disk_full`), the process ends (`shutting_down`).",
+        title: "Temporarily unavailable",
         code: "database",
         detail: "something went wrong on our side",
     },
@@ -392,7 +403,7 @@ const REFUSALS: &[Refusal] = &[
 impl Family {
     /// Whether its operations refuse with this status.
     fn has(self, status: u16) -> bool {
-        self == Family::Problem || !matches!(status, 405 | 408 | 409 | 410 | 422 | 423)
+        self == Family::Problem || !matches!(status, 405 | 408 | 409 | 410 | 412 | 422 | 423)
     }
 
     /// The name of the shared answer.
@@ -435,13 +446,27 @@ impl Family {
                 .content("text/html", page.build());
         }
         let header = match status {
-            401 => Some(("WWW-Authenticate", "The scheme of `Authorization`.")),
+            401 => Some(("WWW-Authenticate", "The schemes of `Authorization`, a header each.")),
             405 => Some(("Allow", "The methods that work here.")),
             429 | 503 => Some(("Retry-After", "Seconds to wait.")),
             _ => None,
         };
         if let Some((name, about)) = header {
             response = response.header(name, text_header(about));
+        }
+        if status == 429 {
+            for (name, about) in [
+                (
+                    "RateLimit-Policy",
+                    "The caller's rate: `\"calls\";q=100;w=60`, q calls in w seconds.",
+                ),
+                (
+                    "RateLimit",
+                    "What is left of it: `\"calls\";r=0;t=12`, r calls, all again in t seconds.",
+                ),
+            ] {
+                response = response.header(name, text_header(about));
+            }
         }
         response.build()
     }

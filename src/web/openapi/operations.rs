@@ -39,6 +39,12 @@ const FILE: &str = "*/*";
 /// A visible text: what `Idempotency-Key` takes.
 const KEY: &str = "^[!-~]([ -~]*[!-~])?$";
 
+/// The tag of a request, when to ask again, the digest of a file, and the next page of a list.
+const TAG: &str = "Changes whenever the request does.";
+const AGAIN: &str = "While the request waits or is made: seconds until it is worth asking again.";
+const DIGEST: &str = "`sha-256=:…:`, the digest of the whole file (RFC 9530), where it is known.";
+const NEXT: &str = "`<…>; rel=\"next\"` (RFC 8288), unless this is the last page.";
+
 /// A link's token, and what redeeming it gives.
 const LINK: &str = "eyJpZCI6IjliMmYzYTUyIn0:1vMOX2:3q2-7wB1nPzT";
 const GRANT: &str = "mV3kQ9xZb7Tn5YwR2mVc8LpD4sHf6JgK1aXe0uIoNqA";
@@ -361,6 +367,16 @@ impl Op {
         .answers(412, "Somebody had the lock since.", "LateFence")
     }
 
+    /// What counts on the request being as the caller knows it.
+    fn matched(self) -> Self {
+        self.header(
+            "If-Match",
+            "Entity tags: 412 when the request has none of them; it is then not changed.",
+            text(),
+        )
+        .refuses(&[412])
+    }
+
     fn keyed(self, about: &'static str) -> Self {
         let schema = json!({ "type": "string", "minLength": 1, "maxLength": 200, "pattern": KEY });
         self.header("Idempotency-Key", about, schema).refuses(&[422])
@@ -378,6 +394,7 @@ impl Op {
             .with(FILE, None)
             .carrying("Content-Range", "Which part, of how many bytes.")
             .carrying("ETag", "The SHA-256 of the file, in quotes.")
+            .carrying("Repr-Digest", DIGEST)
             .plainly(302, "Where the object store has the file, in presigned mode.")
             .carrying("Location", "An address that works for five minutes.")
             .plainly(304, "The file is the one that the caller has.")
@@ -418,16 +435,20 @@ fn requests() -> Vec<Op> {
                  its own address; a `service` for anybody.",
             )
             .keyed(
-                "Makes a repeat harmless for a day: the same caller with the same key and the same \
-                 body gets the first request again.",
+                "Makes a repeat harmless for a day: the same caller with the same key who asks for \
+                 the same, however it is written, gets the first request again.",
             )
             .json(true, "NewFileRequest")
             .answers(202, "It is recorded; a worker makes it.", "FileRequest")
             .with(HTML, Some("Page"))
             .carrying("Location", "The request's address.")
+            .carrying("ETag", TAG)
+            .carrying("Retry-After", AGAIN)
+            .carrying("Idempotency-Replayed", "`true` when an earlier call made the request.")
             .plainly(200, "The file, made at once (`deliver`).")
             .with(FILE, None)
             .carrying("Content-Disposition", "The file's name.")
+            .carrying("Repr-Digest", DIGEST)
             .guarded()
             .refuses(&[404, 409]),
         Op::get("/api/requests", "listRequests", REQUESTS, "Lists requests, the newest first.")
@@ -438,44 +459,65 @@ fn requests() -> Vec<Op> {
             .limit()
             .query("cursor", "What `next` of the page before said.", text())
             .answers(200, "A page of requests.", "FileRequestPage")
+            .carrying("Link", NEXT)
             .guarded(),
         Op::get("/api/requests/{id}", "showRequest", REQUESTS, "Shows a request.")
             .request()
+            .header("If-None-Match", "Entity tags: 304 when the request has one of them.", text())
+            .matched()
             .answers(200, "The request.", "FileRequest")
+            .carrying("ETag", TAG)
+            .carrying("Retry-After", AGAIN)
+            .plainly(304, "The request is as the caller knows it.")
+            .carrying("ETag", TAG)
+            .carrying("Retry-After", AGAIN)
             .guarded(),
         Op::patch("/api/requests/{id}", "editRequest", REQUESTS, "Edits a request.")
             .request()
             .editing()
+            .matched()
             .json(true, "FileRequestEdit")
             .answers(200, "The request as it is now.", "FileRequest")
+            .carrying("ETag", TAG)
             .guarded(),
         Op::delete("/api/requests/{id}", "deleteRequest", REQUESTS, "Removes a request.")
             .about("Its file and its lock go with it.")
             .request()
             .editing()
+            .matched()
             .plainly(204, "It is gone.")
             .guarded()
             .refuses(&[409]),
         Op::post("/api/requests/{id}/cancel", "cancelRequest", REQUESTS, "Cancels a request.")
             .request()
+            .matched()
             .answers(200, "It is cancelled.", "FileRequest")
+            .carrying("ETag", TAG)
             .answers(202, "A worker is at it, and stops within a second or so.", "FileRequest")
+            .carrying("ETag", TAG)
+            .carrying("Retry-After", AGAIN)
             .guarded()
             .refuses(&[409]),
         Op::post("/api/requests/{id}/retry", "retryRequest", REQUESTS, "Starts a request anew.")
             .about("Only one that failed or was cancelled.")
             .request()
+            .matched()
             .answers(202, "A worker will take it.", "FileRequest")
+            .carrying("ETag", TAG)
+            .carrying("Retry-After", AGAIN)
             .guarded()
             .refuses(&[409]),
         Op::get("/api/requests/{id}/events", "watchRequest", REQUESTS, "Watches a request.")
             .about(
                 "Server-sent events: `status` with the request whenever that changes, `progress` \
-                 with `{\"done\", \"total\"}`. The stream ends with the request.",
+                 with `{\"done\", \"total\"}`, `end` when there is no more. Close an `EventSource` \
+                 then; it can send no `Authorization`, so that it needs a session.",
             )
             .request()
+            .header("Last-Event-ID", "The id of the last event that the caller has seen.", text())
             .plainly(200, "The events.")
             .with("text/event-stream", Some("Events"))
+            .plainly(204, "The caller has seen the end.")
             .guarded(),
         Op::get("/api/file-types", "listFileTypes", FILE_TYPES, "Lists what can be asked for.")
             .header("Accept-Language", "The language of the titles: its first is taken.", text())
@@ -506,6 +548,7 @@ fn links() -> Vec<Op> {
         .request()
         .paged()
         .answers(200, "A page of links.", "LinkPage")
+        .carrying("Link", NEXT)
         .guarded(),
         Op::patch("/api/requests/{id}/links/{jti}", "editLink", LINKS, "Edits a link.")
             .about(
@@ -537,6 +580,7 @@ fn links() -> Vec<Op> {
         .link()
         .paged()
         .answers(200, "A page of the log.", "HitPage")
+        .carrying("Link", NEXT)
         .guarded(),
         Op::get(
             "/api/requests/{id}/log",
@@ -547,6 +591,7 @@ fn links() -> Vec<Op> {
         .request()
         .paged()
         .answers(200, "A page of the log.", "HitPage")
+        .carrying("Link", NEXT)
         .guarded(),
     ]
 }
@@ -574,6 +619,7 @@ fn request_tokens() -> Vec<Op> {
         .query("jwt", "Only the token of this JWT; nothing else counts then.", text())
         .paged()
         .answers(200, "A page of tokens.", "RequestTokenPage")
+        .carrying("Link", NEXT)
         .guarded(),
         Op::post(
             "/api/request-tokens/redeem",
@@ -584,6 +630,26 @@ fn request_tokens() -> Vec<Op> {
         .json(true, "Redeem")
         .answers(200, "It admits; one use is counted.", "Admission")
         .guarded(),
+        Op::post(
+            "/api/request-tokens/uses/{use}/conclude",
+            "concludeRequestTokenUse",
+            REQUEST_TOKENS,
+            "Says how an application answered its visitor.",
+        )
+        .about(
+            "Once, within a minute, by who redeemed the token, or staff. The log then has the \
+             status; 5xx gives the use back.",
+        )
+        .part(
+            "use",
+            "The use's number, as redeeming answered it.",
+            json!({ "type": "integer", "format": "int64", "minimum": 1 }),
+            json!(81),
+        )
+        .json(true, "Conclusion")
+        .answers(200, "The line of the log.", "RequestTokenUse")
+        .guarded()
+        .refuses(&[409]),
         Op::get(
             "/api/request-tokens/{id}",
             "showRequestToken",
@@ -622,6 +688,7 @@ fn request_tokens() -> Vec<Op> {
         .request_token()
         .paged()
         .answers(200, "A page of the log.", "RequestTokenUsePage")
+        .carrying("Link", NEXT)
         .guarded(),
     ]
 }
@@ -788,6 +855,7 @@ fn downloads() -> Vec<Op> {
             .with(FILE, None)
             .carrying("Content-Disposition", "The file's name.")
             .carrying("ETag", "The SHA-256 of the file, in quotes.")
+            .carrying("Repr-Digest", DIGEST)
             .for_whom_it_may_concern()
             .refuses(&[405]),
         Op::post("/d/{token}", "redeemLink", DOWNLOADS, "Redeems a link.")
@@ -799,6 +867,7 @@ fn downloads() -> Vec<Op> {
             .keyed("Makes a repeat harmless.")
             .form("RedeemForm")
             .plainly(303, "Where the download is.")
+            .carrying("Idempotency-Replayed", "`true` when the key was used before.")
             .carrying("Location", "The download's own address: `/g/{grant}/{name}`.")
             .carrying("Set-Cookie", "By which a browser finds its download again.")
             .for_whom_it_may_concern(),
@@ -811,7 +880,24 @@ fn downloads() -> Vec<Op> {
             .with(FILE, None)
             .carrying("Content-Disposition", "The file's name.")
             .carrying("ETag", "The SHA-256 of the file, in quotes.")
+            .carrying("Repr-Digest", DIGEST)
             .for_whom_it_may_concern(),
+        Op::post(
+            "/g/{grant}/{name}",
+            "resumeDownloadByPost",
+            DOWNLOADS,
+            "Downloads a redeemed file, as GET does.",
+        )
+        .about("For programs that repeat their POST at the address that redeeming gave.")
+        .part("grant", "What redeeming the link gave.", text(), json!(GRANT))
+        .part("name", "The file's name; anything will do.", text(), json!("flights.xlsx"))
+        .ranged()
+        .plainly(200, "The file.")
+        .with(FILE, None)
+        .carrying("Content-Disposition", "The file's name.")
+        .carrying("ETag", "The SHA-256 of the file, in quotes.")
+        .carrying("Repr-Digest", DIGEST)
+        .for_whom_it_may_concern(),
     ]
 }
 

@@ -238,7 +238,7 @@ fn criteria() -> Value {
                 "additionalProperties": {
                     "anyOf": [
                         plain.clone(),
-                        list(plain, "Several values."),
+                        list(plain.clone(), "Several values."),
                     ],
                 },
             },
@@ -246,6 +246,10 @@ fn criteria() -> Value {
                 "maxLength": 16_384,
                 "pattern": NO_NUL,
             })),
+            with(
+                list(plain.clone(), "None: how PHP writes an empty object."),
+                json!({ "maxItems": 0 }),
+            ),
             { "type": "null", "description": "None." },
         ],
     })
@@ -315,12 +319,14 @@ fn requests(facts: &Facts) -> Vec<(&'static str, Value)> {
             "Events",
             with(
                 text(
-                    "Server-sent events: `status` carries a FileRequest, `progress` a Progress. \
-                     The stream ends with the request.",
+                    "Server-sent events: `status` carries a FileRequest, `progress` a Progress; `end` \
+                     is the last one. Each has an `id`.",
                 ),
                 json!({ "examples": [
-                    "event: status\ndata: {\"id\": \"9b2f3a52-…\", \"status\": \"running\", …}\n\n\
-                     event: progress\ndata: {\"done\": 5000, \"total\": 111279, \"estimated\": true}\n\n"
+                    "id: 1.running\nevent: status\ndata: {\"id\": \"9b2f3a52-…\", \"status\": \"running\", …}\n\n\
+                     id: 1.running.5000\nevent: progress\n\
+                     data: {\"done\": 5000, \"total\": 111279, \"estimated\": true}\n\n\
+                     id: 1.end.1795512000000000\nevent: end\ndata: {}\n\n"
                 ] }),
             ),
         ),
@@ -349,9 +355,20 @@ fn progress() -> Value {
 }
 
 fn request_error() -> Value {
-    answer(
+    object(
         "What went wrong.",
-        vec![("code", text("Its stable name.")), ("message", or_null(text("For people.")))],
+        &["code", "message"],
+        vec![
+            ("code", text("Its stable name.")),
+            ("message", or_null(text("For people."))),
+            (
+                "cause",
+                or_null(text(
+                    "What it came of, e.g. the database's words with DETAIL and HINT; null where \
+                     `message` says it. For staff: others get no such field.",
+                )),
+            ),
+        ],
         json!({ "code": "too_many_rows", "message": "more than 1048575 rows do not fit" }),
     )
 }
@@ -774,15 +791,26 @@ fn request_tokens() -> Vec<(&'static str, Value)> {
         ("RequestTokenUsePage", page("RequestTokenUse", used)),
         ("Redeem", redeem()),
         (
+            "Conclusion",
+            given(
+                "How an application answered its visitor.",
+                &["status"],
+                vec![("status", between(100, 599, "The HTTP status."))],
+                json!({ "status": 200 }),
+            ),
+        ),
+        (
             "Admission",
             answer(
                 "A use that was counted.",
                 vec![
+                    ("use", or_null(count("Its number in the log; null when it is not logged."))),
                     ("token", reference("RequestToken")),
                     ("user", or_null(text("Who acts; null for nobody in particular."))),
                     ("begins_session", flag("Whether to log that user in.")),
                 ],
                 json!({
+                    "use": 81,
                     "token": with(token_example(), json!({ "used_to_date": 1 })),
                     "user": "amy",
                     "begins_session": false,
@@ -850,7 +878,13 @@ fn request_token_use(example: Value) -> Value {
         "A use of a request token, or a denial.",
         vec![
             ("id", count("Its number; grows.")),
-            ("outcome", text("`used`, or the code of the denial, like `token_expired`.")),
+            (
+                "outcome",
+                text(
+                    "`used`, `given_back` when the application failed, or the code of the denial, \
+                     like `token_expired`.",
+                ),
+            ),
             ("user", or_null(text("Who asked; null when not known."))),
             ("user_agent", text("By which program; `unknown` when it did not say.")),
             ("client_ip", or_null(text("From where; null when not known."))),
@@ -1218,11 +1252,13 @@ fn common() -> Vec<(&'static str, Value)> {
             ("ready", flag("Whether all of it is well.")),
             ("database", word("Whether the database answers and has the right schema.")),
             ("storage", word("Whether the storage answers.")),
+            ("disk", one_of(&["ok", "full"], "Whether a disk was full in the last minute.")),
             ("ending", flag("Whether the process is about to end.")),
             ("warnings", list(text("A text."), "What works, if not as it should.")),
         ],
         json!({
-            "ready": true, "database": "ok", "storage": "ok", "ending": false, "warnings": [],
+            "ready": true, "database": "ok", "storage": "ok", "disk": "ok", "ending": false,
+            "warnings": [],
         }),
     );
     vec![

@@ -8,8 +8,10 @@ use minijinja::{Value, context};
 use super::Person;
 use crate::{
     auth_token::Role,
-    error::Result,
+    error::{Result, went_wrong},
     file_request::{FileRequest, Status, links::Link, model::rfc3339},
+    mail,
+    messages::fill,
     toolbox::{History, Toolbox},
     web::requests::visible,
 };
@@ -74,7 +76,8 @@ pub(super) fn card(person: &Person, row: &FileRequest) -> Value {
         size => row.size,
         sha256 => &row.sha256,
         filename => &row.filename,
-        error => &row.error_message,
+        error => row.error_message.as_deref().map(|text| told(person, row, text)),
+        cause => row.error_cause.as_deref().filter(|_| caller.role == Role::Staff),
         run_at => rfc3339(Some(row.run_at)),
         requested_at => rfc3339(Some(row.requested_at)),
         finished_at => rfc3339(row.finished_at),
@@ -98,6 +101,21 @@ pub(super) fn card(person: &Person, row: &FileRequest) -> Value {
             mail => ready || row.status == Status::Failed,
         },
     }
+}
+
+/// What its requester reads of an error: in their language where it is a text of ours.
+fn told(person: &Person, row: &FileRequest, message: &str) -> String {
+    let texts = person.toolbox().templates.messages();
+    match texts.get(person.view.language, "file.went_wrong") {
+        Some(text) if message == went_wrong(row.id) => fill(text, |_| Some(row.id.to_string())),
+        _ => capitalized(message),
+    }
+}
+
+/// With a capital letter, as a sentence.
+fn capitalized(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or(String::new(), |first| first.to_uppercase().chain(letters).collect())
 }
 
 /// The request of a path, if it is theirs to see.
@@ -169,8 +187,10 @@ pub(super) fn timeline(person: &Person, row: &FileRequest, history: &History) ->
         };
         let staff = person.caller.role == Role::Staff;
         let worker = if staff { attempt.worker.as_str() } else { "" };
-        let text = match (&attempt.error, worker) {
-            (Some(error), "") => error.clone(),
+        let cause = attempt.cause.clone().filter(|_| staff);
+        let error = attempt.error.as_deref().map(|text| told(person, row, text));
+        let text = match (cause.or(error), worker) {
+            (Some(error), "") => error,
             (Some(error), worker) => format!("{error} ({worker})"),
             (None, "") => String::new(),
             (None, worker) => format!("({worker})"),
@@ -188,9 +208,11 @@ pub(super) fn timeline(person: &Person, row: &FileRequest, history: &History) ->
     for notice in &history.notices {
         let tone = if notice.status == "failed" { "bad" } else { "" };
         let at = notice.done_at.unwrap_or(notice.created_at);
-        // What a mail server says is for operators.
-        let error = notice.error.clone().filter(|_| person.caller.role == Role::Staff);
         let to = row.requester_email.clone();
+        // What a mail server says is for operators; what is wrong with the address is for all.
+        let wrong = mail::address(&to).err().filter(|_| notice.status == "failed");
+        let error = notice.error.clone().filter(|_| person.caller.role == Role::Staff);
+        let error = error.or(wrong.map(|why| format!("the address {why}")));
         let text = error.map_or(to.clone(), |error| format!("{to}: {error}"));
         line(at, &format!("mail_{}", notice.status), text, tone);
     }

@@ -13,7 +13,7 @@ use super::{Person, State, file, form::Posted, redirect};
 use crate::{
     error::{Error, Result},
     file_request::{NewFileRequest, Requester, store},
-    toolbox::{Editor, LinkOptions},
+    toolbox::{Editor, Expected, LinkOptions},
     web::{
         Problem,
         locks::session_of,
@@ -86,7 +86,7 @@ pub(super) async fn cancel(Path(id): Path<String>, posted: Posted) -> Result<Res
 pub(super) async fn retry(Path(id): Path<String>, posted: Posted) -> Result<Response, Problem> {
     let person = &posted.person;
     let row = file::of_path(person, &id).await?;
-    start_anew(person.toolbox(), &person.caller, &row).await?;
+    start_anew(person.toolbox(), &person.caller, &row, &Expected::Anything).await?;
     person.done(posted.next(&format!("/files/{id}")), "retried")
 }
 
@@ -127,7 +127,7 @@ pub(super) async fn delete(
     let row = file::of_path(person, &id).await?;
     let session = session_of(person.toolbox(), Some(&person.caller), &headers);
     let editor = Editor { name: &person.caller.username, session, token: None };
-    toolbox.delete_as(row.id, &person.caller, editor).await?;
+    toolbox.delete_as(row.id, &person.caller, editor, &Expected::Anything).await?;
     let own = row.requester.as_deref() == Some(person.caller.username.as_str());
     person.done(if own { "/files" } else { "/operate/requests" }, "deleted")
 }

@@ -52,18 +52,13 @@ impl FromRequest<Arc<WebState>> for Form {
         let essence = essence.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             let status = rejection.status();
-            Problem::new(
-                status,
-                "body_too_large",
-                "This cannot be accepted",
-                "the form is too large",
-            )
+            Problem::new(status, "body_too_large", "Body too large", "the form is too large")
         })?;
         if essence != "application/x-www-form-urlencoded" && !bytes.is_empty() {
             return Err(Problem::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "unsupported_media_type",
-                "This cannot be accepted",
+                "Unsupported media type",
                 "send a form: application/x-www-form-urlencoded",
             ));
         }

@@ -1,12 +1,11 @@
 //! `GET /files/events?id=…`: how files get on, as server-sent events with the cards to show.
 
-use std::{collections::HashMap, convert::Infallible, time::Instant};
+use std::{collections::HashMap, time::Instant};
 
 use axum::{
     http::request::Parts,
-    response::sse::{Event, Sse},
+    response::{Response, sse::Event},
 };
-use futures::Stream;
 use minijinja::context;
 use serde_json::json;
 
@@ -25,10 +24,7 @@ use crate::{
 /// Files that one page watches, at most.
 const MOST: usize = 50;
 
-pub(super) async fn events(
-    mut person: Person,
-    parts: Parts,
-) -> Result<Sse<impl Stream<Item = Result<Event, Infallible>>>, Problem> {
+pub(super) async fn events(mut person: Person, parts: Parts) -> Result<Response, Problem> {
     let (mut rows, mut missing) = (Vec::new(), false);
     let query = parts.uri.query().unwrap_or_default().as_bytes();
     for (name, value) in url::form_urlencoded::parse(query) {

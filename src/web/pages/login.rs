@@ -79,7 +79,7 @@ pub(super) async fn log_in(
     let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
     let password = form.get("password").unwrap_or_default();
     let person = match toolbox.throttle(None, &visitor).await {
-        Ok(()) => toolbox.check_credentials(username, password, &visitor).await,
+        Ok(_) => toolbox.check_credentials(username, password, &visitor).await,
         Err(error) => Err(error),
     };
     match person {

@@ -18,6 +18,7 @@ use crate::{
     auth_token::Role,
     error::{Error, Result},
     file_request::model::rfc3339,
+    mail,
     web::Problem,
 };
 
@@ -72,7 +73,9 @@ fn all(folder: &FilePath) -> Vec<Read> {
 }
 
 fn may_read(person: &Person, mail: &Read) -> bool {
-    let own = |to: &String| !to.is_empty() && *to == person.caller.email;
+    // As it stands on mails.
+    let email = mail::address(&person.caller.email);
+    let own = |to: &String| email.as_ref().is_ok_and(|email| *to == email.to_string());
     person.caller.role == Role::Staff || mail.to.iter().any(own)
 }
 

@@ -66,7 +66,7 @@ pub(super) fn routes() -> Routes {
         .post("/account/log-out-everywhere", account::log_out_everywhere)
         .get("/operate", operate::overview)
         .get("/operate/requests", operate::requests::list)
-        .post("/operate/requests", operate::requests::bulk)
+        .post("/operate/requests", operate::bulk::bulk)
         .get("/operate/file-types", operate::file_types)
         .get("/operate/accounts", operate::accounts::list)
         .get("/operate/users/{id}", operate::accounts::user)

@@ -147,11 +147,12 @@ async fn record(posted: &Posted, file_type: &str, given: &[(String, String)]) ->
         caller: &caller.username,
         key,
         fingerprint: &fingerprint,
+        before: None,
     });
     let deliver = deliver.map_err(|message| Error::invalid("deliver", message))?;
     match toolbox.respond_to_caller(caller, new, deliver, key).await? {
         Made::Now(file) => inline(file),
-        Made::Later(row) => {
+        Made::Later(row) | Made::Earlier(row) => {
             if let Some(page) = toolbox.registry.get(file_type)?.delayed_page(&row) {
                 return Ok((StatusCode::ACCEPTED, Html(page)).into_response());
             }

@@ -11,12 +11,29 @@ for (const form of document.querySelectorAll("form[method=post]")) {
     setTimeout(() => delete form.dataset.sent, 5000);
   });
 }
-const all = document.querySelector("[data-all]");
-if (all) {
+// What is done to several requests says to how many.
+const several = document.querySelector("form[data-bulk]");
+if (several) {
+  const all = several.querySelector("[data-all]");
+  const boxes = [...several.querySelectorAll("input[name=id]")];
+  const count = () => {
+    const ticked = boxes.filter((box) => box.checked).length;
+    for (const button of several.querySelectorAll("button[name=action]")) {
+      button.disabled = !ticked;
+      button.querySelector("[data-count]").textContent = ticked ? ` (${ticked})` : "";
+    }
+    several.querySelector("[data-hint]").hidden = ticked > 0;
+    all.checked = ticked === boxes.length;
+    all.indeterminate = ticked > 0 && ticked < boxes.length;
+  };
   all.hidden = false;
   all.addEventListener("change", () => {
-    for (const box of document.querySelectorAll("input[name=id]")) box.checked = all.checked;
+    for (const box of boxes) box.checked = all.checked;
   });
+  several.addEventListener("change", count);
+  // Coming back, the browser ticks what was ticked.
+  window.addEventListener("pageshow", count);
+  count();
 }
 // The browser's time zone, until somebody chooses another.
 if (!/(^|; )bgfiles_timezone=/.test(document.cookie)) {

@@ -168,5 +168,5 @@ async fn nothing_of_ours_is_kept_by_a_shared_cache(app: TestApp) {
     // An export in the answer itself.
     let now = json!({"file_type": "hello", "deliver": "now"});
     let answer = root.call("POST", "/api/requests").json(&now).send().await.unwrap();
-    assert_eq!(answer.headers()["cache-control"], "private, no-store");
+    assert_eq!(answer.headers()["cache-control"], "private, no-store, no-transform");
 }

@@ -323,7 +323,7 @@ async fn a_token_of_one_purpose_opens_no_other_door(app: TestApp) {
     type Knock<'a> = (&'a str, &'a [&'a str], Box<dyn Fn(&str) -> reqwest::RequestBuilder + 'a>);
     let doors: [Knock<'_>; 12] = [
         ("Authorization: Token", &["api"], Box::new(authorized("Token"))),
-        ("Authorization: Bearer", &[], Box::new(authorized("Bearer"))),
+        ("Authorization: Bearer", &["api"], Box::new(authorized("Bearer"))),
         ("Authorization: Basic", &[], Box::new(authorized("Basic"))),
         ("the cookie of a session", &["session"], Box::new(cookie("bgfiles_session"))),
         ("the cookie of a download", &[], Box::new(cookie("bgfiles_grant"))),

@@ -24,7 +24,7 @@ fn state() -> &'static str {
         let mut files = vec![
             root.join("Cargo.lock"),
             root.join("src/db/migrations.rs"),
-            root.join("src/queue.rs"),
+            root.join("src/queue/tables.rs"),
         ];
         for kind in ["postgres", "sqlite"] {
             let folder = std::fs::read_dir(root.join("migrations").join(kind)).unwrap();

@@ -178,6 +178,21 @@ async fn one_request_is_loosened_by_who_may_and_what_is_always_so_by_nobody(app:
     }
 }
 
+both!(what_is_loosened_is_audited_once_however_often_its_key_comes);
+async fn what_is_loosened_is_audited_once_however_often_its_key_comes(app: TestApp) {
+    let house = House::new(app.kind).await;
+    let body = json!({"file_type": "closed", "requester": {"id": "amy"}, "requester_only": false});
+    for replayed in [None, Some("true"), Some("true")] {
+        let call = house.shop.call("POST", "/api/requests").header("idempotency-key", "k");
+        let answer = call.json(&body).send().await.unwrap();
+        assert_eq!(answer.status(), 202);
+        let said = answer.headers().get("idempotency-replayed");
+        assert_eq!(said.map(|value| value.to_str().unwrap()), replayed);
+    }
+    let lines = "SELECT count(*) FROM bgfiles_audit WHERE action = 'request.loosen'";
+    assert_eq!(house.app.count(lines).await, 1);
+}
+
 both!(links_and_downloads_that_are_about_take_their_types_word);
 async fn links_and_downloads_that_are_about_take_their_types_word(app: TestApp) {
     let house = House::new(app.kind).await;

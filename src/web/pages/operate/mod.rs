@@ -1,6 +1,7 @@
 //! What operators look after. For `staff` only.
 
 pub(super) mod accounts;
+pub(super) mod bulk;
 mod plot;
 pub(super) mod requests;
 
@@ -24,6 +25,8 @@ use crate::{
 
 /// Hours that the plot shows.
 const HOURS: i64 = 24;
+/// Types that nobody knows, as many as are named.
+const UNKNOWN: usize = 5;
 /// Lines of a table.
 const LINES: i64 = 100;
 
@@ -62,6 +65,8 @@ pub(super) async fn overview(person: Person) -> Result<Response, Problem> {
                 name => &worker.state.name,
                 host => &worker.state.host,
                 slots => worker.state.slots,
+                busy => worker.busy,
+                more => worker.more,
                 alive => worker.alive,
                 ended => worker.state.ended_at.is_some(),
                 started_at => rfc3339(Some(worker.state.started_at)),
@@ -90,16 +95,20 @@ pub(super) async fn overview(person: Person) -> Result<Response, Problem> {
             }
         })
         .collect();
+    let more_unknown = all.unknown.len().saturating_sub(UNKNOWN);
     let unknown: Vec<Value> = all
         .unknown
         .iter()
+        .take(UNKNOWN)
         .map(|one| context! { file_type => &one.file_type, since => rfc3339(Some(one.since)) })
         .collect();
     let [mails_waiting, mails_failed] = all.mails;
     let own = context! {
         counts,
         workers,
+        more_workers => all.more_workers,
         unknown,
+        more_unknown,
         sweeps,
         mails_waiting,
         mails_failed,

@@ -1,4 +1,4 @@
-//! Requests of everyone: finding them, and putting several right at once.
+//! Requests of everyone: finding them, and putting one right.
 
 use axum::{
     extract::{Path, Query},
@@ -19,10 +19,8 @@ use crate::{
 
 /// Lines of the table.
 const LINES: i64 = 50;
-/// Requests that one form handles.
-const MOST: usize = 200;
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 pub(in crate::web::pages) struct Which {
     #[serde(default)]
     q: String,
@@ -48,6 +46,15 @@ pub(in crate::web::pages) async fn list(
     Query(which): Query<Which>,
 ) -> Result<Response, Problem> {
     person.staff()?;
+    list_with(&person, &which, None).await
+}
+
+/// The list, with the text of something that is wrong.
+pub(super) async fn list_with(
+    person: &Person,
+    which: &Which,
+    wrong: Option<&str>,
+) -> Result<Response, Problem> {
     let toolbox = person.toolbox();
     let given = |text: &str| {
         let text = text.trim();
@@ -77,23 +84,24 @@ pub(in crate::web::pages) async fn list(
             url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
         toolbox.base_url.path(&format!("/operate/requests?{query}"))
     });
-    let files: Vec<Value> = rows.iter().map(|row| file::card(&person, row)).collect();
+    let files: Vec<Value> = rows.iter().map(|row| file::card(person, row)).collect();
     let own = context! {
         files,
         next,
-        q => which.q,
+        wrong,
+        q => &which.q,
         searched => store::SEARCHED,
-        status => which.status,
+        status => &which.status,
         statuses => Status::ALL.map(Status::as_str),
-        file_type => which.file_type,
-        types => types(&person),
-        requester => which.requester,
+        file_type => &which.file_type,
+        types => types(person),
+        requester => &which.requester,
     };
     person.page("page/operate/requests.html", own)
 }
 
 /// One action, with its line in the audit log, in one transaction.
-async fn act(person: &Person, row: &FileRequest, action: &str) -> Result<()> {
+pub(super) async fn act(person: &Person, row: &FileRequest, action: &str) -> Result<()> {
     let toolbox = person.toolbox();
     let mut tx = toolbox.db.begin().await?;
     match action {
@@ -108,29 +116,6 @@ async fn act(person: &Person, row: &FileRequest, action: &str) -> Result<()> {
     }
     note(toolbox, &person.caller, &mut tx, row, action, "").await?;
     tx.commit().await
-}
-
-pub(in crate::web::pages) async fn bulk(posted: Posted) -> Result<Response, Problem> {
-    let person = &posted.person;
-    person.staff()?;
-    let action = posted.form.filled("action").unwrap_or_default();
-    let (mut succeeded, mut failed) = (0, Vec::new());
-    for id in posted.form.all("id").take(MOST) {
-        let done = match file::of_path(person, id).await {
-            Ok(row) => act(person, &row, action).await,
-            Err(error) => Err(error),
-        };
-        match done {
-            Ok(()) => succeeded += 1,
-            Err(error @ Error::Invalid(_)) => return Err(error.into()),
-            Err(error) => failed.push(context! { id, message => error.public_message() }),
-        }
-    }
-    if failed.is_empty() {
-        return person.done(posted.next("/operate/requests"), "bulk");
-    }
-    let next = person.toolbox().base_url.path(posted.next("/operate/requests"));
-    person.page("page/operate/bulk.html", context! { succeeded, failed, next })
 }
 
 pub(in crate::web::pages) async fn expire(
