@@ -87,7 +87,7 @@ async fn record(app: &App, invoice: NewInvoice) -> Result<String> {
     .await?;
     let request = NewFileRequest {
         criteria: Criteria::from_pairs([("number".into(), number.to_string())])?,
-        ..NewFileRequest::new(Error::parse_file_type("invoice")?)
+        ..NewFileRequest::new("invoice".parse()?)
     };
     let row = app.toolbox.add_request(&mut tx, request).await?;
     tx.commit().await?;

@@ -1,4 +1,5 @@
-//! Identifiers as types, so that one kind is never passed for another.
+//! Identifiers as types, so that one kind is never passed for another; and what ids, secrets and
+//! digests are made of: random bytes, and their hex.
 
 use std::{fmt, str::FromStr};
 
@@ -56,8 +57,22 @@ impl fmt::Display for FileType {
     }
 }
 
+/// A text that cannot be the name of a file type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ParseFileTypeError;
+
+impl fmt::Display for ParseFileTypeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(
+            "a file type is 1 to 100 letters, digits, '_', '-' or '.', beginning with a letter or digit",
+        )
+    }
+}
+
+impl std::error::Error for ParseFileTypeError {}
+
 impl FromStr for FileType {
-    type Err = String;
+    type Err = ParseFileTypeError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.');
@@ -67,7 +82,7 @@ impl FromStr for FileType {
         {
             Ok(FileType(text.to_owned()))
         } else {
-            Err("a file type is 1 to 100 letters, digits, '_', '-' or '.', beginning with a letter or digit".into())
+            Err(ParseFileTypeError)
         }
     }
 }
@@ -80,4 +95,14 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).expect("the operating system provides randomness");
     bytes
+}
+
+/// Lower-case hex.
+pub fn hex(bytes: &[u8]) -> String {
+    use fmt::Write;
+    bytes.iter().fold(String::with_capacity(bytes.len() * 2), |mut text, byte| {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }

@@ -125,10 +125,10 @@ pub async fn run(toolbox: Toolbox, options: WorkerOptions, shutdown: Cancellatio
 
 /// Mails notices about what is made in this process, without the way through the queue.
 async fn mail(worker: Worker, last_call: CancellationToken) {
-    let (postman, mut notices) = mpsc::channel(NOTICE_SLOTS);
-    worker.toolbox.hire(postman);
-    let hands = Arc::new(Semaphore::new(NOTICE_SLOTS));
-    while let Ok(hand) = hands.clone().acquire_owned().await {
+    let (sender, mut notices) = mpsc::channel(NOTICE_SLOTS);
+    worker.toolbox.set_mail_sender(sender);
+    let permits = Arc::new(Semaphore::new(NOTICE_SLOTS));
+    while let Ok(permit) = permits.clone().acquire_owned().await {
         let next = tokio::select! {
             biased;
             next = notices.recv() => next,
@@ -138,11 +138,11 @@ async fn mail(worker: Worker, last_call: CancellationToken) {
                 notices.recv().await
             }
         };
-        let Some(errand) = next else { return };
+        let Some(claimed) = next else { return };
         let toolbox = worker.toolbox.clone();
         worker.running.spawn(async move {
-            let _hand = hand;
-            if let Err(error) = toolbox.carry(&errand).await {
+            let _permit = permit;
+            if let Err(error) = toolbox.deliver(&claimed).await {
                 tracing::warn!(%error, "what became of a notice was not written; it is mailed again when its lease has ended");
             }
         });
@@ -300,7 +300,7 @@ async fn look(worker: Worker) {
 async fn look_for_mails(worker: Worker) {
     let mut ticks = tokio::time::interval(SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let hands = Arc::new(Semaphore::new(NOTICE_SLOTS));
+    let permits = Arc::new(Semaphore::new(NOTICE_SLOTS));
     let mut is_empty = true;
     loop {
         tokio::select! {
@@ -311,7 +311,7 @@ async fn look_for_mails(worker: Worker) {
             () = std::future::ready(()), if !is_empty => {}
         }
         let free = tokio::select! {
-            free = all_free(&hands) => free,
+            free = all_free(&permits) => free,
             () = worker.closing.cancelled() => return,
         };
         match db::within(db::SILENCE, worker.claim_mails(free)).await {
@@ -420,20 +420,20 @@ impl Worker {
         free
     }
 
-    /// Claims as many notices as there are hands, and mails them. Answers whether those were all.
-    async fn claim_mails(&self, mut hands: Vec<OwnedSemaphorePermit>) -> Result<bool> {
-        let (claimed, at) = self.toolbox.claim_notices(hands.len()).await?;
+    /// Claims as many notices as there are permits, and mails them. Answers whether those were all.
+    async fn claim_mails(&self, mut permits: Vec<OwnedSemaphorePermit>) -> Result<bool> {
+        let (claimed, at) = self.toolbox.claim_notices(permits.len()).await?;
         for notice in claimed {
-            let (toolbox, hand) = (self.toolbox.clone(), hands.pop());
+            let (toolbox, permit) = (self.toolbox.clone(), permits.pop());
             self.running.spawn(async move {
-                let _hand = hand;
+                let _permit = permit;
                 let id = notice.id;
                 if let Err(error) = toolbox.deliver_claimed(notice, at).await {
                     tracing::warn!(%id, %error, "what became of a notice was not written; it is mailed again when its lease has ended");
                 }
             });
         }
-        Ok(!hands.is_empty())
+        Ok(!permits.is_empty())
     }
 }
 

@@ -12,24 +12,13 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
-use super::limit_store;
+use super::limit_store::{self, Backoff};
 use crate::{
     db::Db,
     error::{Error, Result},
-    storage::hex,
+    ids::hex,
     visitor::Visitor,
 };
-
-/// When guessing begins to take longer, and how long at most. In milliseconds.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Backoff {
-    /// Failures without consequence; the wait after that many is a second, then it doubles.
-    pub(super) free: i64,
-    /// The longest wait.
-    pub(super) longest: i64,
-    /// How long it takes until one failure is forgotten.
-    pub(super) leak: i64,
-}
 
 /// Of one account from one network.
 const ACCOUNT: Backoff = Backoff { free: 5, longest: 60_000, leak: 720_000 };
@@ -37,13 +26,6 @@ const ACCOUNT: Backoff = Backoff { free: 5, longest: 60_000, leak: 720_000 };
 const NETWORK: Backoff = Backoff { free: 50, longest: 30_000, leak: 72_000 };
 /// What stands in place of a name that is longer than any of ours.
 const NO_NAME: &str = "none";
-impl Backoff {
-    /// Of a network that is so many times as large as one party's usually is.
-    fn times(self, factor: i64) -> Backoff {
-        Backoff { free: self.free * factor, leak: self.leak / factor, ..self }
-    }
-}
-
 /// How long somebody who logged in is known.
 const KNOWN: i64 = 30 * 86_400_000;
 

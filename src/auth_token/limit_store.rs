@@ -1,7 +1,6 @@
 //! The SQL of throttling and of slowing down guesses. Arithmetic on whole numbers only, which both
 //! databases do alike.
 
-use super::attempts::Backoff;
 use crate::{
     db::{Conn, on},
     error::Result,
@@ -51,6 +50,24 @@ pub async fn delete_full(conn: impl Into<Conn<'_>>, now: i64, limit: i64) -> Res
     let sql = "DELETE FROM bgfiles_throttle WHERE key IN ( \
         SELECT key FROM bgfiles_throttle WHERE tat < $1 LIMIT $2)";
     Ok(sqlx::query(sql).bind(now).bind(limit).execute(c).await?.rows_affected())
+}
+
+/// When guessing begins to take longer, and how long at most. In milliseconds.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Backoff {
+    /// Failures without consequence; the wait after that many is a second, then it doubles.
+    pub(super) free: i64,
+    /// The longest wait.
+    pub(super) longest: i64,
+    /// How long it takes until one failure is forgotten.
+    pub(super) leak: i64,
+}
+
+impl Backoff {
+    /// Of a network that is so many times as large as one party's usually is.
+    pub(super) fn times(self, factor: i64) -> Backoff {
+        Backoff { free: self.free * factor, leak: self.leak / factor, ..self }
+    }
 }
 
 /// Counts a failure: until when the next attempt then waits. `Err` with that time while this one

@@ -1,7 +1,7 @@
 //! The secret of an auth token: `bgf_`, 43 characters of base 62 (256 random bits), and 6 of a
 //! CRC-32, so that scanners of leaked secrets recognise it and a typing error needs no database.
 
-use crate::{ids::random_bytes, storage::hex};
+use crate::ids::{hex, random_bytes};
 use sha2::{Digest, Sha256};
 
 const PREFIX: &str = "bgf_";

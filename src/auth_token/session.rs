@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{ids::random_bytes, storage::hex};
+use crate::ids::{hex, random_bytes};
 
 /// What the cookie holds.
 #[derive(Clone)]

@@ -93,7 +93,8 @@ impl Clean {
     fn sweeps(&self, config: &Config) -> Result<Sweeps> {
         let mut sweeps = Sweeps::load(&config.jobs_dir)?;
         if let Some(leeway) = self.leeway {
-            sweeps.expired_requests.keep = u32::try_from(leeway.as_secs()).unwrap_or(u32::MAX);
+            let seconds = u32::try_from(leeway.as_secs()).unwrap_or(u32::MAX);
+            sweeps.setting("expired_requests")?.keep = seconds;
         }
         Ok(sweeps)
     }

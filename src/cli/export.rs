@@ -60,7 +60,7 @@ impl Export {
             format: Some(handler.choose_format(self.format.as_deref())?),
             language: self.language,
             timezone: self.timezone,
-            ..NewFileRequest::new(Error::parse_file_type(&self.file_type)?)
+            ..NewFileRequest::new(self.file_type.parse()?)
         };
         new.validate()?;
         let job = Job::new(new.into_row(Clock::system().now()))?;

@@ -17,9 +17,8 @@ use crate::{
         notice,
         store::{self, WaitingType},
     },
-    ids::RequestId,
+    ids::{RequestId, hex},
     registry::Registry,
-    storage::hex,
     toolbox::{Dispatched, Toolbox, Unknown},
     worker,
 };

@@ -7,10 +7,10 @@ use sha2::{Digest, Sha256};
 use super::{output::say, setup};
 use crate::{
     config::Flags,
-    error::{Error, Result},
+    error::Result,
     file_request::{NewFileRequest, Requester},
+    ids::hex,
     registry::Registry,
-    storage::hex,
     toolbox::IdempotencyKey,
 };
 
@@ -75,7 +75,7 @@ impl Request {
             timezone: self.timezone,
             requester_only: self.requester_only,
             notify: Some(!self.no_notify),
-            ..NewFileRequest::new(Error::parse_file_type(&self.file_type)?)
+            ..NewFileRequest::new(self.file_type.parse()?)
         };
         let fingerprint = new.fingerprint("later");
         // Keys that were stored earlier stand for this.

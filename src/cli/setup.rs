@@ -15,10 +15,10 @@ use crate::{
     error::{Error, Result},
     export,
     file_request::Criteria,
-    ids::random_bytes,
+    ids::{hex, random_bytes},
     mail::Mailer,
     registry::Registry,
-    storage::{Storage, hex},
+    storage::Storage,
     toolbox::{Toolbox, Tools},
     web::{self, WebState, server},
 };

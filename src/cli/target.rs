@@ -15,8 +15,7 @@ use tokio::{
 
 use crate::{
     error::{Error, Result},
-    ids::random_bytes,
-    storage::hex,
+    ids::{hex, random_bytes},
 };
 
 /// Symbolic links that are followed, as Linux does.

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Config, SETTINGS, environment, may_be_in_a_file};
+use super::{Config, load::environment, settings::SETTINGS};
 use crate::nearest::nearest;
 
 const OURS: &str = "BGFILES_";
@@ -63,7 +63,7 @@ impl Doubts {
 
 /// Names that are read.
 fn known() -> impl Iterator<Item = String> {
-    let files = SETTINGS.iter().filter(|setting| may_be_in_a_file(setting));
+    let files = SETTINGS.iter().filter(|setting| setting.may_be_in_a_file());
     let files = files.map(|setting| format!("{}_FILE", setting.env));
     let names = SETTINGS.iter().map(|setting| setting.env).chain(OTHERS).map(str::to_owned);
     names.chain(files)

@@ -8,10 +8,13 @@ use sha2::{Digest, Sha256};
 use super::{Criteria, Status, StoredCriteria};
 use crate::{
     error::{Error, FieldError, Result},
-    ids::{FileType, RequestId},
+    ids::{FileType, RequestId, hex},
     mail,
-    storage::{StorageKey, hex},
+    storage::StorageKey,
 };
+
+/// Longest description, in characters.
+pub const LONGEST_DESCRIPTION: usize = 2_000;
 
 /// Who wants the file.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -287,7 +290,7 @@ impl NewFileRequest {
         };
         let texts = [
             ("filename", self.filename.as_deref(), 200),
-            ("description", self.description.as_deref(), 2_000),
+            ("description", self.description.as_deref(), LONGEST_DESCRIPTION),
             ("requester.id", self.requester.id.as_deref(), 200),
             ("language", self.language.as_deref(), 35),
             ("timezone", self.timezone.as_deref(), 64),

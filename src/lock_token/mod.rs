@@ -11,6 +11,7 @@ pub mod store;
 
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
+use uuid::Uuid;
 
 pub use settings::Settings;
 
@@ -27,6 +28,13 @@ pub struct Resource {
 }
 
 impl Resource {
+    /// The kind of file requests.
+    pub const REQUESTS: &'static str = "bgfiles/file_request";
+    /// The kind of users of our own.
+    pub const USERS: &'static str = "bgfiles/user";
+    /// The kind of clients.
+    pub const CLIENTS: &'static str = "bgfiles/client";
+
     /// A thing of an application's model. Ids may be numbers or text.
     ///
     /// # Errors
@@ -48,7 +56,17 @@ impl Resource {
 
     /// A file request.
     pub fn request(id: RequestId) -> Self {
-        Resource { kind: "bgfiles/file_request".into(), id: id.to_string() }
+        Resource { kind: Self::REQUESTS.into(), id: id.to_string() }
+    }
+
+    /// A user of our own.
+    pub fn user(id: Uuid) -> Self {
+        Resource { kind: Self::USERS.into(), id: id.to_string() }
+    }
+
+    /// A client.
+    pub fn client(id: Uuid) -> Self {
+        Resource { kind: Self::CLIENTS.into(), id: id.to_string() }
     }
 
     /// `app/model`.
@@ -66,6 +84,16 @@ impl std::fmt::Display for Resource {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.kind, self.id)
     }
+}
+
+/// What sort of holder a lock has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Holder {
+    /// Somebody who asked for the lock.
+    #[default]
+    Person,
+    /// A worker with its lease on the request, which ends by itself: nobody can break it.
+    Worker,
 }
 
 /// Who holds a resource, since when, until when.
@@ -87,9 +115,17 @@ pub struct Lock {
     pub expires_at: DateTime<Utc>,
     /// Whose tabs share it.
     pub session: Option<String>,
+    /// What sort of holder it has: locks of the table are people's.
+    #[sqlx(skip)]
+    pub holder: Holder,
 }
 
 impl Lock {
+    /// Whether it can be ended before its time.
+    pub fn is_breakable(&self) -> bool {
+        self.holder == Holder::Person
+    }
+
     /// Whether others may take it.
     pub fn has_expired(&self, now: DateTime<Utc>) -> bool {
         self.expires_at <= now

@@ -5,11 +5,11 @@ use chrono::{DateTime, TimeDelta, Utc};
 
 use sha2::{Digest, Sha256};
 
-use super::{Acquired, Ask, Check, Held, Lock, Resource};
+use super::{Acquired, Ask, Check, Held, Holder, Lock, Resource};
 use crate::{
     db::{Conn, on},
     error::Result,
-    storage::hex,
+    ids::hex,
 };
 
 /// What the database keeps of a token.
@@ -126,6 +126,7 @@ fn nobody(resource: &Resource, now: DateTime<Utc>) -> Lock {
         locked_at: now,
         expires_at: now,
         session: None,
+        holder: Holder::Person,
     }
 }
 

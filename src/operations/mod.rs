@@ -84,3 +84,12 @@ pub struct Stored {
     /// Bytes in all.
     pub bytes: i64,
 }
+
+/// How many mails were not sent.
+#[derive(Clone, Copy, Debug, sqlx::FromRow)]
+pub struct Unsent {
+    /// Those that wait to be sent, or sent again.
+    pub waiting: i64,
+    /// Those that were given up.
+    pub failed: i64,
+}

@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::{AuditEntry, Ended, Stored, SweepRun, WorkerState};
+use super::{AuditEntry, Ended, Stored, SweepRun, Unsent, WorkerState};
 use crate::{
     db::{Conn, on},
     error::Result,
@@ -185,14 +185,15 @@ pub async fn stored(conn: impl Into<Conn<'_>>) -> Result<Stored> {
     on!(conn.into(), c => Ok(sqlx::query_as(sql).fetch_one(c).await?))
 }
 
-/// How many mails wait, and how many could not be sent.
+/// Mails that were not sent.
 ///
 /// # Errors
 /// The database's.
-pub async fn notices(conn: impl Into<Conn<'_>>) -> Result<Vec<(String, i64)>> {
-    let sql = "SELECT 'pending', count(*) FROM bgfiles_notices WHERE status = 'pending' UNION ALL \
-        SELECT 'failed', count(*) FROM bgfiles_notices WHERE status = 'failed'";
-    on!(conn.into(), c => Ok(sqlx::query_as(sql).fetch_all(c).await?))
+pub async fn unsent(conn: impl Into<Conn<'_>>) -> Result<Unsent> {
+    let sql = "SELECT \
+        (SELECT count(*) FROM bgfiles_notices WHERE status = 'pending') AS waiting, \
+        (SELECT count(*) FROM bgfiles_notices WHERE status = 'failed') AS failed";
+    on!(conn.into(), c => Ok(sqlx::query_as(sql).fetch_one(c).await?))
 }
 
 /// Only one process at a time adds up or counts anew.

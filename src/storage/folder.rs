@@ -156,7 +156,7 @@ fn piece(size: usize, left: u64) -> usize {
 async fn settle<T>(task: JoinHandle<io::Result<T>>) -> Result<T> {
     match task.await.map_err(|e| Error::Internal(e.to_string()))? {
         Err(e) if e.kind() == io::ErrorKind::NotFound => Err(Error::NotFound("file")),
-        Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(super::wrong_size()),
+        Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(super::faults::wrong_size()),
         read => read.map_err(Error::io("reading a stored file")),
     }
 }

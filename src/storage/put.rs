@@ -14,7 +14,7 @@ use std::{
 
 use object_store::PutPayload;
 
-use super::StorageKey;
+use super::key::StorageKey;
 use crate::error::{Error, Result};
 
 /// Stores all bytes of a file at once. It and its name are on the disk when this returns; before,

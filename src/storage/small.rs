@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 
-use super::StorageKey;
+use super::key::StorageKey;
 
 /// Bytes of the files of one age; there are two.
 const BYTES: usize = 8 * 1024 * 1024;

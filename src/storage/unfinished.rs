@@ -19,7 +19,7 @@ use object_store::{
 };
 use serde::Deserialize;
 
-use super::StorageKey;
+use super::key::StorageKey;
 use crate::error::{Error, Result};
 
 /// How long the signature of a look is valid.

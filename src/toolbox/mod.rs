@@ -1,63 +1,40 @@
 //! The operations a host application calls, and the only place that composes the concepts.
 //!
 //! ```text
-//! requests   add_request · respond_to · cancel · retry · delete
-//! shown      request_json · request_tag · expect: requests as they are seen, and changes that count on it
-//! together   what comes together is committed together: the requests of `recorder`, the files of
-//!            `publisher`
-//! tokens     create_token · create_general_token · decode · visit · evaluate_request
-//! links      create_link · extend_link · revoke_link · send_link
-//! policy     link_policy · is_bound · check_role · check_ask: who may ask, and what links may be
-//! files      attach_file · attach_local_file · serve
-//! dispatch   dispatch: one attempt of a worker, from claim to publish
-//! notices    deliver_notice: one try to mail
-//! grants     redeem · evaluate_grant: a limited link's use and its download
-//! receipts   record_hit · note_sent · flush_receipts: what became of each link
-//! kept       open_link: links that were found good, in memory
-//! request_tokens   create · admit · conclude · expire, and sessions
-//! callers    who a secret, a session or a name is; throttling
-//! logins     log_in · refresh · log_out · tokens of a user, and API access
+//! requests   add_request · respond_to · cancel · retry · delete · history · expire ·
+//!            notify_again; `requests().by(&caller)`: what a caller may see and do, with its line
+//!            in the audit log; who may ask for which files; requests as they are seen, and changes
+//!            that count on it; dispatch: one attempt of a worker, from claim to publish;
+//!            deliver_notice: one try to mail; watch; a file made in the response that asks for it;
+//!            give_up_unknown: requests of types that nobody knows
+//! links      create_link · extend_link · revoke_link · send_link; `links().by(&caller)`; open_link:
+//!            links that were found good, in memory; create_token · create_general_token · decode ·
+//!            visit · evaluate_request; attach_file · attach_local_file · serve; redeem ·
+//!            evaluate_grant: a limited link's use and its download; record_hit · note_sent ·
+//!            flush_receipts: what became of each link
+//! request_tokens   create · admit · conclude · expire, and sessions; `request_tokens().by(&caller)`
+//! auth       who a secret, a session or a name is; throttling; log_in · refresh · log_out; users and
+//!            clients of our own; `accounts().by(&caller)` for operators
 //! locks      lock · renew_lock · unlock · guard_lock · lock_for_session · break_lock
-//! accounts   create_user · create_client · set_password · revoke_token
-//! operators  overview · history · expire · notify_again · audit
-//! watching   watch: requests under somebody's eyes, looked at together
+//! operations overview · audit; `operations().by(&caller)`
+//! health     readiness · gauges: what monitors ask
 //! places     so many at a time for each caller
-//! inline     a file made in the response that asks for it
 //! rehearsal  every mail as it would be, for `bgfiles check`
 //! soundness  rows that cannot work, for `bgfiles check --database`
 //! space      note_full_disk: what /readyz says of it
-//! unknown    give_up_unknown: requests of types that nobody knows
-//! earlier    what the last file of a type tells about the next one
 //! ```
 
-mod accounts;
-mod callers;
-mod dispatch;
-mod earlier;
-mod files;
-mod grants;
-mod inline;
-mod kept;
+mod auth;
+mod health;
 mod links;
 mod locks;
-mod logins;
-mod notices;
-mod operators;
+mod operations;
 mod places;
-mod policy;
-mod publisher;
-mod receipts;
-mod recorder;
 mod rehearsal;
 mod request_tokens;
 mod requests;
-mod shown;
 mod soundness;
 mod space;
-mod together;
-mod tokens;
-mod unknown;
-mod watching;
 
 use std::{
     sync::{Arc, Mutex, atomic::AtomicUsize},
@@ -67,23 +44,21 @@ use std::{
 use chrono::TimeDelta;
 use tokio::sync::mpsc;
 
-pub use accounts::{NewUser, UserChanges};
-pub use dispatch::{Dispatched, backoff};
-pub use files::{Download, FileOverrides};
-pub use grants::Redeemer;
-pub use inline::Inline;
-pub use kept::{Opened, Ready};
-pub use links::{LinkEdit, LinkOptions};
-pub use locks::{Edit, Editor, LockAccess, LockPolicy, Lockable};
-pub use logins::{ApiAccess, Login};
-pub use operators::{History, Overview, WorkerView};
-pub(crate) use publisher::Errand;
-pub use request_tokens::{Admission, Presented};
-pub use requests::{Deliver, IdempotencyKey, Response};
-pub use shown::Expected;
-pub use tokens::{Rules, Visit};
-pub use unknown::Unknown;
-pub use watching::Watched;
+pub use auth::{Accounts, ActingOnAccounts, ApiAccess, Login, NewUser, UserChanges};
+pub use health::{Gauges, Readiness};
+pub use links::{
+    ActingOnLinks, Download, FileOverrides, LinkEdit, LinkOptions, Links, LinksOf, Opened, Ready,
+    Redeemer, Rules, Visit,
+};
+pub use locks::{ActingOnLocks, Edit, Editor, LockAccess, LockPolicy, Lockable, Locks};
+pub use operations::{AuditFilter, Operations, Operator, Overview, WorkerView};
+pub use request_tokens::{
+    ActingOnRequestTokens, Admission, Presented, RequestTokenFilter, RequestTokens,
+};
+pub use requests::{
+    ActingOnRequests, Deliver, Dispatched, Expected, History, IdempotencyKey, Inline,
+    RequestFilter, Requests, Response, SEARCHED, Unknown, Watched, backoff::backoff,
+};
 
 use crate::{
     auth_token::{self, Memory, Users},
@@ -113,19 +88,19 @@ pub struct Toolbox(Arc<Chest>);
 struct Chest {
     tools: Tools,
     memory: Memory,
-    kept: kept::Kept,
-    receipts: receipts::Receipts,
-    recorder: recorder::Recorder,
+    link_cache: links::cache::LinkCache,
+    receipts: links::receipts::Receipts,
+    recorder: requests::recorder::Recorder,
     bell: queue::Bell,
     /// Who mails what is made in this process.
-    postman: Mutex<Option<mpsc::Sender<publisher::Errand>>>,
-    publisher: publisher::Publisher,
-    sent: publisher::Sent,
+    mail_sender: Mutex<Option<mpsc::Sender<requests::publisher::ClaimedNotice>>>,
+    publisher: requests::publisher::Publisher,
+    sent: requests::publisher::Sent,
     /// Files that are being made in this process.
     at_work: AtomicUsize,
     /// Whose files are made in answers.
     inline: places::Places,
-    watching: watching::Watching,
+    watching: requests::watching::Watching,
     space: space::Space,
 }
 
@@ -233,16 +208,16 @@ impl Toolbox {
         Toolbox(Arc::new(Chest {
             tools,
             memory,
-            kept: kept::Kept::default(),
-            receipts: receipts::Receipts::default(),
-            recorder: recorder::recorder(),
+            link_cache: links::cache::LinkCache::default(),
+            receipts: links::receipts::Receipts::default(),
+            recorder: requests::recorder::recorder(),
             bell: queue::Bell::default(),
-            postman: Mutex::default(),
-            publisher: publisher::publisher(),
-            sent: publisher::sent(),
+            mail_sender: Mutex::default(),
+            publisher: requests::publisher::publisher(),
+            sent: requests::publisher::sent(),
             at_work: AtomicUsize::new(0),
-            inline: inline::places(),
-            watching: watching::Watching::default(),
+            inline: requests::inline::places(),
+            watching: requests::watching::Watching::default(),
             space: space::Space::default(),
         }))
     }
@@ -256,7 +231,7 @@ impl Toolbox {
         &self.0.space
     }
 
-    fn receipts(&self) -> &receipts::Receipts {
+    fn receipts(&self) -> &links::receipts::Receipts {
         &self.0.receipts
     }
 

@@ -7,7 +7,7 @@ use chrono::TimeDelta;
 use serde_json::Map;
 use uuid::Uuid;
 
-use super::{Toolbox, notices::template_names};
+use super::{Toolbox, requests::notices::template_names};
 use crate::{
     error::{Error, Result},
     file_request::{

@@ -21,7 +21,6 @@ use super::{
 };
 use crate::{
     auth_token::{Caller, Proof, Token},
-    error::Error,
     file_request::model::rfc3339,
     toolbox::{ApiAccess, Toolbox},
 };
@@ -173,10 +172,8 @@ async fn sessions(State(toolbox): Box_, Known(caller): Known) -> Answer {
 }
 
 async fn end_session(State(toolbox): Box_, Known(caller): Known, Path(id): Path<String>) -> Answer {
-    let tokens = toolbox.tokens_of(&caller.username).await?;
-    let named = tokens.iter().find(|token| token.id.to_string() == id);
-    let token = named.ok_or(Error::NotFound("session"))?;
-    if is_current(&caller, token) {
+    let token = toolbox.own_token(&caller, &id).await?;
+    if is_current(&caller, &token) {
         let logout = toolbox.base_url.path("/api/auth/logout/");
         let text =
             format!("Can't delete token if the request is authed with it. Use {logout} instead.");

@@ -19,7 +19,7 @@ use axum::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Problem, Shared, caller, requests};
+use super::{Problem, Shared, caller, requests::request_id};
 use crate::{
     auth_token::Caller,
     error::Result,
@@ -36,13 +36,13 @@ pub(super) async fn events(
     Path(id): Path<String>,
     parts: Parts,
 ) -> Result<Response, Problem> {
-    let row = requests::visible(&state.toolbox, &caller, &id).await?;
+    let row = state.toolbox.requests().by(&caller).find(request_id(&id)?).await?;
     let last = parts.headers.get("last-event-id").map(|id| id.as_bytes());
     if row.status.is_terminal() && last == Some(end_of(&row).as_bytes()) {
         return Ok(StatusCode::NO_CONTENT.into_response());
     }
     let (toolbox, shutdown) = (state.toolbox.clone(), state.shutdown.clone());
-    let watched = toolbox.watch(&caller.username, std::slice::from_ref(&row))?;
+    let watched = toolbox.requests().by(&caller).watch(std::slice::from_ref(&row))?;
     let watch =
         Watch { toolbox, caller, parts, current: row, sent: None, watched, proven: Instant::now() };
     Ok(stream(watch, Watch::next, shutdown))

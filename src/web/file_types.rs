@@ -13,9 +13,9 @@ pub(super) async fn list(
     let language = headers.get("accept-language").and_then(|value| value.to_str().ok());
     let language = language.and_then(|l| l.split([',', ';']).next()).map_or("en", str::trim);
     let items: Vec<Value> = toolbox
-        .registry
-        .iter()
-        .filter(|handler| handler.may_ask(caller.role))
+        .requests()
+        .by(&caller)
+        .file_types()
         .map(|handler| {
             let policy = handler.policy();
             json!({

@@ -17,14 +17,12 @@ use super::{
     Problem,
     body::{JsonBody, Whole, given},
     paging::{self, Page, page},
-    requests::{editor, note, visible},
+    requests::{editor, request_id},
 };
 use crate::{
     auth_token::Caller,
     error::{Error, Result},
-    file_request::links::{line, store},
-    lock_token::Resource,
-    toolbox::{LinkEdit, LinkOptions, Toolbox},
+    toolbox::{LinkEdit, LinkOptions, LinksOf, Toolbox},
 };
 
 /// The body of `POST /api/requests/{id}/links`.
@@ -56,14 +54,18 @@ fn uses(max: Option<Whole<u32>>) -> Result<Option<NonZeroU32>> {
     max.map(|max| positive(max).ok_or_else(wrong)).transpose()
 }
 
+/// The links of the request that a path names, for who may see it.
+async fn links_of<'a>(toolbox: &'a Toolbox, caller: &'a Caller, id: &str) -> Result<LinksOf<'a>> {
+    toolbox.links().by(caller).of(request_id(id)?).await
+}
+
 pub(super) async fn create(
     State(toolbox): State<Toolbox>,
     caller: Caller,
     Path(id): Path<String>,
     body: JsonBody<Ask>,
 ) -> Result<Response, Problem> {
-    let (row, ask) = (visible(&toolbox, &caller, &id).await?, body.value);
-    let by = caller.clone();
+    let (links, ask) = (links_of(&toolbox, &caller, &id).await?, body.value);
     let options = LinkOptions {
         requester_only: ask.requester_only,
         max_age: age(ask.max_age)?,
@@ -71,14 +73,11 @@ pub(super) async fn create(
         max_uses: ask.max_uses.map(uses).transpose()?,
         scanner_safe: ask.scanner_safe,
         data: ask.data,
-        created_by: caller.username,
-        role: caller.role,
+        ..LinkOptions::default()
     };
-    let mut tx = toolbox.db.begin().await?;
-    let (link, url) = toolbox.create_link(&mut tx, &row, options).await?;
-    note(&toolbox, &by, &mut tx, &row, "link", &link.jti.to_string()).await?;
-    tx.commit().await?;
-    Ok((StatusCode::CREATED, Json(toolbox.link_json(&row, &link, Some(&url)))).into_response())
+    let (link, url) = links.create(options).await?;
+    let json = toolbox.link_json(links.request(), &link, Some(&url));
+    Ok((StatusCode::CREATED, Json(json)).into_response())
 }
 
 pub(super) async fn list(
@@ -88,15 +87,14 @@ pub(super) async fn list(
     Query(query): Query<Page>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let row = visible(&toolbox, &caller, &id).await?;
+    let links = links_of(&toolbox, &caller, &id).await?;
     let (limit, before) = (query.limit()?, query.place()?);
-    let mut tx = toolbox.db.read().await?;
     // One more than asked for tells whether there is a next page.
-    let mut links = store::list(&mut tx, row.id, before, limit + 1).await?;
-    let more = links.len() as i64 > limit;
-    links.truncate(usize::try_from(limit).unwrap_or(200));
-    let next = links.last().filter(|_| more).map(|link| paging::cursor(link.created_at, link.jti));
-    let items = links.iter().map(|link| toolbox.link_json(&row, link, None)).collect();
+    let mut rows = links.list(before, limit + 1).await?;
+    let more = rows.len() as i64 > limit;
+    rows.truncate(usize::try_from(limit).unwrap_or(200));
+    let next = rows.last().filter(|_| more).map(|link| paging::cursor(link.created_at, link.jti));
+    let items = rows.iter().map(|link| toolbox.link_json(links.request(), link, None)).collect();
     Ok(paging::listed(&toolbox, &uri, items, next))
 }
 
@@ -124,23 +122,17 @@ pub(super) async fn extend(
     headers: HeaderMap,
     body: JsonBody<Edit>,
 ) -> Result<Json<Value>, Problem> {
-    let (row, edit) = (visible(&toolbox, &caller, &id).await?, body.value);
+    let (links, edit) = (links_of(&toolbox, &caller, &id).await?, body.value);
     let edit = LinkEdit {
         max_age: age(edit.max_age)?,
         not_before: edit.not_before,
         max_uses: edit.max_uses.map(uses).transpose()?,
         scanner_safe: edit.scanner_safe,
-        edited_by: caller.username.clone(),
-        role: caller.role,
+        ..LinkEdit::default()
     };
-    let mut tx = toolbox.db.begin().await?;
     let editor = editor(&toolbox, &caller, &headers)?;
-    let locked = toolbox.begin_edit(&mut tx, Resource::request(row.id), editor).await?;
-    let link = toolbox.extend_link(&mut tx, &row, jti(&link)?, edit).await?;
-    note(&toolbox, &caller, &mut tx, &row, "extend", &link.jti.to_string()).await?;
-    toolbox.end_edit(&mut tx, locked).await?;
-    tx.commit().await?;
-    Ok(Json(toolbox.link_json(&row, &link, None)))
+    let link = links.extend(jti(&link)?, edit, editor).await?;
+    Ok(Json(toolbox.link_json(links.request(), &link, None)))
 }
 
 pub(super) async fn revoke(
@@ -148,11 +140,7 @@ pub(super) async fn revoke(
     caller: Caller,
     Path((id, link)): Path<(String, String)>,
 ) -> Result<StatusCode, Problem> {
-    let row = visible(&toolbox, &caller, &id).await?;
-    let mut tx = toolbox.db.begin().await?;
-    toolbox.revoke_link(&mut tx, &row, jti(&link)?).await?;
-    note(&toolbox, &caller, &mut tx, &row, "revoke", &link).await?;
-    tx.commit().await?;
+    links_of(&toolbox, &caller, &id).await?.revoke(jti(&link)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -161,11 +149,7 @@ pub(super) async fn send(
     caller: Caller,
     Path((id, link)): Path<(String, String)>,
 ) -> Result<Response, Problem> {
-    let row = visible(&toolbox, &caller, &id).await?;
-    let mut tx = toolbox.db.begin().await?;
-    let notice = toolbox.send_link(&mut tx, &row, jti(&link)?).await?;
-    note(&toolbox, &caller, &mut tx, &row, "mail", &link).await?;
-    tx.commit().await?;
+    let notice = links_of(&toolbox, &caller, &id).await?.send(jti(&link)?).await?;
     let sent = json!({ "message_id": notice.message_id });
     Ok((StatusCode::ACCEPTED, Json(sent)).into_response())
 }
@@ -199,10 +183,8 @@ async fn log(
     query: &Page,
     uri: &Uri,
 ) -> Result<Response, Problem> {
-    let row = visible(toolbox, caller, id).await?;
+    let links = links_of(toolbox, caller, id).await?;
     let (limit, before) = (query.limit()?, query.before()?);
-    toolbox.flush_receipts().await?;
-    let mut tx = toolbox.db.read().await?;
-    let hits = line::store::hits(&mut tx, row.id, link, before, limit + 1).await?;
+    let hits = links.log(link, before, limit + 1).await?;
     Ok(page(toolbox, uri, hits, limit, |hit| hit.id, |hit| hit.to_json()))
 }

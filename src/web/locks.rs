@@ -24,10 +24,10 @@ use super::{
     session,
 };
 use crate::{
-    auth_token::{Caller, Proof, Role},
+    auth_token::{Caller, Proof},
     error::{Error, Result},
-    lock_token::{Acquired, Ask, Held, Resource, store},
-    storage::hex,
+    ids::hex,
+    lock_token::{Acquired, Ask, Held, Resource},
     toolbox::Toolbox,
 };
 
@@ -257,12 +257,8 @@ pub(super) async fn list(
     Query(query): Query<Which>,
 ) -> Result<Json<Value>, Problem> {
     let limit = super::paging::limit(query.limit.as_deref())?;
-    let owner = match caller.role {
-        Role::User => Some(caller.username.as_str()),
-        Role::Service | Role::Staff => query.owner.as_deref(),
-    };
-    let filter = store::Filter { resource: query.resource.as_deref(), owner };
-    let locks = toolbox.locks(&filter, limit).await?;
+    let locks = toolbox.locks().by(&caller);
+    let locks = locks.list(query.resource.as_deref(), query.owner.as_deref(), limit).await?;
     let items: Vec<Value> = locks.iter().map(|lock| lock.to_json()).collect();
     Ok(Json(json!({ "items": items })))
 }

@@ -16,7 +16,7 @@ use super::{
     Problem, Shared, WebState, caller,
     download::{Receipt, denied, pace, serve_under},
     problem::wants_html,
-    requests::REPLAYED,
+    requests::{REPLAYED, idempotency_key},
     session,
     view::View,
     visitor::{Knock, knock},
@@ -151,11 +151,7 @@ pub(super) async fn redeem(
 /// A page's nonce is random. A program's key may be `1`, like that of somebody else whom the link was
 /// sent to: it counts in its network.
 fn nonce(headers: &HeaderMap, body: &[u8], visitor: &Visitor) -> Result<Option<String>> {
-    let key = headers.get("idempotency-key").map(|value| value.to_str().unwrap_or(""));
-    if key.is_some_and(|key| key.is_empty() || key.len() > 200) {
-        let message = "must be 1 to 200 visible ASCII characters";
-        return Err(Error::invalid("Idempotency-Key", message));
-    }
+    let key = idempotency_key(headers)?;
     if key.is_some() || body.len() > MAX_FORM {
         return Ok(key.map(|key| format!("{key}\n{}", visitor.network())));
     }

@@ -17,31 +17,12 @@ use super::{
     paging::{self, Page, page},
 };
 use crate::{
-    auth_token::{Caller, Role},
-    db::Tx,
+    auth_token::Caller,
     error::{Error, Result},
-    request_token::{Changes, LoginMode, NewRequestToken, RequestToken, store},
-    toolbox::{Presented, Toolbox},
+    request_token::{Changes, LoginMode, NewRequestToken},
+    toolbox::{Presented, RequestTokenFilter, Toolbox},
     visitor::Visitor,
 };
-
-/// A token can log somebody in: only applications and staff make and see them.
-fn check(caller: &Caller) -> Result<()> {
-    match caller.role {
-        Role::Service | Role::Staff => Ok(()),
-        Role::User => Err(Error::Forbidden("request tokens are for applications and staff")),
-    }
-}
-
-/// Nobody makes a token that stands for somebody who may do more than they.
-async fn check_user(toolbox: &Toolbox, caller: &Caller, user: Option<&str>) -> Result<()> {
-    let Some(user) = user else { return Ok(()) };
-    let person = toolbox.users.find(&toolbox.db, user).await?;
-    match person.is_some_and(|person| person.role > caller.role) {
-        true => Err(Error::Forbidden("this user's role is above yours")),
-        false => Ok(()),
-    }
-}
 
 /// The body of `POST /api/request-tokens`.
 #[derive(Deserialize)]
@@ -62,7 +43,7 @@ pub(super) struct Ask {
 }
 
 impl Ask {
-    fn into_new(self, caller: &Caller, now: DateTime<Utc>) -> Result<NewRequestToken> {
+    fn into_new(self, now: DateTime<Utc>) -> Result<NewRequestToken> {
         let login_mode = self.login_mode.as_deref().map(str::parse::<LoginMode>).transpose();
         let login_mode = login_mode.map_err(|message| Error::invalid("login_mode", message))?;
         let expires_in = self.expires_in.map(|after| now + TimeDelta::seconds(after.0.into()));
@@ -76,7 +57,6 @@ impl Ask {
             not_before_time: self.not_before_time,
             data: self.data.unwrap_or_else(|| json!({})),
             max_uses: self.max_uses.map(|uses| uses.0),
-            created_by: caller.username.clone(),
             ..NewRequestToken::new(self.scope)
         })
     }
@@ -87,15 +67,10 @@ pub(super) async fn create(
     caller: Caller,
     body: JsonBody<Ask>,
 ) -> Result<Response, Problem> {
-    check(&caller)?;
+    let tokens = toolbox.request_tokens().by(&caller)?;
     let (mut ask, now) = (body.value, toolbox.clock.now());
     let url = ask.url.take();
-    let new = ask.into_new(&caller, now)?;
-    check_user(&toolbox, &caller, new.user_id.as_deref()).await?;
-    let mut tx = toolbox.db.begin().await?;
-    let token = toolbox.create_request_token(&mut tx, new).await?;
-    note(&toolbox, &mut tx, &caller, &token, "create").await?;
-    tx.commit().await?;
+    let token = tokens.create(ask.into_new(now)?).await?;
     let mut json = token.to_json(now);
     json["jwt"] = toolbox.jwt(&token)?.into();
     if let Some(url) = url {
@@ -122,41 +97,23 @@ pub(super) async fn list(
     Query(query): Query<Which>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    check(&caller)?;
+    let tokens = toolbox.request_tokens().by(&caller)?;
     let now = toolbox.clock.now();
     let limit = paging::limit(query.limit.as_deref())?;
     let before = paging::before(query.cursor.as_deref())?;
     if let Some(jwt) = &query.jwt {
-        let found = toolbox.find_by_jwt(jwt.trim()).await?;
+        let found = tokens.find_by_jwt(jwt.trim()).await?;
         let items: Vec<Value> = found.iter().map(|token| token.to_json(now)).collect();
         return Ok(paging::listed(&toolbox, &uri, items, None));
     }
-    let filter = store::Filter { scope: query.scope, user_id: query.user, before };
-    let mut tx = toolbox.db.read().await?;
-    let rows = store::list(&mut tx, &filter, limit + 1).await?;
+    let filter = RequestTokenFilter { scope: query.scope, user_id: query.user, before };
+    let rows = tokens.list(&filter, limit + 1).await?;
     Ok(page(&toolbox, &uri, rows, limit, |token| token.id, |token| token.to_json(now)))
 }
 
-/// Writes down what somebody did to a token.
-async fn note(
-    toolbox: &Toolbox,
-    tx: &mut Tx,
-    caller: &Caller,
-    token: &RequestToken,
-    action: &str,
-) -> Result<()> {
-    let (action, id) = (format!("request_token.{action}"), token.id.to_string());
-    let user = token.user_id.as_deref().map(|user| format!(", user {user}")).unwrap_or_default();
-    let detail = format!("scope {}, {}{user}", token.scope, token.login_mode.as_str());
-    toolbox.audit(tx, &caller.username, &action, &id, &detail).await
-}
-
-async fn known(toolbox: &Toolbox, caller: &Caller, id: &str) -> Result<RequestToken> {
-    check(caller)?;
-    let missing = || Error::NotFound("request token");
-    let id = id.parse().map_err(|_| missing())?;
-    let mut tx = toolbox.db.read().await?;
-    store::find(&mut tx, id).await?.ok_or_else(missing)
+/// The number that a path names; what is none names no token.
+pub(super) fn number(text: &str) -> Result<i64> {
+    text.parse().map_err(|_| Error::NotFound("request token"))
 }
 
 pub(super) async fn show(
@@ -164,7 +121,7 @@ pub(super) async fn show(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let token = known(&toolbox, &caller, &id).await?;
+    let token = toolbox.request_tokens().by(&caller)?.find(number(&id)?).await?;
     Ok(Json(token.to_json(toolbox.clock.now())))
 }
 
@@ -187,8 +144,7 @@ pub(super) async fn update(
     Path(id): Path<String>,
     body: JsonBody<Edit>,
 ) -> Result<Json<Value>, Problem> {
-    let (token, edit) = (known(&toolbox, &caller, &id).await?, body.value);
-    check_user(&toolbox, &caller, token.user_id.as_deref()).await?;
+    let (tokens, edit) = (toolbox.request_tokens().by(&caller)?, body.value);
     let changes = Changes {
         scope: edit.scope,
         max_uses: edit.max_uses.map(|uses| uses.0),
@@ -196,10 +152,7 @@ pub(super) async fn update(
         not_before_time: edit.not_before_time,
         data: edit.data,
     };
-    let mut tx = toolbox.db.begin().await?;
-    let token = toolbox.update_request_token(&mut tx, token.id, &changes).await?;
-    note(&toolbox, &mut tx, &caller, &token, "update").await?;
-    tx.commit().await?;
+    let token = tokens.update(number(&id)?, &changes).await?;
     Ok(Json(token.to_json(toolbox.clock.now())))
 }
 
@@ -208,11 +161,7 @@ pub(super) async fn expire(
     caller: Caller,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, Problem> {
-    let token = known(&toolbox, &caller, &id).await?;
-    let mut tx = toolbox.db.begin().await?;
-    let token = toolbox.expire_request_token(&mut tx, token.id).await?;
-    note(&toolbox, &mut tx, &caller, &token, "expire").await?;
-    tx.commit().await?;
+    let token = toolbox.request_tokens().by(&caller)?.expire(number(&id)?).await?;
     Ok(Json(token.to_json(toolbox.clock.now())))
 }
 
@@ -223,10 +172,10 @@ pub(super) async fn log(
     Query(query): Query<Page>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let token = known(&toolbox, &caller, &id).await?;
+    let tokens = toolbox.request_tokens().by(&caller)?;
+    let token = tokens.find(number(&id)?).await?;
     let (limit, before) = (query.limit()?, query.before()?);
-    let mut tx = toolbox.db.read().await?;
-    let uses = store::uses(&mut tx, token.id, before, limit + 1).await?;
+    let uses = tokens.uses(&token, before, limit + 1).await?;
     Ok(page(&toolbox, &uri, uses, limit, |used| used.id, |used| used.to_json()))
 }
 
@@ -252,7 +201,7 @@ pub(super) async fn redeem(
     caller: Caller,
     body: JsonBody<Redeem>,
 ) -> Result<Json<Value>, Problem> {
-    check(&caller)?;
+    let tokens = toolbox.request_tokens().by(&caller)?;
     let ask = body.value;
     let visitor = Visitor::new(ask.client_ip, &ask.user_agent);
     let presented = Presented {
@@ -262,8 +211,7 @@ pub(super) async fn redeem(
         visitor: &visitor,
         log: ask.log.unwrap_or(true),
     };
-    let admission = toolbox.admit(&presented).await?;
-    let used = toolbox.redeemed_for(&admission, &caller.username).await?;
+    let (admission, used) = tokens.redeem(&presented).await?;
     Ok(Json(json!({
         "use": used,
         "token": admission.token.to_json(toolbox.clock.now()),
@@ -287,12 +235,11 @@ pub(super) async fn conclude(
     Path(id): Path<String>,
     body: JsonBody<Conclude>,
 ) -> Result<Json<Value>, Problem> {
-    check(&caller)?;
+    let tokens = toolbox.request_tokens().by(&caller)?;
     let Whole(status) = body.value.status;
     if !(100..600).contains(&status) {
         return Err(Error::invalid("status", "must be an HTTP status, 100 to 599").into());
     }
     let id = id.parse().map_err(|_| Error::NotFound("use"))?;
-    let by = (caller.role != Role::Staff).then_some(caller.username.as_str());
-    Ok(Json(toolbox.conclude_redeemed(id, status, by).await?.to_json()))
+    Ok(Json(tokens.conclude(id, status).await?.to_json()))
 }

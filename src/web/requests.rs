@@ -1,7 +1,5 @@
 //! `/api/requests`: ask, list, look, cancel, try again, remove.
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     body::{Body, HttpBody},
@@ -26,13 +24,10 @@ use super::{
 };
 use crate::{
     auth_token::{Caller, Role},
-    db::Tx,
     error::{Error, Result},
-    file_request::{Criteria, FileRequest, NewFileRequest, Requester, Status, store},
-    ids::RequestId,
-    lock_token::Resource,
-    storage::hex,
-    toolbox::{Deliver, Editor, Expected, IdempotencyKey, Inline, Response as Made, Toolbox},
+    file_request::{Criteria, FileRequest, NewFileRequest, Requester, Status},
+    ids::{RequestId, hex},
+    toolbox::{Deliver, Editor, IdempotencyKey, Inline, RequestFilter, Response as Made, Toolbox},
 };
 
 /// Says that an answer is what an earlier call with the same `Idempotency-Key` came to.
@@ -40,9 +35,6 @@ pub(super) const REPLAYED: HeaderName = HeaderName::from_static("idempotency-rep
 
 /// Nobody is told to wait longer, in seconds.
 const DAY: u64 = 86_400;
-
-/// Longest description that an edit gives, in characters.
-const DESCRIPTION: usize = 2000;
 
 /// The body of `POST /api/requests`.
 #[derive(Deserialize)]
@@ -76,7 +68,7 @@ impl Ask {
         let deliver = self.deliver.as_deref().map(str::parse).transpose();
         let deliver = deliver.map_err(|message: String| Error::invalid("deliver", message))?;
         let new = NewFileRequest {
-            file_type: Error::parse_file_type(&self.file_type)?,
+            file_type: self.file_type.parse()?,
             criteria,
             format: self.format,
             requester: requester(self.requester.unwrap_or_default(), caller)?,
@@ -117,6 +109,14 @@ fn requester(asked: AskRequester, caller: &Caller) -> Result<Requester> {
     }
 }
 
+/// The `Idempotency-Key` of a request, if there is one.
+pub(super) fn idempotency_key(headers: &HeaderMap) -> Result<Option<&str>> {
+    let Some(key) = headers.get("idempotency-key") else { return Ok(None) };
+    let key = key.to_str().unwrap_or("");
+    IdempotencyKey::check(key)?;
+    Ok(Some(key))
+}
+
 pub(super) async fn create(
     State(state): Shared,
     caller: Caller,
@@ -124,12 +124,7 @@ pub(super) async fn create(
     uri: Uri,
     body: JsonBody<Ask>,
 ) -> Result<Response, Problem> {
-    let key = headers.get("idempotency-key").map(|value| value.to_str().unwrap_or(""));
-    if key.is_some_and(|key| key.is_empty() || key.len() > 200) {
-        return Err(
-            Error::invalid("Idempotency-Key", "must be 1 to 200 visible ASCII characters").into()
-        );
-    }
+    let key = idempotency_key(&headers)?;
     let criteria = Criteria::from_json_text(body.written("criteria"))?;
     // Keys that were stored earlier stand for the bytes of their calls.
     let bytes = key.map(|_| hex(&Sha256::digest(&body.bytes)));
@@ -141,7 +136,7 @@ pub(super) async fn create(
         fingerprint: &fingerprint,
         before: bytes.as_deref(),
     });
-    match state.toolbox.respond_to_caller(&caller, new, deliver, key).await? {
+    match state.toolbox.requests().by(&caller).ask(new, deliver, key).await? {
         Made::Now(file) => Ok(inline(file)?),
         Made::Later(row) => Ok(accepted(&state, &caller, &row, &headers, &uri)?),
         Made::Earlier(row) => {
@@ -217,30 +212,9 @@ fn ask_again(row: &FileRequest, now: DateTime<Utc>) -> Option<i64> {
     }
 }
 
-/// The request, if the caller may see it; otherwise there is none.
-pub(super) async fn visible(toolbox: &Toolbox, caller: &Caller, id: &str) -> Result<FileRequest> {
-    let missing = || Error::NotFound("request");
-    let id: RequestId = id.parse().map_err(|_| missing())?;
-    let mut tx = toolbox.db.read().await?;
-    let row = store::find(&mut tx, id).await?.ok_or_else(missing)?;
-    if caller.may_see(row.requester.as_deref()) { Ok(row) } else { Err(missing()) }
-}
-
-/// Writes down what an operator or an application did to somebody else's request.
-pub(super) async fn note(
-    toolbox: &Toolbox,
-    caller: &Caller,
-    tx: &mut Tx,
-    row: &FileRequest,
-    action: &str,
-    detail: &str,
-) -> Result<()> {
-    let own = row.requester.as_deref() == Some(caller.username.as_str());
-    if caller.role == Role::User || own {
-        return Ok(());
-    }
-    let (action, id) = (format!("request.{action}"), row.id.to_string());
-    toolbox.audit(tx, &caller.username, &action, &id, detail).await
+/// The id that a path names; what is none names no request.
+pub(super) fn request_id(text: &str) -> Result<RequestId> {
+    text.parse().map_err(|_| Error::NotFound("request"))
 }
 
 pub(super) async fn show(
@@ -249,7 +223,7 @@ pub(super) async fn show(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let row = visible(&toolbox, &caller, &id).await?;
+    let row = toolbox.requests().by(&caller).find(request_id(&id)?).await?;
     let tag = toolbox.request_tag(&row);
     if !expected(&headers).meets(&tag) {
         return Err(Error::PreconditionFailed.into());
@@ -287,19 +261,15 @@ pub(super) async fn list(
 ) -> Result<Response, Problem> {
     let limit = paging::limit(page.limit.as_deref())?;
     let status = page.status.as_deref().map(str::parse).transpose();
-    let mut filter = store::Filter {
+    let filter = RequestFilter {
         status: status.map_err(|message: String| Error::invalid("status", message))?,
         file_type: page.file_type.filter(|name| !name.is_empty()),
         requester: page.requester.filter(|id| !id.is_empty()),
         search: None,
         before: before(page.cursor.as_deref())?,
     };
-    if caller.role == Role::User {
-        filter.requester = Some(caller.username.clone());
-    }
-    let mut tx = toolbox.db.read().await?;
     // One more than asked for tells whether there is a next page.
-    let mut rows = store::list(&mut tx, &filter, limit + 1).await?;
+    let mut rows = toolbox.requests().by(&caller).list(filter, limit + 1).await?;
     let more = rows.len() as i64 > limit;
     rows.truncate(usize::try_from(limit).unwrap_or(200));
     let next = rows.last().filter(|_| more).map(cursor);
@@ -331,12 +301,8 @@ pub(super) async fn cancel(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let row = visible(&toolbox, &caller, &id).await?;
-    let mut tx = toolbox.db.begin().await?;
-    toolbox.expect(&mut tx, row.id, &expected(&headers)).await?;
-    note(&toolbox, &caller, &mut tx, &row, "cancel", "").await?;
-    let row = toolbox.cancel(&mut tx, row.id).await?;
-    tx.commit().await?;
+    let requests = toolbox.requests().by(&caller).expecting(expected(&headers));
+    let row = requests.cancel(request_id(&id)?).await?;
     let status = if row.status.is_terminal() { StatusCode::OK } else { StatusCode::ACCEPTED };
     Ok(answer(&toolbox, &caller, &row, status))
 }
@@ -370,38 +336,10 @@ pub(super) async fn update(
     headers: HeaderMap,
     body: JsonBody<Change>,
 ) -> Result<Response, Problem> {
-    let row = visible(&toolbox, &caller, &id).await?;
-    let description = body.value.description;
-    if description.chars().count() > DESCRIPTION || description.contains('\0') {
-        let message = format!("must be up to {DESCRIPTION} characters of text");
-        return Err(Error::invalid("description", message).into());
-    }
-    let mut tx = toolbox.db.begin().await?;
+    let requests = toolbox.requests().by(&caller).expecting(expected(&headers));
     let editor = editor(&toolbox, &caller, &headers)?;
-    let edit = toolbox.begin_edit(&mut tx, Resource::request(row.id), editor).await?;
-    toolbox.expect(&mut tx, row.id, &expected(&headers)).await?;
-    store::describe(&mut tx, row.id, &description).await?;
-    note(&toolbox, &caller, &mut tx, &row, "describe", &description).await?;
-    let row = store::find(&mut tx, row.id).await?.ok_or(Error::NotFound("request"))?;
-    toolbox.end_edit(&mut tx, edit).await?;
-    tx.commit().await?;
+    let row = requests.describe(request_id(&id)?, &body.value.description, editor).await?;
     Ok(answer(&toolbox, &caller, &row, StatusCode::OK))
-}
-
-/// Has a request made anew, if the caller may ask for its type; with a line in the audit log.
-pub(super) async fn start_anew(
-    toolbox: &Toolbox,
-    caller: &Caller,
-    row: &FileRequest,
-    expected: &Expected,
-) -> Result<FileRequest> {
-    toolbox.check_retry(row, caller)?;
-    let mut tx = toolbox.db.begin().await?;
-    toolbox.expect(&mut tx, row.id, expected).await?;
-    note(toolbox, caller, &mut tx, row, "retry", "").await?;
-    let row = toolbox.retry(&mut tx, row.id).await?;
-    tx.commit().await?;
-    Ok(row)
 }
 
 pub(super) async fn retry(
@@ -410,20 +348,18 @@ pub(super) async fn retry(
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let row = visible(&toolbox, &caller, &id).await?;
-    let row = start_anew(&toolbox, &caller, &row, &expected(&headers)).await?;
+    let requests = toolbox.requests().by(&caller).expecting(expected(&headers));
+    let row = requests.retry(request_id(&id)?).await?;
     Ok(answer(&toolbox, &caller, &row, StatusCode::ACCEPTED))
 }
 
 pub(super) async fn remove(
-    State(state): State<Arc<WebState>>,
+    State(toolbox): State<Toolbox>,
     caller: Caller,
     Path(id): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, Problem> {
-    let toolbox = &state.toolbox;
-    let row = visible(toolbox, &caller, &id).await?;
-    let editor = editor(toolbox, &caller, &headers)?;
-    toolbox.delete_as(row.id, &caller, editor, &expected(&headers)).await?;
+    let requests = toolbox.requests().by(&caller).expecting(expected(&headers));
+    requests.delete(request_id(&id)?, editor(&toolbox, &caller, &headers)?).await?;
     Ok(StatusCode::NO_CONTENT)
 }

@@ -18,9 +18,8 @@ use crate::{
     config::BaseUrl,
     error::{Error, Result},
     file_request::model::rfc3339,
-    ids::random_bytes,
+    ids::{hex, random_bytes},
     messages::{self, LANGUAGES},
-    storage::hex,
     toolbox::Toolbox,
 };
 

@@ -101,11 +101,14 @@ fn imports_go_one_way() {
 #[test]
 fn each_thing_has_one_home() {
     let homes: [(&str, &[&str]); 6] = [
-        ("sqlx::query", &["store.rs", "queue/", "export/query", "db/", "cli/demo/flights.rs"]),
+        (
+            "sqlx::query",
+            &["store.rs", "store/", "queue/", "export/query", "db/", "cli/demo/flights.rs"],
+        ),
         ("StatusCode", &["web/"]),
         ("apalis", &["queue/", "worker.rs"]),
         ("AssertSqlSafe", &["export/query"]),
-        ("std::env::vars", &["config.rs"]),
+        ("std::env::vars", &["config/"]),
         ("Utc::now", &["clock.rs"]),
     ];
     for (name, _, code) in sources() {
@@ -117,9 +120,41 @@ fn each_thing_has_one_home() {
     }
 }
 
+/// The stores that a text names by a path: `store::list`, `token_store::{…}`.
+fn stores_named(code: &str) -> Vec<&str> {
+    let in_name = |c: char| c.is_alphanumeric() || c == '_';
+    let ends = code.match_indices("store::").map(|(at, _)| at + "store".len());
+    let names = ends.map(|end| {
+        let begin = code[..end].rfind(|c| !in_name(c)).map_or(0, |at| at + 1);
+        &code[begin..end]
+    });
+    // The crate of the object stores is none of ours.
+    names.filter(|name| *name != "object_store").collect()
+}
+
+#[test]
+fn http_opens_no_transaction_and_names_no_store() {
+    let mut wrong = Vec::new();
+    for (name, room, code) in sources() {
+        if room != "web" {
+            continue;
+        }
+        let dense: String = code.split_whitespace().collect();
+        for opening in ["db.begin(", "db.read(", "db.acquire("] {
+            if dense.contains(opening) {
+                wrong.push(format!("{name} calls {opening}…)"));
+            }
+        }
+        wrong.extend(stores_named(&code).iter().map(|store| format!("{name} names {store}")));
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn the_readers_of_a_text_find_themselves() {
     let named = rooms_named("use crate::{db::Db, error::{Error, Result}}; crate::queue::push(x)");
     let named: Vec<_> = named.iter().map(String::as_str).collect();
     assert_eq!(named, ["db", "error", "queue"]);
+    let named = stores_named("a::store::list(x); token_store::{b}; object_store::Error; restore()");
+    assert_eq!(named, ["store", "token_store"]);
 }

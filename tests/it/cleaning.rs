@@ -30,7 +30,7 @@ async fn orphans_go_and_everything_referenced_stays(app: TestApp) {
         - app.toolbox.clock.now();
     app.toolbox.clock.advance(wait);
     let mut sweeps = Sweeps::default();
-    sweeps.expired_requests.enabled = false;
+    sweeps.setting("expired_requests").unwrap().enabled = false;
     let swept = cleaner::clean(&app.toolbox, &sweeps, Limits::default()).await.unwrap();
     assert_eq!(
         (swept[0].name, swept[0].removed),
@@ -214,13 +214,20 @@ async fn the_command_line_takes_named_limits_and_says_what_it_did(app: TestApp) 
 fn the_sweeps_are_read_strictly() {
     let dir = tempfile::tempdir().unwrap();
     let write = |text: &str| std::fs::write(dir.path().join("cleaner.toml"), text).unwrap();
-    assert_eq!(Sweeps::load(dir.path()).unwrap().expired_requests.keep, 3600);
+    let load = || Sweeps::load(dir.path());
+    assert_eq!(load().unwrap().setting("expired_requests").unwrap().keep, 3600);
     write("[expired_requests]\nkeep = 60\n[queue]\nenabled = false\nkeep = 1\n");
-    let sweeps = Sweeps::load(dir.path()).unwrap();
-    assert_eq!((sweeps.expired_requests.keep, sweeps.queue.enabled), (60, false));
+    let mut sweeps = load().unwrap();
+    assert_eq!(sweeps.setting("expired_requests").unwrap().keep, 60);
+    assert!(!sweeps.setting("queue").unwrap().enabled);
     write("[expired_requests]\nkeep = 60\nkeeep = 1\n");
-    let error = Sweeps::load(dir.path()).unwrap_err().to_string();
+    let error = load().unwrap_err().to_string();
     assert!(error.contains("cleaner.toml:3: ") && error.contains("keeep"), "{error}");
+    write("[expired_requests]\nkeep = 60\n[session]\nkeep = 1\n");
+    let error = load().unwrap_err().to_string();
+    let near = "cleaner.toml:3: there is no sweep `session`; did you mean sessions?";
+    assert!(error.contains(near), "{error}");
+    assert!(sweeps.setting("session").unwrap_err().to_string().contains("sessions"));
     // What the project ships is what it runs with by default.
     let shipped = Sweeps::load(std::path::Path::new("jobs")).unwrap();
     assert_eq!(format!("{shipped:?}"), format!("{:?}", Sweeps::default()));

@@ -160,7 +160,7 @@ async fn an_interrupted_download_resumes(app: TestApp) {
     let rest = site.answer(&row, &[("range", "bytes=1500001-"), ("if-range", &etag)]).await.2;
     use sha2::Digest;
     let digest = sha2::Sha256::digest([first, rest].concat());
-    assert_eq!(Some(bgfiles::storage::hex(&digest)), row.sha256);
+    assert_eq!(Some(bgfiles::ids::hex(&digest)), row.sha256);
 }
 
 both!(refusals_are_problems_for_programs_and_pages_for_people);

@@ -29,10 +29,10 @@ async fn to_handle(app: &TestApp) -> Vec<bgfiles::RequestId> {
 
 fn only_requests() -> Sweeps {
     let mut sweeps = Sweeps::default();
-    sweeps.expired_requests.keep = 0;
-    sweeps.orphan_objects.enabled = false;
-    sweeps.queue.enabled = false;
-    sweeps.idempotency_keys.enabled = false;
+    sweeps.setting("expired_requests").unwrap().keep = 0;
+    sweeps.setting("orphan_objects").unwrap().enabled = false;
+    sweeps.setting("queue").unwrap().enabled = false;
+    sweeps.setting("idempotency_keys").unwrap().enabled = false;
     sweeps
 }
 

@@ -334,7 +334,7 @@ async fn attempts_are_forgotten_a_day_after_their_request(app: TestApp) {
     assert!(app.find(gone.id).await.is_none());
     let clean = async || {
         let mut sweeps = Sweeps::default();
-        sweeps.expired_requests.enabled = false;
+        sweeps.setting("expired_requests").unwrap().enabled = false;
         cleaner::clean(&app.toolbox, &sweeps, Limits::default()).await.unwrap()
     };
     app.advance(86_400);

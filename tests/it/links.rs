@@ -482,7 +482,7 @@ async fn download_managers_finish_over_a_connection_that_is_cut(app: TestApp) {
         assert!(tool != "curl" || runs > 3, "the connection was cut");
         use sha2::Digest;
         let digest = sha2::Sha256::digest(std::fs::read(dir.path().join("file")).unwrap());
-        assert_eq!(Some(bgfiles::storage::hex(&digest)), row.sha256, "{tool}");
+        assert_eq!(Some(bgfiles::ids::hex(&digest)), row.sha256, "{tool}");
         eventually("a receipt of the whole", 10, async || {
             let events = site.events(&row).await;
             let count = |name: &str| events.iter().filter(|e| *e == name).count();

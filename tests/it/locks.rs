@@ -10,7 +10,7 @@ use axum::{
 use bgfiles::{
     Error, FileRequest,
     auth_token::{Caller as Somebody, Role},
-    lock_token::{Acquired, Ask, Check, Held, Resource, Settings},
+    lock_token::{Acquired, Ask, Check, Held, Holder, Resource, Settings},
     toolbox::{LockAccess, LockPolicy, Lockable},
     web::{RequesterId, holds_lock_on_object, locks_object, server},
 };
@@ -752,6 +752,12 @@ async fn our_own_things(app: TestApp) {
         (409, 423)
     );
     assert_eq!(edit(&amy, "now", token).await.0, 423, "with any token");
+    // It ends by itself; a person's lock can be ended, whatever they give as their reason.
+    let lease = app.toolbox.lock_on(&Resource::request(row.id)).await.unwrap().unwrap();
+    assert_eq!((lease.holder, lease.is_breakable()), (Holder::Worker, false));
+    let ask = Ask { reason: lease.reason, ..Ask::default() };
+    let posing = app.toolbox.lock(&page("posing"), ask).await.unwrap().held().unwrap().lock;
+    assert_eq!((posing.holder, posing.is_breakable()), (Holder::Person, true));
     let (_, all) = root.get("/api/locks").await;
     assert_eq!(
         all["items"].as_array().unwrap().iter().filter(|lock| lock["owner"] == "worker-1").count(),

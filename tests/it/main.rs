@@ -8,6 +8,7 @@
 
 mod support;
 
+mod acting;
 mod api;
 mod architecture;
 mod attacks;

@@ -51,7 +51,7 @@ async fn conforms(storage: &Storage) {
     storage.ping().await.unwrap();
     for (generation, size) in [(1, 0), (2, 10), (3, 9 << 20), (4, 20 << 20)] {
         let (bytes, sha256) = store(storage, key(generation), size, Ok(())).await;
-        assert_eq!(sha256.unwrap(), bgfiles::storage::hex(&Sha256::digest(&bytes)));
+        assert_eq!(sha256.unwrap(), bgfiles::ids::hex(&Sha256::digest(&bytes)));
         assert!(read(storage, key(generation), 0, size as u64).await.unwrap() == bytes);
         if size > 100 {
             assert_eq!(read(storage, key(generation), 7, 77).await.unwrap(), bytes[7..77]);
@@ -146,7 +146,7 @@ async fn a_request_through_s3_with_presigned_downloads(app: TestApp) {
     let link = app.link(&row);
     let streamed = format!("http://{}{link}", app.serve().await);
     let body = app.http.get(streamed).send().await.unwrap().bytes().await.unwrap();
-    assert_eq!(Some(bgfiles::storage::hex(&Sha256::digest(&body))), row.sha256);
+    assert_eq!(Some(bgfiles::ids::hex(&Sha256::digest(&body))), row.sha256);
     let presigned = app.serve_as(bgfiles::config::Serve::Presigned).await;
     let redirect = app.http.get(format!("http://{presigned}{link}")).send().await.unwrap();
     assert_eq!(redirect.status(), 302);

@@ -27,12 +27,12 @@ use crate::{
     error::{Error, Result},
     export::{DeclaredExport, Definition, Source},
     file_request::{NewFileRequest, Requester, notice, store},
-    ids::random_bytes,
+    ids::{hex, random_bytes},
     mail::Mailer,
     messages::LANGUAGES,
     registry::Registry,
     request_token::NewRequestToken,
-    storage::{Storage, hex},
+    storage::Storage,
     templates::{Survey, Templates},
     toolbox::{LinkOptions, NewUser, Toolbox, Tools},
     web::{WebState, router},
@@ -179,7 +179,7 @@ async fn populate(toolbox: &Toolbox) -> Result<Vec<String>> {
     }
     toolbox.create_client("api", None, "", TokenPolicy::OneOnly).await?;
     let ask = |file_type: &str| -> Result<NewFileRequest> {
-        let mut new = NewFileRequest::new(Error::parse_file_type(file_type)?);
+        let mut new = NewFileRequest::new(file_type.parse()?);
         new.requester = Requester { id: Some("amy".into()), email: "amy@example.com".into() };
         Ok(new)
     };

@@ -114,7 +114,7 @@ fn configure(dir: &Path, address: SocketAddr, flags: Flags) -> Result<Config> {
         set("base_url", format!("http://{address}")),
         set("secret_key", secret_key(&dir.join("secret.key"))?),
         // One request is hopeless on purpose, and a machine may be slow: neither is to look broken.
-        set("log", "warn,bgfiles::toolbox::dispatch=error,sqlx=error".into()),
+        set("log", "warn,bgfiles::toolbox::requests::ending=error,sqlx=error".into()),
         set("dev_mail", "true".into()),
         set("api_access_client_name", "api".into()),
     ];

@@ -53,7 +53,7 @@ async fn populate(toolbox: &Toolbox) -> Result<()> {
         |description: &str, format: &str, criteria: &[(&str, &str)]| -> Result<NewFileRequest> {
             let pairs = criteria.iter().map(|(name, value)| (name.to_string(), value.to_string()));
             Ok(NewFileRequest {
-                file_type: Error::parse_file_type("flights")?,
+                file_type: "flights".parse()?,
                 criteria: Criteria::from_pairs(pairs)?,
                 format: Some(format.into()),
                 requester: Requester { id: Some("amy".into()), email: "amy@example.com".into() },

@@ -13,7 +13,7 @@ use tokio::time::Instant;
 use crate::{
     cli::output::{self, note, progress, progress_done, say},
     error::{Error, Result},
-    storage::hex,
+    ids::hex,
     toolbox::Toolbox,
 };
 

@@ -4,6 +4,7 @@ pub mod store;
 
 use chrono::{DateTime, Utc};
 
+use super::Status;
 use crate::ids::RequestId;
 
 /// An attempt that ended with a word. One whose worker died has no row.
@@ -19,8 +20,10 @@ pub struct Attempt {
     pub started_at: DateTime<Utc>,
     /// … until when.
     pub ended_at: DateTime<Utc>,
-    /// `finished`, `failed`, `cancelled`; `pending` when it was given back or is to be tried again.
-    pub outcome: String,
+    /// In which state it left the request: finished, failed, cancelled; pending when it was given
+    /// back or is to be tried again.
+    #[sqlx(try_from = "String")]
+    pub outcome: Status,
     /// What went wrong, in words fit for the requester.
     pub error: Option<String>,
     /// What it came of, for operators alone; none where the error says it.

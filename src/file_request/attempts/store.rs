@@ -22,7 +22,7 @@ pub async fn insert(conn: impl Into<Conn<'_>>, attempt: &Attempt) -> Result<()> 
         .bind(&attempt.worker)
         .bind(attempt.started_at)
         .bind(attempt.ended_at)
-        .bind(&attempt.outcome)
+        .bind(attempt.outcome.as_str())
         .bind(&attempt.error)
         .bind(&attempt.cause)
         .execute(c)

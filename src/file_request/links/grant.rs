@@ -5,10 +5,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::{
-    ids::{RequestId, random_bytes},
-    storage::hex,
-};
+use crate::ids::{RequestId, hex, random_bytes};
 
 /// What the grant's URL holds: 256 bits that nobody guesses.
 #[derive(Clone)]

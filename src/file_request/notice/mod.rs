@@ -12,6 +12,8 @@ use crate::ids::RequestId;
 
 /// Temporary trouble is tried again for this long.
 pub const KEEP_TRYING: TimeDelta = TimeDelta::hours(24);
+/// How long a claim holds without being renewed: so long a mail is late whose process dies.
+pub const LEASE: TimeDelta = TimeDelta::seconds(10);
 
 /// What a notice is about; the name of its template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +34,55 @@ impl MailKind {
     }
 }
 
+/// For `#[sqlx(try_from = "String")]`.
+impl TryFrom<String> for MailKind {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "ready" => Ok(MailKind::Ready),
+            "failed" => Ok(MailKind::Failed),
+            _ => Err(format!("{text:?} is not a kind of mail: use ready or failed")),
+        }
+    }
+}
+
+/// Where a notice stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoticeStatus {
+    /// It waits to be mailed, or mailed again.
+    Pending,
+    /// A mail server took it.
+    Sent,
+    /// It was given up.
+    Failed,
+}
+
+impl NoticeStatus {
+    /// As it stands in the database.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            NoticeStatus::Pending => "pending",
+            NoticeStatus::Sent => "sent",
+            NoticeStatus::Failed => "failed",
+        }
+    }
+}
+
+/// For `#[sqlx(try_from = "String")]`.
+impl TryFrom<String> for NoticeStatus {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        match text.as_str() {
+            "pending" => Ok(NoticeStatus::Pending),
+            "sent" => Ok(NoticeStatus::Sent),
+            "failed" => Ok(NoticeStatus::Failed),
+            _ => Err(format!("{text:?} is not a notice's status: use pending, sent or failed")),
+        }
+    }
+}
+
 /// A notice as stored.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Notice {
@@ -39,12 +90,14 @@ pub struct Notice {
     pub id: Uuid,
     /// About which request.
     pub request_id: RequestId,
-    /// `ready` or `failed`.
-    pub kind: String,
+    /// What it tells of.
+    #[sqlx(try_from = "String")]
+    pub kind: MailKind,
     /// Without the angle brackets.
     pub message_id: String,
-    /// `pending`, `sent` or `failed`.
-    pub status: String,
+    /// Where it stands.
+    #[sqlx(try_from = "String")]
+    pub status: NoticeStatus,
     /// Grows with each claim.
     pub generation: i64,
     /// Claims so far.
@@ -69,13 +122,13 @@ impl Notice {
         domain: &str,
         now: DateTime<Utc>,
     ) -> Self {
-        let kind = kind.as_str();
+        let (request, tells) = (request_id.0.simple(), kind.as_str());
         Notice {
             id: Uuid::new_v4(),
             request_id,
-            kind: kind.to_owned(),
-            message_id: format!("{}.{generation}.{kind}@{domain}", request_id.0.simple()),
-            status: "pending".into(),
+            kind,
+            message_id: format!("{request}.{generation}.{tells}@{domain}"),
+            status: NoticeStatus::Pending,
             generation: 0,
             attempts: 0,
             created_at: now,
@@ -104,10 +157,5 @@ impl Notice {
         self.message_id = format!("{request}.link.{id}@{domain}");
         self.jti = Some(jti);
         self
-    }
-
-    /// Which template.
-    pub fn mail_kind(&self) -> MailKind {
-        if self.kind == "failed" { MailKind::Failed } else { MailKind::Ready }
     }
 }

@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
-use super::Notice;
+use super::{Notice, NoticeStatus};
 use crate::{
     db::{Conn, Db, on},
     error::Result,
@@ -36,9 +36,9 @@ pub async fn insert(conn: impl Into<Conn<'_>>, notice: &Notice, carrier: Carrier
     on!(conn.into(), c => sqlx::query(sql)
         .bind(notice.id)
         .bind(notice.request_id)
-        .bind(&notice.kind)
+        .bind(notice.kind.as_str())
         .bind(&notice.message_id)
-        .bind(&notice.status)
+        .bind(notice.status.as_str())
         .bind(notice.created_at)
         .bind(notice.jti)
         .bind(carrier.lease_until())
@@ -189,14 +189,14 @@ pub async fn renew(
     Ok(affected == 1)
 }
 
-/// Ends a claim: `sent`, `failed`, or `pending` until `run_at`.
+/// Ends a claim, well or not; or lets it wait until `run_at`.
 ///
 /// # Errors
 /// The database's.
 pub async fn end(
     conn: impl Into<Conn<'_>>,
     notice: &Notice,
-    status: &str,
+    status: NoticeStatus,
     error: Option<&str>,
     run_at: Option<DateTime<Utc>>,
     now: DateTime<Utc>,
@@ -208,7 +208,7 @@ pub async fn end(
     let affected = on!(conn.into(), c => sqlx::query(sql)
         .bind(notice.id)
         .bind(notice.generation)
-        .bind(status)
+        .bind(status.as_str())
         .bind(error)
         .bind(run_at)
         .bind(now)

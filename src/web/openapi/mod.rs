@@ -34,7 +34,7 @@ use utoipa::openapi::{
 use super::caller;
 use crate::{
     auth_token::{Caller, Role},
-    storage::hex,
+    ids::hex,
     toolbox::Toolbox,
 };
 
@@ -58,8 +58,10 @@ struct Facts {
 impl Facts {
     /// For somebody: which file types there are is for those who may ask for them.
     fn of(toolbox: &Toolbox, caller: Option<&Caller>) -> Self {
-        let role = caller.map(|caller| caller.role);
-        let open = || toolbox.registry.iter().filter(|h| role.is_some_and(|role| h.may_ask(role)));
+        let open = || {
+            let theirs = move |caller| toolbox.requests().by(caller).file_types();
+            caller.into_iter().flat_map(theirs)
+        };
         let mut formats: Vec<String> = Vec::new();
         for format in open().flat_map(|handler| handler.formats()) {
             if !formats.iter().any(|known| known == format) {

@@ -11,6 +11,7 @@ use utoipa::openapi::{
 };
 
 use super::{Examples, Facts, Family, schemas, text_header};
+use crate::toolbox::IdempotencyKey;
 
 pub(super) const REQUESTS: &str = "requests";
 pub(super) const LINKS: &str = "links";
@@ -378,7 +379,9 @@ impl Op {
     }
 
     fn keyed(self, about: &'static str) -> Self {
-        let schema = json!({ "type": "string", "minLength": 1, "maxLength": 200, "pattern": KEY });
+        let longest = IdempotencyKey::LONGEST;
+        let schema =
+            json!({ "type": "string", "minLength": 1, "maxLength": longest, "pattern": KEY });
         self.header("Idempotency-Key", about, schema).refuses(&[422])
     }
 

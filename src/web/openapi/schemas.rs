@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use utoipa::openapi::{RefOr, Schema};
 
 use super::Facts;
+use crate::file_request::model::LONGEST_DESCRIPTION;
 
 /// Text without NUL, which no database keeps.
 const NO_NUL: &str = "^[^\\x00]*$";
@@ -267,7 +268,7 @@ fn email() -> Value {
     })
 }
 
-fn limited(most: u64, about: &str) -> Value {
+fn limited(most: usize, about: &str) -> Value {
     or_null(with(text(about), json!({ "maxLength": most, "pattern": NO_NUL })))
 }
 
@@ -308,7 +309,7 @@ fn requests(facts: &Facts) -> Vec<(&'static str, Value)> {
                     "description",
                     with(
                         text("For people: up to 2,000 characters."),
-                        json!({ "maxLength": 2000, "pattern": NO_NUL }),
+                        json!({ "maxLength": LONGEST_DESCRIPTION, "pattern": NO_NUL }),
                     ),
                 )],
                 json!({ "description": "Flights from JFK, for the board" }),
@@ -454,7 +455,10 @@ fn new_file_request(facts: &Facts) -> Value {
                      format, and at most 200 bytes stay.",
                 ),
             ),
-            ("description", limited(2000, "For people; the file type's own when empty.")),
+            (
+                "description",
+                limited(LONGEST_DESCRIPTION, "For people; the file type's own when empty."),
+            ),
             (
                 "language",
                 or_null(with(

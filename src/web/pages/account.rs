@@ -67,9 +67,8 @@ pub(super) async fn end_session(
     posted: Posted,
 ) -> Result<Response, Problem> {
     let person = &posted.person;
-    let tokens = person.toolbox().tokens_of(&person.caller.username).await?;
-    let named = tokens.iter().find(|token| token.id.to_string() == id);
-    person.toolbox().revoke_token(named.ok_or(Error::NotFound("session"))?.id).await?;
+    let token = person.toolbox().own_token(&person.caller, &id).await?;
+    person.toolbox().revoke_token(token.id).await?;
     person.done("/account", "session_ended")
 }
 

@@ -6,10 +6,10 @@ use minijinja::{Value, context};
 use super::{Person, file, form::Posted};
 use crate::{
     error::{Error, Result},
-    file_request::{model::rfc3339, store},
+    file_request::model::rfc3339,
     lock_token::{Acquired, Ask, Resource},
     toolbox::Editor,
-    web::{Problem, locks::session_of, requests::note},
+    web::{Problem, locks::session_of, requests::request_id},
 };
 
 /// Seconds that a lock lasts without a script that renews it: time to fill in a form.
@@ -40,7 +40,7 @@ pub(super) async fn take(
             reason => &lock.reason,
             since => rfc3339(Some(lock.locked_at)),
             // A worker's lease ends by itself.
-            breakable => lock.reason != "a worker makes the file",
+            breakable => lock.is_breakable(),
         },
     })
 }
@@ -53,7 +53,7 @@ pub(super) fn keep(posted: &Posted, resource: &Resource) -> Value {
 }
 
 /// Whoever sends the form, with the lock that its page took.
-pub(super) fn editor<'a>(posted: &'a Posted) -> Result<Editor<'a>, Problem> {
+pub(super) fn editor(posted: &Posted) -> Result<Editor<'_>> {
     let token = posted.form.filled("lock").ok_or(Error::LockRefused { held: false })?;
     Ok(Editor { name: &posted.person.caller.username, session: None, token: Some(token) })
 }
@@ -87,19 +87,9 @@ pub(super) async fn save_description(
     posted: Posted,
 ) -> Result<Response, Problem> {
     let person = &posted.person;
-    let toolbox = person.toolbox();
-    let row = file::of_path(person, &id).await?;
-    let description = posted.form.get("description").unwrap_or_default().trim();
-    if description.chars().count() > 2000 {
-        return Err(Error::invalid("description", "must be up to 2000 characters of text").into());
-    }
-    let resource = Resource::request(row.id);
-    let mut tx = toolbox.db.begin().await?;
-    let edit = toolbox.begin_edit(&mut tx, resource.clone(), editor(&posted)?).await?;
-    store::describe(&mut tx, row.id, description).await?;
-    note(toolbox, &person.caller, &mut tx, &row, "describe", description).await?;
-    toolbox.end_edit(&mut tx, edit).await?;
-    tx.commit().await?;
-    let_go(&posted, &resource).await;
+    let description = posted.form.get("description").unwrap_or_default();
+    let id = request_id(&id)?;
+    let row = person.requests().describe(id, description, editor(&posted)?).await?;
+    let_go(&posted, &Resource::request(row.id)).await;
     person.done(&format!("/files/{}", row.id), "saved")
 }

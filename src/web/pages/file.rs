@@ -9,11 +9,11 @@ use super::Person;
 use crate::{
     auth_token::Role,
     error::{Result, went_wrong},
-    file_request::{FileRequest, Status, links::Link, model::rfc3339},
+    file_request::{FileRequest, Status, links::Link, model::rfc3339, notice::NoticeStatus},
     mail,
     messages::fill,
     toolbox::{History, Toolbox},
-    web::requests::visible,
+    web::requests::request_id,
 };
 
 /// Share of the work that is done, and how long the rest takes if it goes on like that.
@@ -41,7 +41,8 @@ pub(super) fn card(person: &Person, row: &FileRequest) -> Value {
     let status = if over { Status::Expired } else { row.status };
     let ready = status == Status::Finished;
     let (percent, eta) = progress(row, now);
-    let own = row.requester.as_deref() == Some(caller.username.as_str());
+    let requests = person.requests();
+    let own = requests.owns(row);
     let criteria: Vec<[String; 2]> = match row.criteria() {
         Ok(criteria) => {
             let schema = handler.map(|h| h.criteria_schema(language)).unwrap_or_default();
@@ -56,8 +57,8 @@ pub(super) fn card(person: &Person, row: &FileRequest) -> Value {
     // A link bound to somebody else is of no use to an operator.
     let bound = toolbox.is_bound(row, None);
     let download_url = (ready && (own || !bound)).then(|| toolbox.download_url(row));
-    let may_ask = handler.is_some_and(|handler| handler.may_ask(caller.role));
-    let may_retry = toolbox.check_retry(row, caller).is_ok();
+    let may_ask = requests.file_type(row.file_type.as_str()).is_ok();
+    let may_retry = requests.check_retry(row).is_ok();
     context! {
         id => row.id.to_string(),
         description => if row.description.is_empty() { &title } else { &row.description },
@@ -120,7 +121,7 @@ fn capitalized(text: &str) -> String {
 
 /// The request of a path, if it is theirs to see.
 pub(super) async fn of_path(person: &Person, id: &str) -> Result<FileRequest> {
-    visible(person.toolbox(), &person.caller, id).await
+    person.requests().find(request_id(id)?).await
 }
 
 /// What a new link can be, and whom it is for, as templates show it.
@@ -180,9 +181,9 @@ pub(super) fn timeline(person: &Person, row: &FileRequest, history: &History) ->
             line(attempt.started_at, "attempt_lost", String::new(), "bad");
         }
         expected = attempt.generation + 1;
-        let tone = match attempt.outcome.as_str() {
-            "finished" => "good",
-            "failed" => "bad",
+        let tone = match attempt.outcome {
+            Status::Finished => "good",
+            Status::Failed => "bad",
             _ => "",
         };
         let staff = person.caller.role == Role::Staff;
@@ -195,7 +196,7 @@ pub(super) fn timeline(person: &Person, row: &FileRequest, history: &History) ->
             (None, "") => String::new(),
             (None, worker) => format!("({worker})"),
         };
-        line(attempt.ended_at, &format!("attempt_{}", attempt.outcome), text, tone);
+        line(attempt.ended_at, &format!("attempt_{}", attempt.outcome.as_str()), text, tone);
     }
     if row.status == Status::Running
         && let Some(at) = row.started_at
@@ -206,15 +207,16 @@ pub(super) fn timeline(person: &Person, row: &FileRequest, history: &History) ->
         line(at, "began", String::new(), "");
     }
     for notice in &history.notices {
-        let tone = if notice.status == "failed" { "bad" } else { "" };
+        let failed = notice.status == NoticeStatus::Failed;
+        let tone = if failed { "bad" } else { "" };
         let at = notice.done_at.unwrap_or(notice.created_at);
         let to = row.requester_email.clone();
         // What a mail server says is for operators; what is wrong with the address is for all.
-        let wrong = mail::address(&to).err().filter(|_| notice.status == "failed");
+        let wrong = mail::address(&to).err().filter(|_| failed);
         let error = notice.error.clone().filter(|_| person.caller.role == Role::Staff);
         let error = error.or(wrong.map(|why| format!("the address {why}")));
         let text = error.map_or(to.clone(), |error| format!("{to}: {error}"));
-        line(at, &format!("mail_{}", notice.status), text, tone);
+        line(at, &format!("mail_{}", notice.status.as_str()), text, tone);
     }
     for link in &history.links {
         line(link.created_at, "link", link.created_by.clone(), "");

@@ -17,7 +17,7 @@ use crate::{
     web::{
         Problem, caller,
         events::{PROVEN_FOR, stream},
-        requests::visible,
+        requests::request_id,
     },
 };
 
@@ -30,7 +30,11 @@ pub(super) async fn events(mut person: Person, parts: Parts) -> Result<Response,
     for (name, value) in url::form_urlencoded::parse(query) {
         match name.as_ref() {
             "id" if rows.len() < MOST => {
-                match visible(person.toolbox(), &person.caller, &value).await {
+                let found = match request_id(&value) {
+                    Ok(id) => person.requests().find(id).await,
+                    Err(error) => Err(error),
+                };
+                match found {
                     Ok(row) => rows.push(row),
                     // One that was deleted meanwhile is no reason to show nothing of the others.
                     Err(Error::NotFound(_)) => missing = true,
@@ -50,7 +54,7 @@ pub(super) async fn events(mut person: Person, parts: Parts) -> Result<Response,
         return Err(Error::NotFound("request").into());
     }
     let shutdown = person.state.shutdown.clone();
-    let watched = person.toolbox().watch(&person.caller.username, &rows)?;
+    let watched = person.requests().watch(&rows)?;
     let watch =
         Watch { person, parts, rows, shown: HashMap::new(), watched, proven: Instant::now() };
     Ok(stream(watch, Watch::next, shutdown))

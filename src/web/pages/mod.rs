@@ -31,9 +31,9 @@ use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{Problem, WebState, caller, problem::wants_html, routes::Routes, view::View};
 use crate::{
-    auth_token::{Caller, Role},
+    auth_token::Caller,
     error::{Error, Result},
-    toolbox::Toolbox,
+    toolbox::{ActingOnAccounts, ActingOnRequests, Operator, Toolbox},
 };
 
 type State = axum::extract::State<Arc<WebState>>;
@@ -110,12 +110,19 @@ impl Person {
         self.state.mailbox.as_ref().ok_or(Error::NotFound("mailbox"))
     }
 
-    /// Operators only.
-    fn staff(&self) -> Result<()> {
-        match self.caller.role {
-            Role::Staff => Ok(()),
-            _ => Err(Error::Forbidden("this is for staff")),
-        }
+    /// Requests as they may see and handle them.
+    fn requests(&self) -> ActingOnRequests<'_> {
+        self.toolbox().requests().by(&self.caller)
+    }
+
+    /// What operators look after; for them only.
+    fn operator(&self) -> Result<Operator<'_>> {
+        self.toolbox().operations().by(&self.caller)
+    }
+
+    /// Users and clients; for operators only.
+    fn accounts(&self) -> Result<ActingOnAccounts<'_>> {
+        self.toolbox().accounts().by(&self.caller)
     }
 
     /// To a page of ours, with a word on what was done.

@@ -13,17 +13,14 @@ use super::{Person, criteria, form::Posted, redirect};
 use crate::{
     error::{Error, FieldError, Result},
     file_request::{Criteria, NewFileRequest, Requester},
-    ids::random_bytes,
-    storage::hex,
+    ids::{hex, random_bytes},
     toolbox::{Deliver, IdempotencyKey, Response as Made},
     web::{Problem, requests::inline},
 };
 
 /// File types that this person may ask for, as templates show them.
 pub(super) fn types(person: &Person) -> Vec<Value> {
-    let handlers = person.toolbox().registry.iter();
-    let handlers = handlers.filter(|handler| handler.may_ask(person.caller.role));
-    let shown = handlers.map(|handler| {
+    let shown = person.requests().file_types().map(|handler| {
         context! {
             name => handler.file_type(),
             title => handler.title(person.view.language),
@@ -31,13 +28,6 @@ pub(super) fn types(person: &Person) -> Vec<Value> {
         }
     });
     shown.collect()
-}
-
-/// Whether this person may ask for a file type; there is none otherwise.
-pub(super) fn may_ask(person: &Person, file_type: &str) -> Result<()> {
-    let handler = person.toolbox().registry.get(file_type);
-    handler.map_err(|_| Error::NotFound("file type"))?;
-    person.toolbox().check_role(file_type, person.caller.role)
 }
 
 pub(super) async fn choose(person: Person) -> Result<Response, Problem> {
@@ -55,8 +45,7 @@ struct Filled<'a> {
 }
 
 fn show(person: &Person, file_type: &str, filled: &Filled<'_>) -> Result<Response, Problem> {
-    may_ask(person, file_type)?;
-    let handler = person.toolbox().registry.get(file_type)?;
+    let handler = person.requests().file_type(file_type)?;
     let (language, zone) = (person.view.language, person.view.timezone);
     let schema = handler.criteria_schema(language);
     let formats = handler.formats().to_vec();
@@ -103,8 +92,7 @@ pub(super) async fn ask(
     posted: Posted,
 ) -> Result<Response, Problem> {
     let Posted { person, form } = &posted;
-    may_ask(person, &file_type)?;
-    let handler = person.toolbox().registry.get(&file_type)?;
+    let handler = person.requests().file_type(&file_type)?;
     let schema = handler.criteria_schema(person.view.language);
     let given = criteria::read(&schema, form.pairs(), person.view.timezone);
     match record(&posted, &file_type, &given).await {
@@ -130,7 +118,7 @@ async fn record(posted: &Posted, file_type: &str, given: &[(String, String)]) ->
     let deliver = form.filled("deliver").unwrap_or("later").parse::<Deliver>();
     let caller = &person.caller;
     let new = NewFileRequest {
-        file_type: Error::parse_file_type(file_type)?,
+        file_type: file_type.parse()?,
         criteria: Criteria::from_pairs(given.iter().cloned())?,
         format: form.filled("format").map(str::to_owned),
         requester: Requester { id: Some(caller.username.clone()), email: caller.email.clone() },
@@ -150,7 +138,7 @@ async fn record(posted: &Posted, file_type: &str, given: &[(String, String)]) ->
         before: None,
     });
     let deliver = deliver.map_err(|message| Error::invalid("deliver", message))?;
-    match toolbox.respond_to_caller(caller, new, deliver, key).await? {
+    match person.requests().ask(new, deliver, key).await? {
         Made::Now(file) => inline(file),
         Made::Later(row) | Made::Earlier(row) => {
             if let Some(page) = toolbox.registry.get(file_type)?.delayed_page(&row) {

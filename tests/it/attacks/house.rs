@@ -270,7 +270,6 @@ const LABELS: &[(&str, &str)] = &[
     ("file_type", "file_type"),
     ("outcome", "format!(\"{outcome:?}\").to_lowercase()"), // an enum
     ("outcome", "outcome"),
-    ("outcome", "status"), // of notices: three
     ("outcome", "\"used\""),
     ("outcome", "code"), // of a denial
     ("outcome", "\"slowed\""),

@@ -518,7 +518,7 @@ const HARMLESS: &[(&str, &str, &str)] = &[
         "what the database returned of the hash that this call made itself",
     ),
     (".rs", "proof == Proof::", "how somebody proved who they are, not the proof"),
-    ("toolbox/logins.rs", "client.tokens == TokenPolicy::", "how many tokens, not which"),
+    ("toolbox/auth/logins.rs", "client.tokens == TokenPolicy::", "how many tokens, not which"),
 ];
 
 /// The name right before and right after each `==` and `!=` of a line.

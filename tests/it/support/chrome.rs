@@ -4,6 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     path::Path,
     process::{Command, Stdio},
+    time::Duration,
 };
 
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -13,7 +14,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use serde_json::{Value, json};
 use url::{ParseError, Url};
 
-use super::child::Process;
+use super::{child::Process, patience};
 
 /// The driver; each [`Chrome::open`] is a browser of its own, with cookies of its own.
 pub struct Chrome {
@@ -55,7 +56,7 @@ impl Chrome {
         let capabilities = json!({
             "goog:chromeOptions": { "args": arguments },
             "pageLoadStrategy": "normal",
-            "timeouts": { "script": 20_000 },
+            "timeouts": { "script": patience(Duration::from_secs(60)).as_millis() as u64 },
         });
         let Value::Object(capabilities) = capabilities else { unreachable!() };
         let mut builder = ClientBuilder::new(HttpConnector::new());

@@ -11,14 +11,23 @@
 //! Rows and cells say where they are (`r`). ECMA-376 part 1 (18.3.1.4, 18.3.1.73) makes that optional,
 //! and a third of the readers take it for granted.
 
+mod escape;
+mod numbers;
+mod openings;
 mod package;
 
-use std::io::Write;
+use std::{borrow::Cow, io::Write};
 
-use chrono::{Datelike, NaiveDate, NaiveDateTime, NaiveTime, Timelike};
-use rust_xlsxwriter::XlsxError;
+use chrono::{NaiveDate, NaiveDateTime, NaiveTime};
 
-use self::package::{Look, Package};
+use self::{
+    escape::{escape, mend_lines},
+    numbers::{
+        DAY, UNSAFE_INT, has_short_whole, is_excel_date, milliseconds, serial, write_moment,
+    },
+    openings::{NUMBER_END, Opening, Openings, Piece, STRING, STRING_END, column_name},
+    package::{Package, Zip},
+};
 use super::{
     Encoder, Layout, Sink,
     apart::Apart,
@@ -27,22 +36,17 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
-    export::value::{
-        Cell, Column, Interval, Kind, local, whole_and_fraction, write_float, write_int,
-        write_padded,
-    },
+    export::value::{Cell, Column, Interval, Kind, local, write_float, write_int},
 };
 
 /// What a cell of text may hold (Excel's limits), in UTF-16 units.
 const LONGEST_TEXT: usize = 32_767;
+/// What readers may take away at the ends of text.
+const BLANK: [char; 3] = [' ', '\t', '\n'];
 /// Columns of a sheet (Excel's limits).
 const MOST_COLUMNS: usize = 16_384;
 /// Rows that are looked at for the width of a column.
 const SAMPLE: u64 = 100;
-/// Digits before the point that Excel keeps.
-const MOST_DIGITS: usize = 15;
-/// Numbers of more digits than that begin here.
-const UNSAFE_INT: u64 = 10_u64.pow(MOST_DIGITS as u32);
 /// Digits of a number that say which double it is; more of them say nothing.
 const DIGITS_OF_A_DOUBLE: usize = 17;
 /// Rows are passed on when they are so many bytes.
@@ -54,8 +58,6 @@ const MOST_SAMPLED: usize = 1024 * 1024;
 /// Where the next sheet begins, however few rows there are: a part of 4 GiB or more would have to
 /// say so before its first byte (ZIP64), and LibreOffice 7.4 opens no streamed part that does.
 const MOST_XML: u64 = (4 << 30) - (256 << 20);
-
-type Zip = Archive<Sink>;
 
 pub(super) struct Xlsx {
     zip: Place,
@@ -294,7 +296,7 @@ impl Xlsx {
     fn string(&mut self, at: usize, text: &str) -> Result<()> {
         if text.contains('\r') {
             // Excel breaks lines with a line feed, and shows other control characters as boxes.
-            if let std::borrow::Cow::Owned(mended) = mend_lines(text) {
+            if let Cow::Owned(mended) = mend_lines(text) {
                 return self.string(at, &mended);
             }
         }
@@ -392,217 +394,6 @@ impl Encoder for Xlsx {
     }
 }
 
-/// Milliseconds.
-const DAY: u64 = 86_400_000;
-/// What a cell begins with after its reference and style, and what closes it.
-const NUMBER: &[u8] = b"><v>";
-const BOOLEAN: &[u8] = b" t=\"b\"><v>";
-const NUMBER_END: &[u8] = b"</v></c>";
-const STRING: &[u8] = b" t=\"inlineStr\"><is><t>";
-const PADDED_STRING: &[u8] = b" t=\"inlineStr\"><is><t xml:space=\"preserve\">";
-const STRING_END: &[u8] = b"</t></is></c>";
-/// What readers may take away at the ends of text.
-const BLANK: [char; 3] = [' ', '\t', '\n'];
-
-/// What the cells of a column begin with: `<c r="B`, then the row's number, then an [`Opening`].
-struct Openings {
-    cell: Piece,
-    number: Opening,
-    boolean: Opening,
-    date: Opening,
-    time: Opening,
-    moment: Opening,
-    duration: Opening,
-    string: Opening,
-    padded_string: Opening,
-}
-
-/// From the end of a cell's reference to its content: `" s="3"><v>`.
-struct Opening(Piece);
-
-/// A few bytes that are written again and again: as many as there is room for are copied, whose number
-/// the compiler knows, and those too many are taken back.
-struct Piece {
-    bytes: [u8; Piece::ROOM],
-    length: usize,
-}
-
-impl Piece {
-    const ROOM: usize = 48;
-
-    /// Of at most [`Piece::ROOM`] bytes, which the longest opening does not reach.
-    fn new(bytes: &[u8]) -> Self {
-        let mut piece = Piece { bytes: [0; Piece::ROOM], length: 0 };
-        piece.set(bytes);
-        piece
-    }
-
-    fn set(&mut self, bytes: &[u8]) {
-        debug_assert!(bytes.len() <= Piece::ROOM, "{} bytes", bytes.len());
-        self.length = bytes.len().min(Piece::ROOM);
-        self.bytes[..self.length].copy_from_slice(&bytes[..self.length]);
-    }
-
-    #[inline]
-    fn write(&self, xml: &mut Vec<u8>) {
-        let end = xml.len() + self.length;
-        xml.extend_from_slice(&self.bytes);
-        xml.truncate(end);
-    }
-}
-
-impl Openings {
-    /// Of the column `at`, counted from 0.
-    fn new(at: usize, looks: &package::Looks, references: bool) -> Self {
-        let cell = if references { format!("<c r=\"{}", column_name(at)) } else { "<c".into() };
-        let opening = |look, kind| Opening::new(look, kind, references);
-        Openings {
-            cell: Piece::new(cell.as_bytes()),
-            number: opening(looks.number, NUMBER),
-            boolean: opening(0, BOOLEAN),
-            date: opening(looks.date, NUMBER),
-            time: opening(looks.time, NUMBER),
-            moment: opening(looks.moment, NUMBER),
-            duration: opening(looks.duration, NUMBER),
-            string: opening(0, STRING),
-            padded_string: opening(0, PADDED_STRING),
-        }
-    }
-}
-
-impl Opening {
-    fn new(look: Look, kind: &[u8], references: bool) -> Self {
-        let mut xml = Vec::new();
-        if references {
-            xml.push(b'"');
-        }
-        if look != 0 {
-            xml.extend_from_slice(b" s=\"");
-            write_int(look.into(), &mut xml);
-            xml.push(b'"');
-        }
-        xml.extend_from_slice(kind);
-        Opening(Piece::new(&xml))
-    }
-}
-
-/// `A`, `B` … `Z`, `AA` …, of a column counted from 0.
-fn column_name(at: usize) -> String {
-    let mut letters = Vec::new();
-    let mut rest = at + 1;
-    while rest > 0 {
-        letters.push(char::from(b'A' + ((rest - 1) % 26) as u8));
-        rest = (rest - 1) / 26;
-    }
-    letters.into_iter().rev().collect()
-}
-
-/// Whether it is a number of which Excel keeps what stands before the point.
-fn has_short_whole(digits: &str) -> bool {
-    whole_and_fraction(digits)
-        .is_some_and(|(whole, _)| whole.trim_start_matches('0').len() <= MOST_DIGITS)
-}
-
-/// Since midnight. A leap second is past its day's last.
-fn milliseconds(time: NaiveTime) -> u64 {
-    u64::from(time.num_seconds_from_midnight()) * 1_000
-        + u64::from(time.nanosecond().min(999_999_999) / 1_000_000)
-}
-
-/// Days, and how many milliseconds of the next one have passed.
-///
-/// A double holds no such fraction exactly, and of the readers some round and some cut off. Ten
-/// decimals, rounded up and a unit more (0.009 ms), show all of them the second that is meant. (Times
-/// of day, which have no days before them, are exact enough as the nearest double.)
-fn write_moment(days: i64, passed: u64, xml: &mut Vec<u8>) {
-    write_int(days, xml);
-    if passed > 0 {
-        xml.push(b'.');
-        write_padded((passed * 10_000_000_000).div_ceil(DAY) + 1, 10, xml);
-    }
-}
-
-fn mend_lines(text: &str) -> std::borrow::Cow<'_, str> {
-    if text.contains("\r\n") { text.replace("\r\n", "\n").into() } else { text.into() }
-}
-
-/// Writes text as XML has it, and what XML cannot have as Excel does: `_x0007_` (ECMA-376 part 1,
-/// 22.9.2.19). What looks like that but is not gets its `_` escaped.
-fn escape(text: &str, xml: &mut Vec<u8>) {
-    let bytes = text.as_bytes();
-    if !may_need_escapes(bytes) {
-        return xml.extend_from_slice(bytes);
-    }
-    let mut from = 0;
-    for (at, byte) in bytes.iter().enumerate() {
-        if !IS_SPECIAL[usize::from(*byte)] {
-            continue;
-        }
-        let rest = &bytes[at + 1..];
-        let (length, instead): (usize, &[u8]) = match byte {
-            b'&' => (1, b"&amp;"),
-            b'<' => (1, b"&lt;"),
-            b'>' => (1, b"&gt;"),
-            b'_' if is_escape(rest) => (1, b"_x005F_"),
-            0xEF if rest.starts_with(b"\xBF\xBE") => (3, b"_xFFFE_"),
-            0xEF if rest.starts_with(b"\xBF\xBF") => (3, b"_xFFFF_"),
-            b'_' | 0xEF => continue,
-            control => {
-                xml.extend_from_slice(&bytes[from..at]);
-                // Writing to memory cannot fail.
-                let _ = write!(xml, "_x{control:04X}_");
-                from = at + 1;
-                continue;
-            }
-        };
-        xml.extend_from_slice(&bytes[from..at]);
-        xml.extend_from_slice(instead);
-        from = at + length;
-    }
-    xml.extend_from_slice(&bytes[from..]);
-}
-
-/// Without branches, so that it looks at many bytes at once. A lone `_` is ordinary (`x86_64`).
-fn may_need_escapes(bytes: &[u8]) -> bool {
-    let markup = bytes.iter().fold(false, |found, &byte| {
-        found | (byte < 0x20) | (byte == b'&') | (byte == b'<') | (byte == b'>') | (byte == 0xEF)
-    });
-    let pairs = bytes.iter().zip(bytes.get(1..).unwrap_or_default());
-    markup | pairs.fold(false, |found, (&a, &b)| found | ((a == b'_') & (b == b'x')))
-}
-
-/// Whether an `_` followed by this would be read as an escape.
-fn is_escape(rest: &[u8]) -> bool {
-    matches!(rest, [b'x', a, b, c, d, b'_', ..] if [a, b, c, d].iter().all(|h| h.is_ascii_hexdigit()))
-}
-
-/// Bytes that [`escape`] has to look at.
-const IS_SPECIAL: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut at = 0;
-    while at < 0x20 {
-        table[at] = at != 0x09 && at != 0x0A;
-        at += 1;
-    }
-    table[b'&' as usize] = true;
-    table[b'<' as usize] = true;
-    table[b'>' as usize] = true;
-    table[b'_' as usize] = true;
-    table[0xEF] = true;
-    table
-};
-
-/// To Excel, 1900 was a leap year; other programs, which know better, are a day off before March.
-fn is_excel_date(day: NaiveDate) -> bool {
-    serial(day) >= 61 && day.year() <= 9999
-}
-
-/// Days since 1899-12-30: what counts from March 1900 on.
-fn serial(day: NaiveDate) -> i64 {
-    // Days of the common era until then.
-    i64::from(day.num_days_from_ce()) - 693_594
-}
-
 /// Wide enough for the label in bold, and for what is known of the cells.
 fn first_width(column: &Column) -> usize {
     let by_kind = match column.kind {
@@ -612,8 +403,4 @@ fn first_width(column: &Column) -> usize {
         _ => 9,
     };
     by_kind.max(column.label.chars().count() + 2).min(60)
-}
-
-fn xlsx_error(error: XlsxError) -> Error {
-    Error::permanent("xlsx", error.to_string())
 }

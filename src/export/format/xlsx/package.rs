@@ -15,11 +15,20 @@ use flate2::{Compression, Crc, write::DeflateEncoder};
 use rust_xlsxwriter::{DocProperties, ExcelDateTime, Format, Workbook, Worksheet, XlsxError};
 use zip::ZipArchive;
 
-use super::{Zip, io_error, xlsx_error};
 use crate::{
     error::{Error, Result},
-    export::{format::archive::Deflated, value::Column},
+    export::{
+        format::{
+            Sink,
+            archive::{Archive, Deflated},
+            io_error,
+        },
+        value::Column,
+    },
 };
+
+/// The file that a workbook is.
+pub(super) type Zip = Archive<Sink>;
 
 /// A workbook whose sheets have no rows yet.
 #[derive(Clone)]
@@ -276,6 +285,10 @@ pub(super) fn sheet_name(number: usize) -> String {
 /// `rust_xlsxwriter` has changed what it writes.
 fn strange(what: impl std::fmt::Display) -> Error {
     Error::Internal(format!("an empty workbook is not as it was: {what}"))
+}
+
+fn xlsx_error(error: XlsxError) -> Error {
+    Error::permanent("xlsx", error.to_string())
 }
 
 #[cfg(test)]

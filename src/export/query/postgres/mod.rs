@@ -6,6 +6,7 @@
 //! thought of yet), which the type's output function makes and not whatever cast to text somebody has
 //! added. The wrapping also makes a statement that changes data a syntax error.
 
+mod connections;
 mod copy;
 mod decode;
 mod digits;
@@ -14,16 +15,18 @@ mod plan;
 mod rights;
 mod rows;
 mod session;
-mod source;
+mod shapes;
 
 use std::time::Duration;
 
 use chrono_tz::Tz;
-use sqlx::{AssertSqlSafe, Postgres, Row, postgres::PgArguments, query::Query};
+use sqlx::{
+    AssertSqlSafe, Postgres, Row,
+    postgres::{PgArguments, PgConnectOptions},
+    query::Query,
+};
 
-pub(super) use self::rights::warnings;
-pub use self::source::PostgresSource;
-use self::{plan::Plan, session::Session};
+use self::{connections::Connections, plan::Plan, session::Session, shapes::Shapes};
 use super::explain::locate;
 use crate::{
     error::{Error, Result},
@@ -42,6 +45,46 @@ const NULL: &str = "NULL";
 /// What it may take to describe a query.
 const DESCRIBE: Duration = Duration::from_secs(30);
 
+/// A PostgreSQL database that exports read.
+#[derive(Clone, Debug)]
+pub struct PostgresSource {
+    connections: Connections,
+    /// What its queries gave a moment ago.
+    shapes: Shapes,
+}
+
+impl PostgresSource {
+    /// Connects on first use.
+    pub(super) fn new(options: PgConnectOptions) -> Self {
+        PostgresSource { connections: Connections::new(options), shapes: Shapes::default() }
+    }
+
+    /// Begins a session for the definition's query, which is `query` without values. Its columns are
+    /// those of a moment ago if that is known (`true`). They may have changed since: whoever fails
+    /// with them [forgets](Shapes::forget) them and looks again.
+    async fn plan(
+        &self,
+        timeout: Duration,
+        definition: &Definition,
+        query: &str,
+        language: &str,
+        zone: Tz,
+    ) -> Result<(Session, Plan, bool)> {
+        if let Some(shape) = self.shapes.of(query) {
+            let session = Session::begin(&self.connections, timeout, zone).await?;
+            return Ok((session, Plan::new(shape, definition, language, zone), true));
+        }
+        let made = Plan::make(&self.connections, timeout, definition, query, language, zone);
+        let (session, plan) = made.await?;
+        Ok((session, plan, false))
+    }
+}
+
+/// What the role of a source may do beyond reading.
+pub(super) async fn warnings(source: &PostgresSource) -> Result<Vec<String>> {
+    rights::warnings(&source.connections).await
+}
+
 pub(super) async fn describe(
     source: &PostgresSource,
     definition: &Definition,
@@ -49,7 +92,7 @@ pub(super) async fn describe(
 ) -> Result<Vec<Column>> {
     let query = without_values(definition);
     let described = async {
-        let made = Plan::make(source, DESCRIBE, definition, &query, language, Tz::UTC);
+        let made = Plan::make(&source.connections, DESCRIBE, definition, &query, language, Tz::UTC);
         let (session, plan) = made.await?;
         session.end().await?;
         Ok(plan.columns)
@@ -68,7 +111,7 @@ pub(super) async fn count(
     let (inner, names) = with_values(definition);
     let sql = format!("SELECT count(*) FROM (SELECT 1 FROM (\n{inner}\n) AS q LIMIT {most}) AS c");
     let counted = async {
-        let mut session = Session::begin(source, timeout, zone).await?;
+        let mut session = Session::begin(&source.connections, timeout, zone).await?;
         let row = bound(sql.clone(), &names, given).fetch_one(session.conn()?).await;
         let count = row.and_then(|row| row.try_get(0)).map_err(session.explainer(&sql))?;
         session.end().await?;
@@ -88,7 +131,7 @@ pub(super) async fn estimate(
     let (inner, names) = with_values(definition);
     let sql = format!("EXPLAIN (FORMAT JSON) SELECT * FROM (\n{inner}\n) AS q");
     let estimated = async {
-        let mut session = Session::begin(source, timeout, zone).await?;
+        let mut session = Session::begin(&source.connections, timeout, zone).await?;
         let row = bound(sql.clone(), &names, given).fetch_one(session.conn()?).await;
         let plan: serde_json::Value =
             row.and_then(|row| row.try_get(0)).map_err(session.explainer(&sql))?;
@@ -152,11 +195,11 @@ async fn make(
         return match done {
             // Nothing was written, and the columns may not be what they were.
             Err(Error::Database(_) | Error::Query(_)) if is_remembered && out.is_some() => {
-                source.forget(&query);
+                source.shapes.forget(&query);
                 continue;
             }
             Ok(()) if !is_remembered => {
-                source.remember(query, shape, job.progress.rows().unwrap_or(u64::MAX));
+                source.shapes.remember(query, shape, job.progress.rows().unwrap_or(u64::MAX));
                 Ok(())
             }
             done => done,

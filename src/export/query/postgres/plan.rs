@@ -8,7 +8,7 @@ use sqlx::{
     postgres::{PgColumn, PgRow},
 };
 
-use super::{decode::Read, digits::digits, session::Session, source::PostgresSource};
+use super::{connections::Connections, decode::Read, digits::digits, session::Session};
 use crate::{
     error::{Error, Result},
     export::{
@@ -82,14 +82,14 @@ impl Plan {
 
     /// Begins a session for the definition's query, which is `query` without values.
     pub(super) async fn make(
-        source: &PostgresSource,
+        connections: &Connections,
         timeout: Duration,
         definition: &Definition,
         query: &str,
         language: &str,
         zone: Tz,
     ) -> Result<(Session, Plan)> {
-        let (mut session, found) = columns(source, timeout, zone, query).await?;
+        let (mut session, found) = columns(connections, timeout, zone, query).await?;
         check_names(definition, found.iter().map(|one| one.name.as_str()))?;
         let unknown = found.iter().map(|one| one.oid).filter(|oid| built_in(*oid).is_none());
         let types = types(&mut session, unknown.collect()).await?;
@@ -200,7 +200,7 @@ struct Found {
 /// with none of its rows. Not by preparing it, as sqlx then looks up every type for itself and
 /// fails on those that it has never heard of (multiranges).
 async fn columns(
-    source: &PostgresSource,
+    connections: &Connections,
     timeout: Duration,
     zone: Tz,
     query: &str,
@@ -209,7 +209,7 @@ async fn columns(
         "SELECT q.* FROM (SELECT 1) AS one \
          LEFT JOIN (SELECT * FROM (\n{query}\n) AS i LIMIT 0) AS q ON true"
     );
-    let (session, row) = Session::begin_with(source, timeout, zone, &sql).await?;
+    let (session, row) = Session::begin_with(connections, timeout, zone, &sql).await?;
     let found = |one: &PgColumn| Found {
         name: one.name().to_owned(),
         oid: one.type_info().oid().map_or(0, |oid| oid.0),

@@ -2,7 +2,7 @@
 
 use sqlx::Row;
 
-use super::PostgresSource;
+use super::connections::Connections;
 use crate::error::Result;
 
 /// A read-only transaction stops none of these. `lo_create` writes in one before PostgreSQL 16.
@@ -14,10 +14,10 @@ const RIGHTS: &str = "SELECT r.rolname::text, r.rolsuper, \
         AND has_function_privilege('public', 'lo_create(oid)', 'EXECUTE') \
     FROM pg_roles r WHERE r.rolname = current_user";
 
-pub(in crate::export::query) async fn warnings(source: &PostgresSource) -> Result<Vec<String>> {
-    let mut kept = source.connection().await?;
+pub(super) async fn warnings(connections: &Connections) -> Result<Vec<String>> {
+    let mut kept = connections.connection().await?;
     let row = sqlx::query(RIGHTS).persistent(false).fetch_one(&mut *kept.conn).await?;
-    source.give_back(kept);
+    connections.give_back(kept);
     let role: String = row.try_get(0)?;
     let is = |at: usize| row.try_get::<bool, _>(at);
     let mut warnings = Vec::new();

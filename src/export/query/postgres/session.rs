@@ -12,7 +12,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
     super::Deadline,
-    source::{END_ALL, Kept, PostgresSource},
+    connections::{Connections, END_ALL, Kept},
 };
 use crate::error::{Error, QueryFault, Result};
 
@@ -45,7 +45,7 @@ const UNREADABLE: &str = "non-UTF-8 string for its error message";
 /// have to read all remaining rows first): the query is stopped and the connection closed.
 pub(super) struct Session {
     lent: Option<(Kept, OwnedSemaphorePermit)>,
-    source: PostgresSource,
+    connections: Connections,
     /// The server process, for stopping it.
     pid: Option<i32>,
     deadline: Deadline,
@@ -53,26 +53,27 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) async fn begin(
-        source: &PostgresSource,
+        connections: &Connections,
         timeout: Duration,
         zone: Tz,
     ) -> Result<Self> {
-        Ok(Self::begin_with(source, timeout, zone, "").await?.0)
+        Ok(Self::begin_with(connections, timeout, zone, "").await?.0)
     }
 
     /// Begins with a statement that gives one row, in the same message: for a small export each
     /// journey to the server counts. `date_trunc`, `::date` and `current_date` speak of the day in
     /// `zone`.
     pub(super) async fn begin_with(
-        source: &PostgresSource,
+        connections: &Connections,
         timeout: Duration,
         zone: Tz,
         first: &str,
     ) -> Result<(Self, PgRow)> {
-        let (mut kept, slot) = source.lend().await?;
+        let (mut kept, slot) = connections.lend().await?;
         let before = if std::mem::take(&mut kept.in_transaction) { END_ALL } else { "" };
         let (lent, deadline) = (Some((kept, slot)), Deadline::new(timeout));
-        let mut session = Session { lent, source: source.clone(), pid: None, deadline };
+        let connections = connections.clone();
+        let mut session = Session { lent, connections, pid: None, deadline };
         // A SQL_ASCII database would refuse what is not UTF-8 without a word of where it is: we look
         // ourselves.
         let milliseconds = i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX);
@@ -116,13 +117,13 @@ impl Session {
     /// next one ends it on its way: it only read, and whoever else wants the table waits a fifth of
     /// a second at most.
     pub(super) async fn end(mut self) -> Result<()> {
-        let in_transaction = self.source.is_busy();
+        let in_transaction = self.connections.is_busy();
         if !in_transaction {
             let done = sqlx::raw_sql(END_ALL).execute(self.conn()?).await;
             done.map_err(|e| self.explain(e))?;
         }
         if let Some((Kept { conn, .. }, _slot)) = self.lent.take() {
-            self.source.give_back(Kept { conn, in_transaction });
+            self.connections.give_back(Kept { conn, in_transaction });
         }
         Ok(())
     }
@@ -168,10 +169,10 @@ impl Drop for Session {
         let (Some(pid), Ok(runtime)) = (self.pid, tokio::runtime::Handle::try_current()) else {
             return kept.conn.give_up();
         };
-        let source = self.source.clone();
+        let connections = self.connections.clone();
         runtime.spawn(async move {
             // As long as the connection is open, the process is ours.
-            let stopped = tokio::time::timeout(CANCEL, source.stop(pid));
+            let stopped = tokio::time::timeout(CANCEL, connections.stop(pid));
             if !matches!(stopped.await, Ok(Ok(()))) {
                 tracing::debug!(pid, "a query could not be stopped; it runs into its timeout");
             }

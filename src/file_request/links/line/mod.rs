@@ -12,7 +12,7 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::Hit;
-use crate::{ids::RequestId, storage::hex};
+use crate::ids::{RequestId, hex};
 
 /// Lines of one request, above which nothing is told apart but what happened. As those who write at
 /// the same time do not see each other's, there may be a few thousand more.

@@ -32,10 +32,9 @@ pub(in crate::web::pages) async fn list(
     person: Person,
     Query(page): Query<After>,
 ) -> Result<Response, Problem> {
-    person.staff()?;
-    let toolbox = person.toolbox();
+    let accounts = person.accounts()?;
     let after = page.after.filter(|name| !name.contains('\0'));
-    let mut users = toolbox.own_users(after.as_deref(), LINES + 1).await?;
+    let mut users = accounts.users(after.as_deref(), LINES + 1).await?;
     let more = users.len() as i64 > LINES;
     users.truncate(LINES as usize);
     let next = users.last().filter(|_| more).map(|user| user.username.clone());
@@ -51,7 +50,7 @@ pub(in crate::web::pages) async fn list(
             }
         })
         .collect();
-    let clients: Vec<Value> = toolbox
+    let clients: Vec<Value> = accounts
         .clients()
         .await?
         .iter()
@@ -69,8 +68,7 @@ pub(in crate::web::pages) async fn list(
 }
 
 async fn find_user(person: &Person, id: &str) -> Result<User> {
-    let id = id.parse().map_err(|_| Error::NotFound("user"))?;
-    person.toolbox().own_user_by_id(id).await?.ok_or(Error::NotFound("user"))
+    person.accounts()?.user(id.parse().map_err(|_| Error::NotFound("user"))?).await
 }
 
 async fn show_user(
@@ -93,18 +91,13 @@ async fn show_user(
     person.page("page/operate/user.html", own)
 }
 
-fn user_resource(user: &User) -> Result<Resource> {
-    Resource::new("bgfiles", "user", user.id)
-}
-
 pub(in crate::web::pages) async fn user(
     person: Person,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    person.staff()?;
     let user = find_user(&person, &id).await?;
-    let lock = edit::take(&person, &headers, &user_resource(&user)?).await?;
+    let lock = edit::take(&person, &headers, &Resource::user(user.id)).await?;
     show_user(&person, &user, lock, None).await
 }
 
@@ -113,10 +106,8 @@ pub(in crate::web::pages) async fn save_user(
     posted: Posted,
 ) -> Result<Response, Problem> {
     let person = &posted.person;
-    person.staff()?;
-    let toolbox = person.toolbox();
     let user = find_user(person, &id).await?;
-    let resource = user_resource(&user)?;
+    let resource = Resource::user(user.id);
     let role = posted.form.filled("role").unwrap_or(user.role.as_str()).parse();
     let role = role.map_err(|message: String| Error::invalid("role", message))?;
     let changes = UserChanges {
@@ -125,19 +116,8 @@ pub(in crate::web::pages) async fn save_user(
         is_active: Some(posted.form.get("active") == Some("true")),
         revoke_links: user.is_active && posted.form.get("active") != Some("true"),
     };
-    let own = user.username == person.caller.username;
-    if own && (changes.is_active != Some(true) || role != user.role) {
-        let message = "you cannot take your own rights away; ask another operator";
-        return Err(Error::Conflict { code: "own_account", message: message.into() }.into());
-    }
-    let detail = format!(
-        "email {}, role {}, {}",
-        changes.email.as_deref().unwrap_or_default(),
-        role.as_str(),
-        if changes.is_active == Some(true) { "active" } else { "inactive" }
-    );
     let editor = edit::editor(&posted)?;
-    match toolbox.update_user_as(&user, changes, editor, &resource, &detail).await {
+    match person.accounts()?.update_user(&user, &changes, editor).await {
         Ok(()) => {
             edit::let_go(&posted, &resource).await;
             person.done("/operate/accounts", "saved")
@@ -164,19 +144,13 @@ pub(in crate::web::pages) async fn log_out_user(
     posted: Posted,
 ) -> Result<Response, Problem> {
     let person = &posted.person;
-    person.staff()?;
     let user = find_user(person, &id).await?;
-    // The line first: what is tried and fails is better told than what is done and not.
-    let mut tx = person.toolbox().db.begin().await?;
-    let actor = &person.caller.username;
-    person.toolbox().audit(&mut tx, actor, "user.log_out", &user.username, "").await?;
-    tx.commit().await?;
-    person.toolbox().revoke_all(&user.username).await?;
+    person.accounts()?.log_out(&user).await?;
     person.done("/operate/accounts", "logged_out")
 }
 
 async fn find_client(person: &Person, id: &str) -> Result<Client> {
-    let clients = person.toolbox().clients().await?;
+    let clients = person.accounts()?.clients().await?;
     let found = clients.into_iter().find(|client| client.id.to_string() == id);
     found.ok_or(Error::NotFound("client"))
 }
@@ -198,18 +172,13 @@ fn show_client(
     person.page("page/operate/client.html", own)
 }
 
-fn client_resource(client: &Client) -> Result<Resource> {
-    Resource::new("bgfiles", "client", client.id)
-}
-
 pub(in crate::web::pages) async fn client(
     person: Person,
     headers: HeaderMap,
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
-    person.staff()?;
     let client = find_client(&person, &id).await?;
-    let lock = edit::take(&person, &headers, &client_resource(&client)?).await?;
+    let lock = edit::take(&person, &headers, &Resource::client(client.id)).await?;
     show_client(&person, &client, fields(&client), lock, None)
 }
 
@@ -225,24 +194,10 @@ fn wanted(posted: &Posted, client: Client) -> Result<Client> {
     })
 }
 
-async fn change_client(posted: &Posted, client: Client, resource: &Resource) -> Result<()> {
-    let toolbox = posted.person.toolbox();
+async fn change_client(posted: &Posted, client: Client) -> Result<()> {
     let client = wanted(posted, client)?;
-    let token = posted.form.filled("lock").ok_or(Error::LockRefused { held: false })?;
-    let mut tx = toolbox.db.begin().await?;
-    toolbox.guard_lock(&mut tx, resource, token, None).await?;
-    toolbox.update_client(&mut tx, &client).await?;
-    let detail = format!(
-        "ttl {}, rate {}, tokens {}",
-        client.token_ttl.map_or("never".into(), |ttl| format!("{ttl}s")),
-        client.throttle_rate,
-        client.tokens.as_str()
-    );
-    let actor = &posted.person.caller.username;
-    toolbox.audit(&mut tx, actor, "client.update", &client.name, &detail).await?;
-    tx.commit().await?;
-    toolbox.memory().watch.changed().await;
-    Ok(())
+    let editor = edit::editor(posted)?;
+    posted.person.accounts()?.update_client(&client, editor).await
 }
 
 pub(in crate::web::pages) async fn save_client(
@@ -250,10 +205,9 @@ pub(in crate::web::pages) async fn save_client(
     posted: Posted,
 ) -> Result<Response, Problem> {
     let person = &posted.person;
-    person.staff()?;
     let client = find_client(person, &id).await?;
-    let resource = client_resource(&client)?;
-    match change_client(&posted, client.clone(), &resource).await {
+    let resource = Resource::client(client.id);
+    match change_client(&posted, client.clone()).await {
         Ok(()) => {
             edit::let_go(&posted, &resource).await;
             person.done("/operate/accounts", "saved")

@@ -18,7 +18,7 @@ const MOST: usize = 200;
 const LIST: &str = "/operate/requests";
 
 pub(in crate::web::pages) async fn bulk(posted: Posted) -> Result<Response, Problem> {
-    posted.person.staff()?;
+    posted.person.operator()?;
     let ids: Vec<&str> = posted.form.all("id").collect();
     if ids.is_empty() {
         return nothing_ticked(posted).await;
@@ -35,11 +35,7 @@ pub(in crate::web::pages) async fn bulk(posted: Posted) -> Result<Response, Prob
     let person = &posted.person;
     let (mut succeeded, mut failed) = (0, Vec::new());
     for id in ids {
-        let done = match file::of_path(person, id).await {
-            Ok(row) => act(person, &row, action).await,
-            Err(error) => Err(error),
-        };
-        match done {
+        match act(person, id, action).await {
             Ok(()) => succeeded += 1,
             Err(error @ Error::Invalid(_)) => return Err(error.into()),
             Err(error) => failed.push(context! { id, message => error.public_message() }),

@@ -16,11 +16,11 @@ use serde::Deserialize;
 use super::{Person, form::Posted};
 use crate::{
     auth_token::Role,
-    error::{Error, Result},
+    error::Result,
     file_request::{links::RequesterOnly, model::rfc3339},
-    lock_token::{self, Resource},
-    operations, request_token,
-    web::{Problem, paging},
+    lock_token::Resource,
+    toolbox::{AuditFilter, RequestTokenFilter},
+    web::{Problem, paging, request_tokens::number},
 };
 
 /// Hours that the plot shows.
@@ -31,12 +31,12 @@ const UNKNOWN: usize = 5;
 const LINES: i64 = 100;
 
 pub(super) async fn overview(person: Person) -> Result<Response, Problem> {
-    person.staff()?;
+    let operator = person.operator()?;
     let toolbox = person.toolbox();
     let now = toolbox.clock.now();
     let hour = now.duration_trunc(TimeDelta::hours(1)).unwrap_or(now);
     let since = hour - TimeDelta::hours(HOURS - 1);
-    let all = toolbox.overview(since).await?;
+    let all = operator.overview(since).await?;
     let bars: Vec<plot::Bar> = (0..HOURS)
         .map(|n| {
             let at = since + TimeDelta::hours(n);
@@ -120,16 +120,15 @@ pub(super) async fn overview(person: Person) -> Result<Response, Problem> {
 }
 
 pub(super) async fn file_types(person: Person) -> Result<Response, Problem> {
-    person.staff()?;
+    person.operator()?;
     let language = person.view.language;
-    let types: Vec<Value> = person
-        .toolbox()
+    let toolbox = person.toolbox();
+    let types: Vec<Value> = toolbox
         .registry
         .iter()
         .map(|handler| {
             let policy = handler.policy();
-            let roles = [Role::User, Role::Service, Role::Staff];
-            let roles = roles.into_iter().filter(|role| handler.may_ask(*role));
+            let roles = toolbox.roles_for(handler.file_type());
             context! {
                 name => handler.file_type(),
                 title => handler.title(language),
@@ -142,7 +141,7 @@ pub(super) async fn file_types(person: Person) -> Result<Response, Problem> {
                 max_age => policy.max_age.map(|age| age.as_secs()),
                 requester_only => policy.requester_only != RequesterOnly::No,
                 always => policy.requester_only == RequesterOnly::Always,
-                roles => roles.map(Role::as_str).collect::<Vec<_>>(),
+                roles => roles.into_iter().map(Role::as_str).collect::<Vec<_>>(),
                 criteria => Value::from(minijinja::value::Serde(handler.criteria_schema(language))),
             }
         })
@@ -159,12 +158,12 @@ pub(super) async fn request_tokens(
     person: Person,
     Query(page): Query<Older>,
 ) -> Result<Response, Problem> {
-    person.staff()?;
+    person.operator()?;
     let toolbox = person.toolbox();
     let before = paging::before(page.cursor.as_deref())?;
-    let filter = request_token::store::Filter { before, ..Default::default() };
-    let mut conn = toolbox.db.acquire().await?;
-    let mut rows = request_token::store::list(&mut conn, &filter, LINES + 1).await?;
+    let filter = RequestTokenFilter { before, ..RequestTokenFilter::default() };
+    let tokens = toolbox.request_tokens().by(&person.caller)?;
+    let mut rows = tokens.list(&filter, LINES + 1).await?;
     let more = rows.len() as i64 > LINES;
     rows.truncate(LINES as usize);
     let next = rows.last().filter(|_| more).map(|token| token.id);
@@ -192,20 +191,14 @@ pub(super) async fn expire_request_token(
     posted: Posted,
 ) -> Result<Response, Problem> {
     let person = &posted.person;
-    person.staff()?;
-    let number = id.parse().map_err(|_| Error::NotFound("request token"))?;
-    let mut tx = person.toolbox().db.begin().await?;
-    person.toolbox().expire_request_token(&mut tx, number).await?;
-    let actor = &person.caller.username;
-    person.toolbox().audit(&mut tx, actor, "request_token.expire", &id, "").await?;
-    tx.commit().await?;
+    person.operator()?;
+    person.toolbox().request_tokens().by(&person.caller)?.expire(number(&id)?).await?;
     person.done("/operate/request-tokens", "token_expired")
 }
 
 pub(super) async fn locks(person: Person) -> Result<Response, Problem> {
-    person.staff()?;
-    let filter = lock_token::store::Filter { resource: None, owner: None };
-    let locks = person.toolbox().locks(&filter, LINES).await?;
+    person.operator()?;
+    let locks = person.toolbox().locks().by(&person.caller).list(None, None, LINES).await?;
     let locks: Vec<Value> = locks
         .iter()
         .map(|lock| {
@@ -220,7 +213,7 @@ pub(super) async fn locks(person: Person) -> Result<Response, Problem> {
                 since => rfc3339(Some(lock.locked_at)),
                 until => rfc3339(Some(lock.expires_at)),
                 // A worker's lease ends by itself.
-                breakable => lock.reason != "a worker makes the file",
+                breakable => lock.is_breakable(),
             }
         })
         .collect();
@@ -229,7 +222,7 @@ pub(super) async fn locks(person: Person) -> Result<Response, Problem> {
 
 pub(super) async fn break_lock(posted: Posted) -> Result<Response, Problem> {
     let person = &posted.person;
-    person.staff()?;
+    person.operator()?;
     let field = |name: &str| posted.form.get(name).unwrap_or_default();
     let resource = Resource::new(field("app"), field("model"), field("id"))?;
     person.toolbox().break_lock(&person.caller, &resource).await?;
@@ -246,14 +239,14 @@ pub(super) struct Which {
 }
 
 pub(super) async fn audit(person: Person, Query(which): Query<Which>) -> Result<Response, Problem> {
-    person.staff()?;
+    let operator = person.operator()?;
     let given = |text: &'_ str| !text.trim().is_empty() && !text.contains('\0');
-    let filter = operations::store::AuditFilter {
+    let filter = AuditFilter {
         actor: Some(which.actor.trim()).filter(|text| given(text)),
         subject: Some(which.subject.trim()).filter(|text| given(text)),
         before: paging::before(which.cursor.as_deref())?,
     };
-    let mut rows = person.toolbox().audit_log(&filter, LINES + 1).await?;
+    let mut rows = operator.audit_log(&filter, LINES + 1).await?;
     let more = rows.len() as i64 > LINES;
     rows.truncate(LINES as usize);
     let next = rows.last().filter(|_| more).map(|last| {

@@ -9,11 +9,12 @@ use serde::Deserialize;
 
 use crate::{
     error::{Error, Result},
-    file_request::{FileRequest, Status, store},
+    file_request::Status,
+    toolbox::{RequestFilter, SEARCHED},
     web::{
         Problem,
         pages::{Person, file, form::Posted},
-        requests::{before, cursor, note},
+        requests::{before, cursor, request_id},
     },
 };
 
@@ -45,7 +46,7 @@ pub(in crate::web::pages) async fn list(
     person: Person,
     Query(which): Query<Which>,
 ) -> Result<Response, Problem> {
-    person.staff()?;
+    person.operator()?;
     list_with(&person, &which, None).await
 }
 
@@ -61,14 +62,14 @@ pub(super) async fn list_with(
         (!text.is_empty()).then(|| text.replace('\0', "\u{fffd}"))
     };
     let status = given(&which.status).map(|text| text.parse()).transpose();
-    let filter = store::Filter {
+    let filter = RequestFilter {
         status: status.map_err(|message: String| Error::invalid("status", message))?,
         file_type: given(&which.file_type),
         requester: given(&which.requester),
         search: given(&which.q),
         before: before(which.cursor.as_deref())?,
     };
-    let mut rows = store::list(&mut toolbox.db.acquire().await?, &filter, LINES + 1).await?;
+    let mut rows = person.requests().list(filter, LINES + 1).await?;
     let more = rows.len() as i64 > LINES;
     rows.truncate(LINES as usize);
     let next = rows.last().filter(|_| more).map(|last| {
@@ -90,7 +91,7 @@ pub(super) async fn list_with(
         next,
         wrong,
         q => &which.q,
-        searched => store::SEARCHED,
+        searched => SEARCHED,
         status => &which.status,
         statuses => Status::ALL.map(Status::as_str),
         file_type => &which.file_type,
@@ -100,22 +101,16 @@ pub(super) async fn list_with(
     person.page("page/operate/requests.html", own)
 }
 
-/// One action, with its line in the audit log, in one transaction.
-pub(super) async fn act(person: &Person, row: &FileRequest, action: &str) -> Result<()> {
-    let toolbox = person.toolbox();
-    let mut tx = toolbox.db.begin().await?;
+/// One action.
+pub(super) async fn act(person: &Person, id: &str, action: &str) -> Result<()> {
+    let (requests, id) = (person.requests(), request_id(id)?);
     match action {
-        "retry" => {
-            toolbox.check_retry(row, &person.caller)?;
-            drop(toolbox.retry(&mut tx, row.id).await?);
-        }
-        "cancel" => drop(toolbox.cancel(&mut tx, row.id).await?),
-        "expire" => drop(toolbox.expire(&mut tx, row.id).await?),
-        "mail" => drop(toolbox.notify_again(&mut tx, row).await?),
-        _ => return Err(Error::invalid("action", "must be retry, cancel, expire or mail")),
+        "retry" => requests.retry(id).await.map(drop),
+        "cancel" => requests.cancel(id).await.map(drop),
+        "expire" => requests.expire(id).await.map(drop),
+        "mail" => requests.mail_again(id).await.map(drop),
+        _ => Err(Error::invalid("action", "must be retry, cancel, expire or mail")),
     }
-    note(toolbox, &person.caller, &mut tx, row, action, "").await?;
-    tx.commit().await
 }
 
 pub(in crate::web::pages) async fn expire(
@@ -133,8 +128,7 @@ pub(in crate::web::pages) async fn mail(
 }
 
 async fn one(id: &str, posted: &Posted, action: &str, done: &str) -> Result<Response, Problem> {
-    posted.person.staff()?;
-    let row = file::of_path(&posted.person, id).await?;
-    act(&posted.person, &row, action).await?;
-    posted.person.done(&format!("/files/{}", row.id), done)
+    posted.person.operator()?;
+    act(&posted.person, id, action).await?;
+    posted.person.done(&format!("/files/{}", request_id(id)?), done)
 }
