@@ -31,8 +31,10 @@ const GATHER: Duration = Duration::from_millis(3);
 const PAUSE: Duration = Duration::from_millis(500);
 /// How often a process says that it lives.
 const SHOW_UP: Duration = Duration::from_secs(5);
-/// Processes that were last seen so long ago are forgotten.
+/// Processes that were last seen so long ago are forgotten …
 const FORGET: TimeDelta = TimeDelta::days(1);
+/// … after the first word, and each time after so many more (an hour).
+const FORGET_EACH: u32 = 720;
 /// How often a process looks for requests of types that nobody knows.
 const GIVE_UP: Duration = Duration::from_secs(30);
 /// What may be under way at the same time, for each slot: one file that is made, and one that is
@@ -171,16 +173,21 @@ pub(crate) fn state(toolbox: &Toolbox, name: String, slots: usize) -> WorkerStat
 
 /// Says again and again that this process lives, and at last that it ended well.
 pub(crate) async fn show_up(toolbox: Toolbox, mut state: WorkerState, ended: CancellationToken) {
-    let say = async |state: &WorkerState| {
+    let say = async |state: &WorkerState, forget: bool| {
         let mut tx = toolbox.db.begin().await?;
         operations::store::beat(&mut tx, state).await?;
-        operations::store::forget_workers(&mut tx, state.seen_at - FORGET).await?;
+        if forget {
+            operations::store::forget_workers(&mut tx, state.seen_at - FORGET).await?;
+        }
         tx.commit().await
     };
+    let mut said_so_far: u32 = 0;
     loop {
         state.seen_at = toolbox.clock.now();
         state.ended_at = ended.is_cancelled().then_some(state.seen_at);
-        let said: Result<()> = db::within(db::SILENCE, say(&state)).await;
+        let said: Result<()> =
+            db::within(db::SILENCE, say(&state, said_so_far.is_multiple_of(FORGET_EACH))).await;
+        said_so_far = said_so_far.wrapping_add(1);
         if let Err(error) = said {
             tracing::debug!(%error, "nobody knows that this worker lives");
         }

@@ -42,9 +42,7 @@ impl Line {
                 (Ends::Postgres(own_pool(pool)), true)
             }
             Db::Sqlite(pool) => {
-                let options = pool.connect_options();
-                let watched =
-                    file_watch::watch(options.get_filename(), inserts.clone(), stop.clone());
+                let watched = file_watch::watch(pool, inserts.clone(), stop.clone());
                 if let Err(error) = &watched {
                     tracing::info!(%error, "workers look for new work 40 times a second");
                 }

@@ -36,7 +36,7 @@ const HEARTBEAT: Duration = Duration::from_secs(30);
 /// only wake, and workers look for what is due anyway.
 const MISSED: usize = 2;
 /// New work is heard of; the tick is for what was not heard.
-const TICK: Duration = Duration::from_secs(10);
+const TICK: Duration = Duration::from_secs(15);
 /// Where nothing is heard of it.
 const TICK_DEAF: Duration = Duration::from_millis(25);
 /// Jobs that only wake are fetched and acknowledged so many at once …

@@ -284,9 +284,8 @@ async fn a_role_with_rights_on_one_table_enqueues() {
     assert_eq!(app.count(callable).await, 0);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_insert_by_sql_wakes_a_worker_at_once() {
-    let app = TestApp::live(Kind::Postgres).await;
+live!(an_insert_by_sql_wakes_a_worker_at_once);
+async fn an_insert_by_sql_wakes_a_worker_at_once(app: TestApp) {
     let (stop, worker) = app.work(1);
     app.request("hello", "").await;
     eventually("it works", 20, async || (open(&app).await == 0).then_some(())).await;

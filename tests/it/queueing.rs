@@ -102,7 +102,7 @@ async fn panics_and_timeouts_leave_no_running_jobs(app: TestApp) {
         Kind::Sqlite => "SELECT count(*) FROM Jobs WHERE status = 'Running'",
         Kind::Postgres => "SELECT count(*) FROM apalis.jobs WHERE status = 'Running'",
     };
-    eventually("acknowledged", 10, async || (app.count(running).await == 0).then_some(())).await;
+    eventually("acknowledged", 30, async || (app.count(running).await == 0).then_some(())).await;
     stop.cancel();
     worker.await.unwrap();
 }
@@ -274,7 +274,7 @@ async fn done_jobs_and_dead_workers_are_purged(app: TestApp) {
         Kind::Sqlite => "SELECT count(*) FROM Jobs WHERE status <> 'Done'",
         Kind::Postgres => "SELECT count(*) FROM apalis.jobs WHERE status <> 'Done'",
     };
-    eventually("acknowledged", 10, async || (app.count(open).await == 0).then_some(())).await;
+    eventually("acknowledged", 30, async || (app.count(open).await == 0).then_some(())).await;
     stop.cancel();
     worker.await.unwrap();
     let purge = async |before| {
