@@ -41,7 +41,7 @@ async fn main() {
     let toolbox = Toolbox::new(tools.unwrap());
     let mut jwts = Vec::new();
     for _ in 0..CONNECTIONS {
-        let mut tx = toolbox.db.begin().await.unwrap();
+        let mut tx = toolbox.db().begin().await.unwrap();
         let new = NewRequestToken { max_uses: Some(i32::MAX), ..NewRequestToken::new("small") };
         let token = toolbox.create_request_token(&mut tx, new).await.unwrap();
         tx.commit().await.unwrap();
@@ -75,7 +75,7 @@ async fn main() {
             results.push(requests_a_second(&route.1, None, route.2).await);
         }
     }
-    println!("{} · {CONNECTIONS} connections · {ROUNDS} rounds of {EACH:?}", toolbox.db.kind());
+    println!("{} · {CONNECTIONS} connections · {ROUNDS} rounds of {EACH:?}", toolbox.db().kind());
     let plain = median(&results[0]);
     for (route, results) in routes.iter().zip(&results) {
         let median = median(results);
@@ -85,8 +85,8 @@ async fn main() {
             100.0 * median / plain
         );
     }
-    let now = toolbox.clock.now();
-    let keys = &toolbox.request_tokens.keys;
+    let now = toolbox.clock().now();
+    let keys = &toolbox.request_token_settings().keys;
     println!(
         "verifying a JWT                  {:9.2} µs",
         micros(|| assert!(keys.verify(&jwt, now).is_ok()))

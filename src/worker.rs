@@ -92,7 +92,7 @@ pub async fn run(toolbox: Toolbox, options: WorkerOptions, shutdown: Cancellatio
     tracing::info!(worker = %worker.name, slots = options.slots, "working");
     // The queues end last: see `queue::work`.
     let (queues, ended) = (TaskTracker::new(), CancellationToken::new());
-    let line = Arc::new(queue::Line::open(&worker.toolbox.db));
+    let line = Arc::new(queue::Line::open(worker.toolbox.db()));
     for kind in [Kind::Requests, Kind::Notices] {
         queues.spawn(supervise(worker.clone(), line.clone(), kind, ended.clone()));
     }
@@ -159,7 +159,7 @@ pub(crate) fn host() -> String {
 
 /// What a process says of itself.
 pub(crate) fn state(toolbox: &Toolbox, name: String, slots: usize) -> WorkerState {
-    let now = toolbox.clock.now();
+    let now = toolbox.clock().now();
     WorkerState {
         name,
         host: host(),
@@ -174,7 +174,7 @@ pub(crate) fn state(toolbox: &Toolbox, name: String, slots: usize) -> WorkerStat
 /// Says again and again that this process lives, and at last that it ended well.
 pub(crate) async fn show_up(toolbox: Toolbox, mut state: WorkerState, ended: CancellationToken) {
     let say = async |state: &WorkerState, forget: bool| {
-        let mut tx = toolbox.db.begin().await?;
+        let mut tx = toolbox.db().begin().await?;
         operations::store::beat(&mut tx, state).await?;
         if forget {
             operations::store::forget_workers(&mut tx, state.seen_at - FORGET).await?;
@@ -183,7 +183,7 @@ pub(crate) async fn show_up(toolbox: Toolbox, mut state: WorkerState, ended: Can
     };
     let mut said_so_far: u32 = 0;
     loop {
-        state.seen_at = toolbox.clock.now();
+        state.seen_at = toolbox.clock().now();
         state.ended_at = ended.is_cancelled().then_some(state.seen_at);
         let said: Result<()> =
             db::within(db::SILENCE, say(&state, said_so_far.is_multiple_of(FORGET_EACH))).await;
@@ -273,7 +273,7 @@ async fn look(worker: Worker) {
             let since = if is_tick { DateTime::UNIX_EPOCH } else { since };
             // On PostgreSQL it was announced that there is something, and a claim waits for nobody.
             let all = store::Claimable { due: true, silent: is_tick };
-            let there = match &worker.toolbox.db {
+            let there = match worker.toolbox.db() {
                 Db::Postgres(_) if !is_tick => all,
                 _ => worker.toolbox.claimable(since).await?,
             };
@@ -373,7 +373,7 @@ impl Worker {
     }
 
     fn now(&self) -> DateTime<Utc> {
-        self.toolbox.clock.now()
+        self.toolbox.clock().now()
     }
 
     fn woken(&self, kind: Kind) -> &Notify {
@@ -390,7 +390,7 @@ impl Worker {
         mut places: Vec<Place>,
         which: Which,
     ) -> Result<(Vec<Place>, DateTime<Utc>)> {
-        let mut oldest = self.toolbox.clock.now();
+        let mut oldest = self.toolbox.clock().now();
         if places.is_empty() {
             return Ok((places, oldest));
         }
@@ -465,8 +465,8 @@ async fn give_up(worker: Worker) {
 /// Says so when the database's clock and ours differ.
 async fn watch_clock(toolbox: Toolbox, shutdown: CancellationToken) {
     let ahead = async || {
-        let mut tx = toolbox.db.read().await?;
-        queue::clock_ahead(tx.conn(), toolbox.clock.now()).await
+        let mut tx = toolbox.db().read().await?;
+        queue::clock_ahead(tx.conn(), toolbox.clock().now()).await
     };
     let mut skewed = false;
     loop {

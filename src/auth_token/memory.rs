@@ -7,6 +7,7 @@ use std::{
 };
 
 use chrono::{DateTime, TimeDelta, Utc};
+use quick_cache::sync::Cache;
 use uuid::Uuid;
 
 use super::{Signals, Throttle, TokenUse};
@@ -29,12 +30,12 @@ pub struct Memory {
     pub signals: Signals,
     /// Everybody's buckets.
     pub throttle: Throttle,
-    tokens: Mutex<HashMap<String, Kept>>,
+    tokens: Cache<String, CachedToken>,
     seen: Mutex<Seen>,
 }
 
-#[derive(Debug)]
-struct Kept {
+#[derive(Clone, Debug)]
+struct CachedToken {
     generation: u64,
     read_at: DateTime<Utc>,
     token: TokenUse,
@@ -57,7 +58,7 @@ impl Memory {
             watch: Watch::new(db),
             signals: Signals::default(),
             throttle: Throttle::default(),
-            tokens: Mutex::default(),
+            tokens: Cache::new(MANY),
             seen: Mutex::default(),
         }
     }
@@ -71,24 +72,16 @@ impl Memory {
         age: TimeDelta,
         now: DateTime<Utc>,
     ) -> Option<TokenUse> {
-        let tokens = lock(&self.tokens);
-        let kept = tokens.get(hash)?;
+        let kept = self.tokens.get(hash)?;
         let holds = kept.generation == generation
             && now - kept.read_at < age
             && kept.token.expires_at.is_none_or(|end| end > now);
-        holds.then(|| kept.token.clone())
+        holds.then_some(kept.token)
     }
 
     /// Keeps what was read while `generation` was the current one.
     pub fn keep(&self, hash: String, token: TokenUse, generation: u64, now: DateTime<Utc>) {
-        let mut tokens = lock(&self.tokens);
-        if tokens.len() >= MANY {
-            tokens.retain(|_, kept| kept.generation == generation);
-        }
-        if tokens.len() >= MANY {
-            tokens.clear();
-        }
-        tokens.insert(hash, Kept { generation, read_at: now, token });
+        self.tokens.insert(hash, CachedToken { generation, read_at: now, token });
     }
 
     /// Notes a use of a token; when to write them down, if nobody was told to yet.

@@ -28,6 +28,11 @@ use crate::{
     toolbox::Toolbox,
 };
 
+/// The name of each sweep, in their order.
+pub fn sweep_names() -> impl Iterator<Item = &'static str> {
+    SWEEPS.iter().map(|sweep| sweep.name)
+}
+
 /// Runs every sweep once, and writes down how each went.
 ///
 /// # Errors
@@ -39,7 +44,7 @@ pub async fn clean(toolbox: &Toolbox, sweeps: &Sweeps, limits: Limits) -> Result
         if limits.stop.is_cancelled() {
             break;
         }
-        let (ran_at, began) = (toolbox.clock.now(), Instant::now());
+        let (ran_at, began) = (toolbox.clock().now(), Instant::now());
         let mut run = Run::new(limits.clone());
         let done = sweep.run(toolbox, keep.before(ran_at), &mut run).await;
         let done = done.map(|ended| run.swept(sweep.name, ended));
@@ -63,7 +68,7 @@ pub async fn clean(toolbox: &Toolbox, sweeps: &Sweeps, limits: Limits) -> Result
 /// Operators look at it; cleaning goes on without.
 async fn write_down(toolbox: &Toolbox, run: &SweepRun) {
     let write = async {
-        let mut tx = toolbox.db.begin().await?;
+        let mut tx = toolbox.db().begin().await?;
         operations::store::swept(&mut tx, run).await?;
         tx.commit().await
     };

@@ -28,7 +28,7 @@ pub(super) async fn sweep(
         return Ok(ended);
     }
     // Fused: its end is met once by the last objects and once more after them.
-    let mut objects = toolbox.storage.list().fuse();
+    let mut objects = toolbox.storage().list().fuse();
     loop {
         let mut old = Vec::with_capacity(OBJECTS);
         while old.len() < OBJECTS {
@@ -48,7 +48,7 @@ pub(super) async fn sweep(
             if unwanted(toolbox, &[key]).await?.is_empty() {
                 continue;
             }
-            match toolbox.storage.delete(key).await {
+            match toolbox.storage().delete(key).await {
                 Ok(()) => run.removed += 1,
                 Err(error) => {
                     tracing::warn!(object = %key, %error, "could not remove an orphan object");
@@ -66,7 +66,7 @@ async fn unfinished_uploads(
     before: DateTime<Utc>,
     run: &mut Run,
 ) -> Result<Option<Ended>> {
-    let uploads = match toolbox.storage.unfinished().await {
+    let uploads = match toolbox.storage().unfinished().await {
         Ok(uploads) => uploads,
         Err(error) => {
             // A bucket may keep us from listing them, for ever: that fails no run.
@@ -82,7 +82,7 @@ async fn unfinished_uploads(
         if states.get(&upload.key.request).is_some_and(|state| is_making(state, upload.key)) {
             continue;
         }
-        match toolbox.storage.give_up(upload).await {
+        match toolbox.storage().give_up(upload).await {
             Ok(()) => run.removed += 1,
             Err(error) => {
                 tracing::warn!(object = %upload.key, %error, "could not give up an upload");
@@ -118,7 +118,7 @@ async fn states(
     keys: &[StorageKey],
 ) -> Result<HashMap<RequestId, store::ObjectState>> {
     let ids: Vec<_> = keys.iter().map(|key| key.request).collect();
-    let mut tx = toolbox.db.read().await?;
+    let mut tx = toolbox.db().read().await?;
     let states = store::object_states(&mut tx, &ids).await?;
     Ok(states.into_iter().map(|state| (state.id, state)).collect())
 }

@@ -15,11 +15,11 @@ pub(super) async fn sweep(
     threshold: DateTime<Utc>,
     run: &mut Run,
 ) -> Result<Ended> {
-    let mut tx = toolbox.db.read().await?;
+    let mut tx = toolbox.db().read().await?;
     run.total = u64::try_from(store::count_expired(&mut tx, threshold).await?).ok();
     drop(tx);
     loop {
-        let mut tx = toolbox.db.read().await?;
+        let mut tx = toolbox.db().read().await?;
         let skip = i64::try_from(run.failed).unwrap_or(i64::MAX - BATCH);
         let ids = store::expired(&mut tx, threshold, BATCH + skip).await?;
         drop(tx);
@@ -35,7 +35,7 @@ pub(super) async fn sweep(
             if run.removed + run.failed > 0 {
                 run.pause().await;
             }
-            let mut tx = toolbox.db.begin().await?;
+            let mut tx = toolbox.db().begin().await?;
             let row = store::begin_removal(&mut tx, id, threshold).await?;
             tx.commit().await?;
             let Some(row) = row else { continue };

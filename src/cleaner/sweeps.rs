@@ -128,7 +128,7 @@ impl Sweep {
                 Own(work) => return work(toolbox, before, run).await,
                 Batches(remove) => remove(toolbox, before, ROWS).await?,
                 Rows(remove) => {
-                    let mut tx = toolbox.db.begin().await?;
+                    let mut tx = toolbox.db().begin().await?;
                     let removed = remove(&mut tx, before, ROWS).await?;
                     tx.commit().await?;
                     removed
@@ -161,8 +161,8 @@ async fn locks(tx: &mut Tx, before: DateTime<Utc>, limit: i64) -> Result<u64> {
 
 /// Adds up the tally's lines, or counts all requests anew now and then. Nothing is removed.
 async fn tally(toolbox: &Toolbox, before: DateTime<Utc>) -> Result<Ended> {
-    let mut tx = toolbox.db.begin().await?;
-    if !operations::store::recount_tally(&mut tx, toolbox.clock.now(), before).await? {
+    let mut tx = toolbox.db().begin().await?;
+    if !operations::store::recount_tally(&mut tx, toolbox.clock().now(), before).await? {
         operations::store::fold_tally(&mut tx).await?;
     }
     tx.commit().await?;

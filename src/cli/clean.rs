@@ -14,10 +14,9 @@ use crate::{
     toolbox::Toolbox,
 };
 
-/// Runs the sweeps of `jobs/cleaner.toml`: expired requests and their files, orphan objects,
-/// finished queue rows, idempotency keys.
+/// Runs the sweeps of `jobs/cleaner.toml`, which remove what nobody needs any longer
 #[derive(clap::Args)]
-#[command(after_help = "Examples:\n  bgfiles clean --timeout 60\n  bgfiles clean --every 5m")]
+#[command(after_help = after_help())]
 pub(super) struct Clean {
     /// End after this long: `90s`, `5m`, or a number of seconds
     #[arg(long, value_name = "TIME", value_parser = parse_seconds)]
@@ -35,6 +34,12 @@ pub(super) struct Clean {
     /// Stay and clean again and again: `90s`, `5m`, `1h`
     #[arg(long, value_name = "INTERVAL", value_parser = parse_duration)]
     every: Option<Duration>,
+}
+
+fn after_help() -> String {
+    let sweeps: Vec<&str> = cleaner::sweep_names().collect();
+    let examples = "Examples:\n  bgfiles clean --timeout 60\n  bgfiles clean --every 5m";
+    format!("Sweeps: {}\n\n{examples}", sweeps.join(", "))
 }
 
 fn leeway(text: &str) -> Result<Duration, String> {

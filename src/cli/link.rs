@@ -41,7 +41,7 @@ impl Link {
         let toolbox = setup::toolbox(&config, registry).await?;
         let id = self.request_id.parse();
         let id = id.map_err(|_| Error::invalid("REQUEST_ID", "is not an id"))?;
-        let mut tx = toolbox.db.begin().await?;
+        let mut tx = toolbox.db().begin().await?;
         let row = store::find(&mut tx, id).await?.ok_or(Error::NotFound("request"))?;
         let options = LinkOptions {
             requester_only: self.requester_only,

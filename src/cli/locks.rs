@@ -14,7 +14,7 @@ pub(super) struct RemoveExpiredLocks {}
 impl RemoveExpiredLocks {
     pub(super) async fn run(self, flags: &Flags) -> Result<ExitCode> {
         let toolbox = setup::accounts(flags).await?;
-        let (now, mut locks) = (toolbox.clock.now(), 0);
+        let (now, mut locks) = (toolbox.clock().now(), 0);
         loop {
             let (removed, rows) = toolbox.remove_stale_locks(now, 1000).await?;
             locks += removed;

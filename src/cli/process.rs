@@ -105,9 +105,10 @@ fn name(toolbox: &Toolbox) -> String {
 
 /// The oldest request that is due and was not looked at in this run.
 async fn next(toolbox: &Toolbox, seen: &HashSet<RequestId>) -> Result<Option<RequestId>> {
-    let mut tx = toolbox.db.read().await?;
+    let mut tx = toolbox.db().read().await?;
     let most = BATCH + i64::try_from(seen.len()).unwrap_or(i64::MAX - BATCH);
-    let due = store::to_handle(&mut tx, &toolbox.known_types(), toolbox.clock.now(), most).await?;
+    let due =
+        store::to_handle(&mut tx, &toolbox.known_types(), toolbox.clock().now(), most).await?;
     Ok(due.into_iter().map(|row| row.id).find(|id| !seen.contains(id)))
 }
 
@@ -126,8 +127,8 @@ fn word(outcome: &Dispatched) -> &'static str {
 
 async fn notices(toolbox: &Toolbox, stop: &CancellationToken) -> Result<()> {
     loop {
-        let mut tx = toolbox.db.read().await?;
-        let due = notice::store::due(&mut tx, toolbox.clock.now(), BATCH).await?;
+        let mut tx = toolbox.db().read().await?;
+        let due = notice::store::due(&mut tx, toolbox.clock().now(), BATCH).await?;
         drop(tx);
         if due.is_empty() || stop.is_cancelled() {
             return Ok(());

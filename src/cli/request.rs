@@ -87,7 +87,7 @@ impl Request {
             before: Some(&before),
         });
         // Who may run this may do everything.
-        let mut tx = toolbox.db.begin().await?;
+        let mut tx = toolbox.db().begin().await?;
         let row = toolbox.add_noted(&mut tx, "cli", new, key).await?.row;
         tx.commit().await?;
         match self.json {

@@ -10,7 +10,7 @@ use crate::{
     config::Flags,
     error::{Error, Result},
     registry::Registry,
-    request_token::{LoginMode, NewRequestToken, RequestToken, store},
+    request_token::{Issued, LoginMode, NewRequestToken, RequestToken, Shown, ShownUse, store},
     toolbox::Toolbox,
 };
 
@@ -105,7 +105,7 @@ impl Command {
             Command::Show(show) => show.run(&toolbox).await,
             Command::Expire(expire) => {
                 let token = find(&toolbox, &expire.token).await?;
-                let mut tx = toolbox.db.begin().await?;
+                let mut tx = toolbox.db().begin().await?;
                 toolbox.expire_request_token(&mut tx, token.id).await?;
                 tx.commit().await?;
                 say(format_args!("Expired request token {}.", token.id));
@@ -118,13 +118,13 @@ impl Command {
 /// The operations, without any file types: these commands make none.
 async fn toolbox(flags: &Flags) -> Result<Toolbox> {
     let toolbox = Toolbox::from_config(&setup::config(flags)?, Registry::default())?;
-    toolbox.db.require_current().await?;
+    toolbox.db().require_current().await?;
     Ok(toolbox)
 }
 
 async fn find(toolbox: &Toolbox, text: &str) -> Result<RequestToken> {
     let found = match text.parse() {
-        Ok(id) => store::find(&mut toolbox.db.read().await?, id).await?,
+        Ok(id) => store::find(&mut toolbox.db().read().await?, id).await?,
         Err(_) => toolbox.find_by_jwt(text).await?,
     };
     found.ok_or(Error::NotFound("request token"))
@@ -132,7 +132,7 @@ async fn find(toolbox: &Toolbox, text: &str) -> Result<RequestToken> {
 
 impl Create {
     async fn run(self, toolbox: &Toolbox) -> Result<ExitCode> {
-        let now = toolbox.clock.now();
+        let now = toolbox.clock().now();
         let data = self.data.as_deref().map(serde_json::from_str).transpose();
         let data = data.map_err(|e| Error::invalid("data", format!("is no JSON: {e}")))?;
         let age = self.expires.and_then(|age| TimeDelta::from_std(age).ok());
@@ -146,18 +146,13 @@ impl Create {
             created_by: "cli".into(),
             ..NewRequestToken::new(self.scope)
         };
-        let mut tx = toolbox.db.begin().await?;
+        let mut tx = toolbox.db().begin().await?;
         let token = toolbox.create_request_token(&mut tx, new).await?;
         tx.commit().await?;
         let jwt = toolbox.jwt(&token)?;
         let url = self.url.map(|url| toolbox.tokenise(&token, &url)).transpose()?;
         if self.json {
-            let mut json = token.to_json(now);
-            json["jwt"] = jwt.into();
-            if let Some(url) = url {
-                json["url"] = url.into();
-            }
-            say(json);
+            say(json!(Issued::of(&token, jwt, url, now)));
         } else {
             say(url.unwrap_or(jwt));
         }
@@ -168,11 +163,11 @@ impl Create {
 impl Show {
     async fn run(self, toolbox: &Toolbox) -> Result<ExitCode> {
         let token = find(toolbox, &self.token).await?;
-        let now = toolbox.clock.now();
-        let mut json = token.to_json(now);
+        let now = toolbox.clock().now();
+        let mut json = json!(Shown::of(&token, now));
         if self.uses {
-            let uses = store::uses(&mut toolbox.db.read().await?, token.id, None, 1000).await?;
-            json["uses"] = uses.iter().map(|used| used.to_json()).collect();
+            let uses = store::uses(&mut toolbox.db().read().await?, token.id, None, 1000).await?;
+            json["uses"] = uses.iter().map(|used| json!(ShownUse::of(used))).collect();
         }
         if self.json {
             say(&json);

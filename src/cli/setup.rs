@@ -114,12 +114,12 @@ pub(super) fn source_urls(config: &Config) -> impl Iterator<Item = (&str, &str)>
 /// Says at the start what runs, and on which database.
 pub(super) async fn introduce(process: &str, toolbox: &Toolbox) {
     let version = env!("CARGO_PKG_VERSION");
-    match toolbox.db.about().await {
+    match toolbox.db().about().await {
         Ok(About { kind, place, version: server }) => {
             tracing::info!(process, version, database = kind, place, server, "starting");
         }
         Err(error) => {
-            let database = toolbox.db.kind();
+            let database = toolbox.db().kind();
             tracing::warn!(process, version, database, %error, "starting; the database does not say its version");
         }
     }
@@ -128,7 +128,7 @@ pub(super) async fn introduce(process: &str, toolbox: &Toolbox) {
 /// The operations over a database whose schema fits.
 pub(super) async fn toolbox(config: &Config, registry: Registry) -> Result<Toolbox> {
     let toolbox = Toolbox::from_config(config, declared(config, registry)?)?;
-    toolbox.db.require_current().await.map_err(refused)?;
+    toolbox.db().require_current().await.map_err(refused)?;
     Ok(toolbox)
 }
 
@@ -147,8 +147,8 @@ pub(super) async fn toolbox_when_ready(
     loop {
         // One attempt says why there is no connection, and at once.
         let ready = async {
-            toolbox.db.knock().await?;
-            toolbox.db.require_current().await
+            toolbox.db().knock().await?;
+            toolbox.db().require_current().await
         };
         match ready.await.map_err(refused) {
             Ok(()) => return Ok(Some(toolbox)),

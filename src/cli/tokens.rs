@@ -73,8 +73,8 @@ impl ListTokens {
             client: self.client.as_deref(),
             good_at: None,
         };
-        let tokens = token_store::list(&mut toolbox.db.acquire().await?, &filter).await?;
-        let now = toolbox.clock.now();
+        let tokens = token_store::list(&mut toolbox.db().acquire().await?, &filter).await?;
+        let now = toolbox.clock().now();
         for token in &tokens {
             let json = to_json(token);
             if self.json {

@@ -31,7 +31,7 @@ pub(super) struct Web {
 
 /// The folder that `/dev/mail` shows.
 pub(super) fn mailbox(config: &Config, toolbox: &Toolbox) -> Result<Option<PathBuf>> {
-    let folder = toolbox.mailer.folder();
+    let folder = toolbox.mailer().folder();
     if config.dev_mail && folder.is_none() {
         let message = "BGFILES_DEV_MAIL shows mails of a folder: set BGFILES_MAIL to file:FOLDER";
         return Err(Error::Config(message.into()));
@@ -63,7 +63,7 @@ impl Web {
         let receipts = state.receipts.clone();
         let listener = server::listen(config.bind).await?;
         let address = listener.local_addr().unwrap_or(config.bind);
-        tracing::info!(%address, database = toolbox.db.kind(), "serving");
+        tracing::info!(%address, database = toolbox.db().kind(), "serving");
         let limits = server::Limits { drain: config.drain, ..Default::default() };
         server::serve(listener, router(state), limits, shutdown).await;
         receipts.close();

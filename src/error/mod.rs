@@ -16,7 +16,8 @@ use crate::ids::{ParseFileTypeError, RequestId};
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// One thing that is wrong with what was given, with the name of the field it is about.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+#[schema(examples(json!({ "field": "criteria.upto", "message": "is required" })))]
 pub struct FieldError {
     /// Where: `criteria.origin`, `requester.email`.
     pub field: String,

@@ -9,9 +9,11 @@ pub mod filename;
 pub mod links;
 pub mod model;
 pub mod notice;
+pub mod shown;
 pub mod status;
 pub mod store;
 
 pub use criteria::{Criteria, StoredCriteria};
 pub use model::{FileRequest, NewFileRequest, Requester};
+pub use shown::Shown;
 pub use status::Status;

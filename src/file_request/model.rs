@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use chrono_tz::Tz;
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{Criteria, Status, StoredCriteria};
@@ -153,56 +153,6 @@ impl FileRequest {
     pub fn is_expired(&self, now: DateTime<Utc>) -> bool {
         self.status == Status::Expired || self.expires_at.is_some_and(|at| at <= now)
     }
-
-    /// How far it is, in the JSON of the HTTP API.
-    pub fn progress(&self) -> Value {
-        json!({
-            "done": self.progress_done,
-            "total": self.progress_total,
-            "estimated": self.progress_estimated,
-        })
-    }
-
-    /// The JSON of the HTTP API.
-    pub fn to_json(&self, download_url: Option<&str>) -> Value {
-        json!({
-            "id": self.id,
-            "file_type": self.file_type,
-            "status": self.status,
-            "criteria": self.criteria,
-            "format": none_if_empty(&self.format),
-            "filename": none_if_empty(&self.filename),
-            "description": self.description,
-            "content_type": none_if_empty(&self.content_type),
-            "size": self.size,
-            "sha256": self.sha256,
-            "rows": self.rows,
-            "requester": self.requester,
-            "requester_email": none_if_empty(&self.requester_email),
-            "language": none_if_empty(&self.requester_language),
-            "timezone": none_if_empty(&self.requester_timezone),
-            "requested_at": rfc3339(Some(self.requested_at)),
-            "started_at": rfc3339(self.started_at),
-            "finished_at": rfc3339(self.finished_at),
-            "expires_at": rfc3339(self.expires_at),
-            "attempts": self.attempts,
-            "progress": self.progress(),
-            "error": self.error_code.as_ref().map(|code| json!({
-                "code": code,
-                "message": self.error_message,
-            })),
-            "downloads": {
-                "count": self.downloads,
-                "limit": self.download_limit,
-                "last_at": rfc3339(self.last_download_at),
-            },
-            "download_url": download_url,
-        })
-    }
-}
-
-fn none_if_empty(text: &str) -> Option<&str> {
-    (!text.is_empty()).then_some(text)
 }
 
 /// RFC 3339 in UTC with `Z`.

@@ -10,7 +10,6 @@ mod settings;
 pub mod store;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
 pub use settings::Settings;
@@ -129,20 +128,6 @@ impl Lock {
     /// Whether others may take it.
     pub fn has_expired(&self, now: DateTime<Utc>) -> bool {
         self.expires_at <= now
-    }
-
-    /// What others may know of it.
-    pub fn to_json(&self) -> Value {
-        let at = |at: DateTime<Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
-        json!({
-            "resource": self.resource,
-            "id": self.object_id,
-            "owner": self.owner,
-            "reason": self.reason,
-            "since": at(self.locked_at),
-            "until": at(self.expires_at),
-            "fence": self.fence,
-        })
     }
 }
 

@@ -15,7 +15,7 @@ use lettre::transport::smtp::{
 };
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 
-use super::{encrypted::Encrypted, server::Trouble};
+use super::{encrypted::Encrypted, trouble::Trouble};
 
 /// How long one step may take: reaching an address, a handshake, a login, a command.
 pub(super) const STEP: Duration = Duration::from_secs(60);

@@ -3,12 +3,18 @@
 //! A [`Mail`] is built from templates by its caller; here it becomes a message with text and HTML
 //! twins, and no field can bring a header of its own. Connections to a server are kept for the next
 //! mail (`smtp.rs`), and never hold a packet back (`server.rs`): a few thousand mails take seconds.
+//!
+//! The conversation is ours, as lettre 0.11.23 leaves Nagle's algorithm on: 42 ms a mail on the loopback
+//! interface, and 1.2 ms without it (lettre's pull request 1159, merged on 2026-09-09, for the release
+//! after 0.11.23). With that release `server.rs`, `connection.rs` and `encrypted.rs` can shrink to what
+//! lettre has not: several commands at once (PIPELINING, RFC 2920).
 
 mod address;
 mod connection;
 mod encrypted;
 mod server;
 mod smtp;
+mod trouble;
 
 use std::{
     os::unix::fs::DirBuilderExt,
@@ -28,7 +34,7 @@ use tokio::io::AsyncWriteExt;
 use url::Url;
 
 pub use self::address::address;
-use self::{address::mailbox, server::Server, smtp::Smtp};
+use self::{address::mailbox, server::Server, smtp::Smtp, trouble::wrong};
 use crate::{
     config::Config,
     error::{Error, Result},
@@ -257,10 +263,6 @@ impl Mailer {
 /// A line break in a header would begin another header; lettre panics on one in a display name.
 fn one_line(text: &str) -> String {
     text.split(char::is_control).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ")
-}
-
-fn wrong(message: &str) -> Error {
-    Error::Config(format!("BGFILES_MAIL: {message}"))
 }
 
 fn parse_from(text: &str) -> Result<Mailbox> {

@@ -15,7 +15,8 @@ use lettre::{
 
 use super::{
     connection::{Connection, step},
-    server::{Server, Trouble},
+    server::Server,
+    trouble::Trouble,
 };
 use crate::idle::Idle;
 

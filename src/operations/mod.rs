@@ -65,15 +65,15 @@ pub struct AuditEntry {
     pub detail: String,
 }
 
-/// How many requests came to an end, in one hour and with one ending.
+/// How many attempts ended in one hour.
 #[derive(Clone, Debug, sqlx::FromRow)]
 pub struct Ended {
     /// `2026-03-01 12`, in UTC.
     pub hour: String,
-    /// The ending.
-    pub status: String,
-    /// How many.
-    pub count: i64,
+    /// With a file.
+    pub finished: i64,
+    /// With an error.
+    pub failed: i64,
 }
 
 /// How many files there are, and their bytes.

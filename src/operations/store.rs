@@ -163,15 +163,17 @@ pub async fn forget_audit(
         .rows_affected()))
 }
 
-/// Attempts that ended since a time, by hour and ending; those with an error count as failed.
+/// Attempts that ended since a time, by hour.
 ///
 /// # Errors
 /// The database's.
 pub async fn ended_by_hour(conn: impl Into<Conn<'_>>, since: DateTime<Utc>) -> Result<Vec<Ended>> {
     // Both databases write times in UTC as ISO 8601, with a space or a T after the day.
     let sql = "SELECT replace(substr(CAST(ended_at AS text), 1, 13), 'T', ' ') AS hour, \
-        CASE WHEN error IS NOT NULL THEN 'failed' ELSE outcome END AS status, \
-        count(*) AS count FROM bgfiles_attempts WHERE ended_at >= $1 GROUP BY 1, 2";
+        count(CASE WHEN error IS NULL AND outcome IN ('finished', 'expired') THEN 1 END) \
+            AS finished, \
+        count(CASE WHEN error IS NOT NULL OR outcome = 'failed' THEN 1 END) AS failed \
+        FROM bgfiles_attempts WHERE ended_at >= $1 GROUP BY 1";
     on!(conn.into(), c => Ok(sqlx::query_as(sql).bind(since).fetch_all(c).await?))
 }
 

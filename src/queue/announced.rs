@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use super::{Kind, line::Heard};
+use super::{Kind, heard::Heard};
 use crate::db::ear::Ear;
 
 /// Where a trigger announces requests, whoever inserts them (see the migration); whoever else listens

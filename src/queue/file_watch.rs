@@ -13,7 +13,7 @@ use sqlx::{Connection, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
-use super::{Kind, line::Heard};
+use super::{Kind, heard::Heard};
 use crate::error::{Error, Result};
 
 /// When to look whether what was written is committed, one pause after the other, in milliseconds: some

@@ -7,7 +7,7 @@ use tokio::sync::{
 };
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use super::{Kind, announced, file_watch};
+use super::{Kind, announced, file_watch, heard::Heard};
 use crate::db::{Db, pool};
 
 /// What both queues of a process have together: connections for the queue alone (a heartbeat that
@@ -23,13 +23,6 @@ pub struct Line {
 pub(super) enum Ends {
     Postgres(PgPool),
     Sqlite(SqlitePool),
-}
-
-/// Something is to be done in that queue; and whether a job says so.
-#[derive(Clone, Copy)]
-pub(super) struct Heard {
-    pub(super) kind: Kind,
-    pub(super) is_job: bool,
 }
 
 impl Line {

@@ -7,6 +7,7 @@
 
 mod announced;
 mod file_watch;
+mod heard;
 mod line;
 mod tables;
 mod work;

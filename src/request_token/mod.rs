@@ -7,15 +7,19 @@
 pub mod denial;
 pub mod jwt;
 pub mod settings;
+pub mod shown;
 pub mod store;
 pub mod template;
 mod tokenise;
 
 use chrono::{DateTime, Utc};
+use serde::Serialize;
 use serde_json::{Map, Value, json};
+use utoipa::ToSchema;
 
 pub use denial::Denial;
 pub use settings::Settings;
+pub use shown::{Issued, Shown, ShownUse};
 pub use tokenise::tokenise;
 
 use crate::{
@@ -24,7 +28,8 @@ use crate::{
 };
 
 /// What a token does for whoever is not logged in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum LoginMode {
     /// Nothing.
     #[default]
@@ -150,29 +155,6 @@ impl RequestToken {
     /// Whether it admits now: neither early, nor late, nor used up.
     pub fn is_valid(&self, now: DateTime<Utc>) -> bool {
         self.denial(now).is_none()
-    }
-
-    /// The JSON of the HTTP API.
-    pub fn to_json(&self, now: DateTime<Utc>) -> Value {
-        let at = |at: Option<DateTime<Utc>>| {
-            at.map(|at| at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true))
-        };
-        json!({
-            "id": self.id,
-            "scope": self.scope,
-            "login_mode": self.login_mode.as_str(),
-            "user": self.user_id,
-            "issued_at": at(self.issued_at),
-            "not_before_time": at(self.not_before_time),
-            "expiration_time": at(self.expiration_time),
-            "max_uses": self.max_uses,
-            "used_to_date": self.used_to_date,
-            "data": self.data,
-            "created_by": self.created_by,
-            "is_valid": self.is_valid(now),
-            "denial": self.denial(now).map(Denial::code),
-            "claims": self.claims(),
-        })
     }
 }
 
@@ -328,19 +310,4 @@ pub struct Use {
     pub status_code: Option<i32>,
     /// When.
     pub timestamp: DateTime<Utc>,
-}
-
-impl Use {
-    /// The JSON of the HTTP API.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "id": self.id,
-            "outcome": self.outcome,
-            "user": self.user_id,
-            "user_agent": self.user_agent,
-            "client_ip": self.client_ip,
-            "status_code": self.status_code,
-            "timestamp": self.timestamp.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true),
-        })
-    }
 }

@@ -1,73 +1,49 @@
 //! Small files that were asked for lately, in memory. Objects never change under their key, so
 //! nothing here can be wrong; whether somebody may have a file is decided before, by its row.
 
-use std::{
-    collections::HashMap,
-    sync::{Mutex, PoisonError},
-};
-
 use bytes::Bytes;
+use quick_cache::{Weighter, sync::Cache};
 
 use super::key::StorageKey;
 
-/// Bytes of the files of one age; there are two.
-const BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of all that is kept.
+const BYTES: u64 = 16 * 1024 * 1024;
 /// What an entry costs besides its bytes, about.
-const ENTRY: usize = 256;
+const ENTRY: u64 = 256;
+/// How many entries there may be, about: files of a few kilobytes.
+const MANY: usize = 4096;
 
-/// Two ages of files. What is asked for becomes young; when the young ones are too many, they
-/// become the old ones, and the old ones go. So what goes was not asked for in a while, and
-/// neither a list nor a clock has to be kept.
-#[derive(Debug, Default)]
-pub(super) struct Small(Mutex<Ages>);
+/// The files that were asked for lately, or often.
+#[derive(Debug)]
+pub(super) struct Small(Cache<StorageKey, Bytes, Size>);
 
-#[derive(Debug, Default)]
-struct Ages {
-    young: HashMap<StorageKey, Bytes>,
-    old: HashMap<StorageKey, Bytes>,
-    /// Of the young ones.
-    bytes: usize,
+#[derive(Clone, Debug)]
+struct Size;
+
+impl Weighter<StorageKey, Bytes> for Size {
+    fn weight(&self, _: &StorageKey, bytes: &Bytes) -> u64 {
+        bytes.len() as u64 + ENTRY
+    }
+}
+
+impl Default for Small {
+    fn default() -> Self {
+        Small(Cache::with_weighter(MANY, BYTES, Size))
+    }
 }
 
 impl Small {
     /// The file, if it is here and of this size.
     pub(super) fn get(&self, key: StorageKey, size: usize) -> Option<Bytes> {
-        let mut ages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = match ages.young.get(&key) {
-            Some(bytes) => bytes.clone(),
-            None => {
-                let bytes = ages.old.remove(&key)?;
-                ages.insert(key, bytes.clone());
-                bytes
-            }
-        };
-        (found.len() == size).then_some(found)
+        self.0.get(&key).filter(|bytes| bytes.len() == size)
     }
 
     pub(super) fn insert(&self, key: StorageKey, bytes: Bytes) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key, bytes);
+        self.0.insert(key, bytes);
     }
 
     pub(super) fn forget(&self, key: StorageKey) {
-        let mut ages = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        ages.old.remove(&key);
-        if let Some(bytes) = ages.young.remove(&key) {
-            ages.bytes -= bytes.len() + ENTRY;
-        }
-    }
-}
-
-impl Ages {
-    fn insert(&mut self, key: StorageKey, bytes: Bytes) {
-        let cost = bytes.len() + ENTRY;
-        if self.bytes + cost > BYTES {
-            self.old = std::mem::take(&mut self.young);
-            self.bytes = 0;
-        }
-        if let Some(before) = self.young.insert(key, bytes) {
-            self.bytes -= before.len() + ENTRY;
-        }
-        self.bytes += cost;
+        self.0.remove(&key);
     }
 }
 

@@ -40,7 +40,7 @@ impl Toolbox {
     /// Whether database and store answer. What does not is told to the log, not here.
     pub async fn readiness(&self) -> Readiness {
         // At the same time: one that takes its time is not to make the other late.
-        let (database, storage) = tokio::join!(self.db.require_current(), self.storage.ping());
+        let (database, storage) = tokio::join!(self.db().require_current(), self.storage().ping());
         for (name, result) in [("database", &database), ("storage", &storage)] {
             if let Err(error) = result {
                 tracing::warn!(%error, "{name} is not ready");
@@ -60,7 +60,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn gauges(&self) -> Result<Gauges> {
-        let (mut tx, now) = (self.db.read().await?, self.clock.now());
+        let (mut tx, now) = (self.db().read().await?, self.clock().now());
         let counts = store::counts(&mut tx).await?;
         let count = |status: Status| {
             counts.iter().find(|(name, _)| name == status.as_str()).map_or(0, |(_, count)| *count)

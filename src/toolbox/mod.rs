@@ -83,9 +83,9 @@ const KEEP_ENDED: TimeDelta = TimeDelta::days(30);
 
 /// Everything a process needs to record, make and hand out files. Cheap to clone.
 #[derive(Clone)]
-pub struct Toolbox(Arc<Chest>);
+pub struct Toolbox(Arc<Inner>);
 
-struct Chest {
+struct Inner {
     tools: Tools,
     memory: Memory,
     link_cache: links::cache::LinkCache,
@@ -189,15 +189,7 @@ impl Tools {
 
 impl std::fmt::Debug for Toolbox {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Toolbox").field("db", &self.db.kind()).finish_non_exhaustive()
-    }
-}
-
-impl std::ops::Deref for Toolbox {
-    type Target = Tools;
-
-    fn deref(&self) -> &Tools {
-        &self.0.tools
+        f.debug_struct("Toolbox").field("db", &self.db().kind()).finish_non_exhaustive()
     }
 }
 
@@ -205,7 +197,7 @@ impl Toolbox {
     /// From parts of one's own.
     pub fn new(tools: Tools) -> Self {
         let memory = Memory::new(&tools.db);
-        Toolbox(Arc::new(Chest {
+        Toolbox(Arc::new(Inner {
             tools,
             memory,
             link_cache: links::cache::LinkCache::default(),
@@ -220,6 +212,95 @@ impl Toolbox {
             watching: requests::watching::Watching::default(),
             space: space::Space::default(),
         }))
+    }
+
+    /// The database.
+    pub fn db(&self) -> &Db {
+        &self.0.tools.db
+    }
+
+    /// Where files are.
+    pub fn storage(&self) -> &Storage {
+        &self.0.tools.storage
+    }
+
+    /// What sends mail.
+    pub fn mailer(&self) -> &Mailer {
+        &self.0.tools.mailer
+    }
+
+    /// Texts of mails and pages.
+    pub fn templates(&self) -> &Templates {
+        &self.0.tools.templates
+    }
+
+    /// The handlers of file types.
+    pub fn registry(&self) -> &Registry {
+        &self.0.tools.registry
+    }
+
+    /// Signs links, unless a handler brings its own signer.
+    pub fn signer(&self) -> &Signer {
+        &self.0.tools.signer
+    }
+
+    /// The time.
+    pub fn clock(&self) -> &Clock {
+        &self.0.tools.clock
+    }
+
+    /// The beginning of every link.
+    pub fn base_url(&self) -> &BaseUrl {
+        &self.0.tools.base_url
+    }
+
+    /// Who people are.
+    pub fn users(&self) -> &Users {
+        &self.0.tools.users
+    }
+
+    /// The proxies whose `X-Forwarded-For` is believed.
+    pub fn trusted_proxies(&self) -> &TrustedProxies {
+        &self.0.tools.trusted_proxies
+    }
+
+    /// How logins, tokens and callers are treated.
+    pub fn auth_settings(&self) -> &auth_token::Settings {
+        &self.0.tools.auth
+    }
+
+    /// How locks behave.
+    pub fn lock_settings(&self) -> &lock_token::Settings {
+        &self.0.tools.locks
+    }
+
+    /// Keys and defaults of request tokens.
+    pub fn request_token_settings(&self) -> &request_token::Settings {
+        &self.0.tools.request_tokens
+    }
+
+    pub(crate) fn lease(&self) -> Duration {
+        self.0.tools.lease
+    }
+
+    pub(crate) fn lock_policy(&self) -> Option<&Arc<dyn LockPolicy>> {
+        self.0.tools.lock_policy.as_ref()
+    }
+
+    pub(crate) fn session_age(&self) -> Duration {
+        self.0.tools.session_age
+    }
+
+    pub(crate) fn grant_age(&self) -> Duration {
+        self.0.tools.grant_age
+    }
+
+    pub(crate) fn download_rate(&self) -> Option<Rate> {
+        self.0.tools.download_rate
+    }
+
+    pub(crate) fn inline_timeout(&self) -> Duration {
+        self.0.tools.inline_timeout
     }
 
     /// What this process keeps in memory of tokens; its `signals` tell what happens to them.
@@ -244,7 +325,7 @@ impl Toolbox {
             tracing::warn!(%error, "the last uses of tokens were not written down");
         }
         self.memory().watch.close().await;
-        self.db.close().await;
+        self.db().close().await;
     }
 
     /// Brings a database's schema up to date: the queue's tables, then ours. Safe to repeat, and to

@@ -118,8 +118,8 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn overview(&self, since: DateTime<Utc>) -> Result<Overview> {
-        let now = self.clock.now();
-        let mut tx = self.db.read().await?;
+        let now = self.clock().now();
+        let mut tx = self.db().read().await?;
         let mut states = operations::store::workers(&mut tx, now - RECENT, i64::MAX).await?;
         // Those that live are shown first.
         let is_alive =
@@ -172,7 +172,7 @@ impl Toolbox {
         detail: &str,
     ) -> Result<()> {
         tracing::info!(actor, action, subject, "an operator acted");
-        let now = self.clock.now();
+        let now = self.clock().now();
         operations::store::audit(conn, now, actor, action, subject, detail).await
     }
 
@@ -181,6 +181,6 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn audit_log(&self, filter: &AuditFilter<'_>, limit: i64) -> Result<Vec<AuditEntry>> {
-        operations::store::audit_log(&mut self.db.acquire().await?, filter, limit).await
+        operations::store::audit_log(&mut self.db().acquire().await?, filter, limit).await
     }
 }

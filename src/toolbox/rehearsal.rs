@@ -37,7 +37,8 @@ impl Toolbox {
         folders: &BTreeSet<String>,
     ) -> Result<BTreeSet<String>> {
         let mut without_subject = BTreeSet::new();
-        let own = self.registry.iter().filter(|handler| folders.contains(handler.mail_templates()));
+        let own =
+            self.registry().iter().filter(|handler| folders.contains(handler.mail_templates()));
         let types = own.map(|handler| handler.file_type()).chain([COMMON]);
         for file_type in types {
             for language in languages {
@@ -57,14 +58,14 @@ impl Toolbox {
     /// # Errors
     /// Of templates and mail.
     pub(crate) async fn send_example(&self, to: &str, language: &str) -> Result<String> {
-        let now = self.clock.now();
+        let now = self.clock().now();
         let examples = self.examples(COMMON.parse().ok(), language, MailKind::Ready);
         let row = examples.into_iter().map(|(row, _)| row).next_back();
         let row = row.ok_or_else(|| Error::Internal("there is no example".into()))?;
-        let notice = Notice::about(row.id, 0, MailKind::Ready, &self.base_url.host(), now);
+        let notice = Notice::about(row.id, 0, MailKind::Ready, &self.base_url().host(), now);
         let mut mail = self.compose(&notice, &row, None)?;
         mail.to = vec![to.to_owned()];
-        match tokio::time::timeout(EXAMPLE, self.mailer.deliver(&mail, now)).await {
+        match tokio::time::timeout(EXAMPLE, self.mailer().deliver(&mail, now)).await {
             Ok(answer) => answer,
             Err(_) => Err(Error::Mail { temporary: true, message: "took too long".into() }),
         }
@@ -72,18 +73,18 @@ impl Toolbox {
 
     /// The name of the text template when what it gives does not begin with a subject.
     fn rehearse(&self, row: &FileRequest, link: Option<&Link>, kind: MailKind) -> Option<String> {
-        let handler = self.registry.get(row.file_type.as_str()).ok();
+        let handler = self.registry().get(row.file_type.as_str()).ok();
         let folder = handler.map_or(row.file_type.as_str(), |h| h.mail_templates());
         let context = self.mail_context(row, kind, link);
         let named = |ending: &str| template_names(folder, kind, row.language(), ending);
         // Templates remember what fails.
-        let _ = self.templates.render(&named("html"), &context);
+        let _ = self.templates().render(&named("html"), &context);
         let names = named("txt");
-        let text = self.templates.render(&names, &context).ok()??;
+        let text = self.templates().render(&names, &context).ok()??;
         let subject = text.lines().next().unwrap_or_default().strip_prefix("Subject:");
         match subject.is_some_and(|subject| !subject.trim().is_empty()) {
             true => None,
-            false => self.templates.first(&names).cloned(),
+            false => self.templates().first(&names).cloned(),
         }
     }
 
@@ -95,7 +96,7 @@ impl Toolbox {
         kind: MailKind,
     ) -> Vec<(FileRequest, Option<Link>)> {
         let Some(file_type) = file_type else { return Vec::new() };
-        let now = self.clock.now();
+        let now = self.clock().now();
         let mut new = NewFileRequest::new(file_type);
         new.language = Some(language.to_owned());
         let mut little = new.clone().into_row(now);

@@ -30,7 +30,7 @@ impl Toolbox {
         let mut found = Vec::new();
         self.wait_for_nobody(others, &mut found).await?;
         self.names(&mut found).await?;
-        let mut conn = self.db.acquire().await?;
+        let mut conn = self.db().acquire().await?;
         for (client, rate) in sound_store::rates(&mut conn).await? {
             if !rate.is_empty() && rate.parse::<Rate>().is_err() {
                 found.push(format!(
@@ -52,13 +52,13 @@ impl Toolbox {
     }
 
     async fn wait_for_nobody(&self, others: &[String], found: &mut Vec<String>) -> Result<()> {
-        let mut conn = self.db.acquire().await?;
+        let mut conn = self.db().acquire().await?;
         let waiting = store::waiting_types(&mut conn).await?;
         drop(conn);
         let elsewhere = self.known_elsewhere().await?;
         for one in waiting {
             let name = one.file_type;
-            let is_known = self.registry.get(&name).is_ok() || others.contains(&name);
+            let is_known = self.registry().get(&name).is_ok() || others.contains(&name);
             if !is_known && !elsewhere.contains(&name) {
                 let since = rfc3339(Some(one.since)).unwrap_or_default();
                 found.push(format!(
@@ -71,7 +71,7 @@ impl Toolbox {
     }
 
     async fn names(&self, found: &mut Vec<String>) -> Result<()> {
-        let mut conn = self.db.acquire().await?;
+        let mut conn = self.db().acquire().await?;
         let users = sound_store::users(&mut conn).await?;
         drop(conn);
         let mut same: BTreeMap<String, Vec<String>> = BTreeMap::new();
@@ -115,7 +115,7 @@ impl Toolbox {
     async fn files_that_are_gone(&self, found: &mut Vec<String>) -> Result<()> {
         let mut after = None;
         loop {
-            let mut conn = self.db.acquire().await?;
+            let mut conn = self.db().acquire().await?;
             let batch = sound_store::finished_files(&mut conn, after, BATCH).await?;
             drop(conn);
             let Some(last) = batch.last() else { return Ok(()) };
@@ -157,7 +157,7 @@ impl Toolbox {
         if file.sha256.is_none() {
             return Err(Error::FileLost("its row says no sha256"));
         }
-        self.storage.confirm(key, size).await
+        self.storage().confirm(key, size).await
     }
 }
 

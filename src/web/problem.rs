@@ -10,11 +10,15 @@ use axum::{
     response::{Html, IntoResponse, Response},
 };
 use minijinja::{Value, context};
-use serde_json::json;
+use serde::Serialize;
+use utoipa::{
+    ToSchema,
+    openapi::{RefOr, Schema},
+};
 
-use super::{
+use super::openapi::{one_of, parse};
+use crate::web::{
     WebState,
-    caller::BEARER,
     rate::Meter,
     view::{Site, View},
 };
@@ -22,6 +26,9 @@ use crate::{
     error::{Error, FieldError, Said},
     toolbox::Toolbox,
 };
+
+/// The scheme that API tokens may always have, besides the configured one (RFC 6750).
+pub(super) const BEARER: &str = "Bearer";
 
 /// When to try again after a disk was full, in seconds: somebody has to make space.
 const FULL: u64 = 60;
@@ -191,18 +198,48 @@ fn detail_of(error: &Error) -> String {
     error.public_message()
 }
 
+/// An error as RFC 9457 has it.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem, examples(json!({
+    "type": "about:blank",
+    "title": "Not found",
+    "status": 404,
+    "code": "not_found",
+    "detail": "request not found",
+})))]
+pub(super) struct Refused {
+    /// Always the same; `code` tells errors apart.
+    #[serde(rename = "type")]
+    #[schema(schema_with = about_blank)]
+    kind: &'static str,
+    /// What it is, for people.
+    title: &'static str,
+    /// The status of the answer.
+    #[schema(value_type = i32, minimum = 400, maximum = 599)]
+    status: u16,
+    /// Its stable name, for programs.
+    code: String,
+    /// What exactly, for people.
+    detail: String,
+    /// Each field that is wrong.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+}
+
+fn about_blank() -> RefOr<Schema> {
+    parse(one_of(&["about:blank"], "Always the same; `code` tells errors apart."))
+}
+
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let mut body = json!({
-            "type": "about:blank",
-            "title": self.title,
-            "status": self.status.as_u16(),
-            "code": self.code,
-            "detail": self.detail,
-        });
-        if !self.errors.is_empty() {
-            body["errors"] = json!(self.errors);
-        }
+        let body = Refused {
+            kind: "about:blank",
+            title: self.title,
+            status: self.status.as_u16(),
+            code: self.code.to_string(),
+            detail: self.detail.clone(),
+            errors: self.errors.clone(),
+        };
         let mut response = (self.status, Json(body)).into_response();
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -244,7 +281,7 @@ impl Problem {
             code => &*self.code,
             errors => Value::from(minijinja::value::Serde(&self.errors)),
         };
-        let page = toolbox.templates.render(
+        let page = toolbox.templates().render(
             &[template.to_owned(), "page/problem.html".to_owned()],
             &context! { ..own, ..view.context(toolbox, site) },
         );
@@ -298,7 +335,7 @@ pub(super) fn challenge(toolbox: &Toolbox, response: &mut Response) {
         return;
     }
     response.headers_mut().remove(header::WWW_AUTHENTICATE);
-    let own = toolbox.auth.header_prefix.as_str();
+    let own = toolbox.auth_settings().header_prefix.as_str();
     let bearer = Some(BEARER).filter(|bearer| !bearer.eq_ignore_ascii_case(own));
     for scheme in std::iter::once(own).chain(bearer) {
         if let Ok(value) = HeaderValue::from_str(&format!("{scheme} realm=\"bgfiles\"")) {
@@ -315,7 +352,7 @@ pub(super) async fn pages(
 ) -> Response {
     let meter = Meter::of(request.extensions_mut());
     let html = wants_html(request.headers())
-        .then(|| View::of(&state.toolbox.base_url, request.headers(), request.uri()));
+        .then(|| View::of(state.toolbox.base_url(), request.headers(), request.uri()));
     let mut response = next.run(request).await;
     if response.extensions().get::<Full>().is_some() {
         state.toolbox.note_full_disk();

@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use axum::http::{Extensions, HeaderMap, HeaderName, HeaderValue, request::Parts};
 
-use super::visitor::visitor;
+use crate::web::visitor::visitor;
 use crate::{
     auth_token::Caller,
     error::{Error, Result},
@@ -45,7 +45,7 @@ impl Meter {
 /// # Errors
 /// [`Error::Throttled`] above the rate; the database's.
 pub(super) async fn count(toolbox: &Toolbox, parts: &Parts, caller: Option<&Caller>) -> Result<()> {
-    let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
+    let visitor = visitor(&parts.headers, &parts.extensions, toolbox.trusted_proxies());
     let counted = toolbox.throttle(caller, &visitor).await;
     let left = match &counted {
         Ok(left) => *left,

@@ -1,26 +1,31 @@
-//! Routes together with the list of them, so that nobody adds one unseen.
+//! Routes together with what the document says of them, so that nobody adds one unseen.
+
+use std::sync::Arc;
 
 use axum::{
     Router,
     handler::Handler,
     http::Method,
-    routing::{self, MethodRouter},
+    routing::{self, MethodFilter, MethodRouter},
 };
 
-use super::WebState;
+use super::{openapi::Operation, state::WebState};
 
-type State = std::sync::Arc<WebState>;
+type State = Arc<WebState>;
 
 /// A router that knows its routes.
 #[derive(Default)]
 pub(super) struct Routes {
     pub(super) router: Router<State>,
     listed: Vec<(Method, String)>,
+    operations: Vec<Operation>,
 }
 
-macro_rules! methods {
+macro_rules! pages {
     ($($name:ident $method:ident),*) => {
-        $(pub(super) fn $name<H, T>(self, path: &str, handler: H) -> Self
+        $(
+        /// A route that is none of the API: a page, a form.
+        pub(super) fn $name<H, T>(self, path: &str, handler: H) -> Self
         where
             H: Handler<T, State>,
             T: 'static,
@@ -31,7 +36,19 @@ macro_rules! methods {
 }
 
 impl Routes {
-    methods!(get GET, post POST, patch PATCH, delete DELETE);
+    pages!(get GET, post POST);
+
+    /// A route of the API: its method and path stand in what the document says of it.
+    pub(super) fn route<H, T>(mut self, operation: Operation, handler: H) -> Self
+    where
+        H: Handler<T, State>,
+        T: 'static,
+    {
+        let (method, path) = (operation.method.clone(), operation.path);
+        let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
+        self.operations.push(operation);
+        self.on(method, path, routing::on(filter, handler))
+    }
 
     fn on(mut self, method: Method, path: &str, route: MethodRouter<State>) -> Self {
         self.listed.push((method, path.to_owned()));
@@ -53,20 +70,18 @@ impl Routes {
     /// Another's routes beside these.
     pub(super) fn merge(mut self, other: Routes) -> Self {
         self.listed.extend(other.listed);
+        self.operations.extend(other.operations);
         self.router = self.router.merge(other.router);
-        self
-    }
-
-    /// Another's routes below a prefix.
-    pub(super) fn nest(mut self, prefix: &str, inner: Routes) -> Self {
-        let below = inner.listed.into_iter().map(|(m, path)| (m, format!("{prefix}{path}")));
-        self.listed.extend(below);
-        self.router = self.router.nest(prefix, inner.router);
         self
     }
 
     /// Method and path of each route.
     pub(super) fn list(self) -> Vec<(Method, String)> {
         self.listed
+    }
+
+    /// What the document says of each route of the API.
+    pub(super) fn operations(&self) -> Vec<Operation> {
+        self.operations.clone()
     }
 }

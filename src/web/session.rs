@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, header};
+use axum_extra::extract::cookie::{Cookie, SameSite};
 
 use crate::{
     auth_token::SessionSecret,
@@ -56,22 +57,25 @@ pub(super) fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> 
 
 fn cookies<'h>(headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.split_once('='));
-    pairs.filter(move |(key, _)| key.trim() == name).map(|(_, value)| value.trim())
+    // Not a `CookieJar`, which keeps one of two that have the same name.
+    let cookies = lines.flat_map(Cookie::split_parse).flatten();
+    cookies.filter(move |cookie| cookie.name() == name).filter_map(|cookie| cookie.value_raw())
 }
 
 /// The `Set-Cookie` of a session.
 pub(super) fn begin(toolbox: &Toolbox, secret: &SessionSecret) -> Result<HeaderValue> {
-    set(toolbox, SESSION, secret.expose(), "/", toolbox.session_age)
+    let path = toolbox.base_url().path("/");
+    set(toolbox, SESSION, secret.expose(), &path, toolbox.session_age())
 }
 
 /// The header that takes the cookie of a session away.
 pub(super) fn end(toolbox: &Toolbox) -> Result<(header::HeaderName, HeaderValue)> {
-    Ok((header::SET_COOKIE, set(toolbox, SESSION, "", "/", Duration::ZERO)?))
+    let path = toolbox.base_url().path("/");
+    Ok((header::SET_COOKIE, set(toolbox, SESSION, "", &path, Duration::ZERO)?))
 }
 
-/// A cookie that is a secret: one that scripts cannot read and that other sites' forms do not carry. `Secure` where
-/// people come by https.
+/// A cookie that is a secret: one that scripts cannot read and that other sites' forms do not carry.
+/// `Secure` where people come by https.
 pub(super) fn set(
     toolbox: &Toolbox,
     name: &str,
@@ -79,10 +83,14 @@ pub(super) fn set(
     path: &str,
     age: Duration,
 ) -> Result<HeaderValue> {
-    let secure = if toolbox.base_url.is_https() { "; Secure" } else { "" };
-    let name = secret_name(&toolbox.base_url, name, path == "/");
-    let age = age.as_secs();
-    let text =
-        format!("{name}={value}; Path={path}; Max-Age={age}; HttpOnly; SameSite=Lax{secure}");
-    HeaderValue::from_str(&text).map_err(|e| Error::Internal(format!("cookie: {e}")))
+    let base = toolbox.base_url();
+    let age = age.try_into().map_err(|e| Error::Internal(format!("cookie: {e}")))?;
+    let cookie = Cookie::build((secret_name(base, name, path == "/"), value))
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .secure(base.is_https())
+        .path(path)
+        .max_age(age)
+        .build();
+    HeaderValue::from_str(&cookie.to_string()).map_err(|e| Error::Internal(format!("cookie: {e}")))
 }

@@ -12,7 +12,7 @@ use minijinja::{Value, context};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::session;
+use crate::web::session;
 use crate::{
     auth_token::{Caller, Proof, Role},
     config::BaseUrl,
@@ -152,15 +152,15 @@ impl View {
                 .to_vec();
             }
         }
-        let texts = toolbox.templates.messages();
+        let texts = toolbox.templates().messages();
         let done =
             self.done.as_deref().filter(|done| texts.get("en", &format!("done.{done}")).is_some());
         context! {
             language => self.language,
             languages => LANGUAGES.iter().map(|(tag, name)| [*tag, *name]).collect::<Vec<_>>(),
             timezone => self.timezone.name(),
-            now => rfc3339(Some(toolbox.clock.now())),
-            base => toolbox.base_url.path(""),
+            now => rfc3339(Some(toolbox.clock().now())),
+            base => toolbox.base_url().path(""),
             path => &self.path,
             csrf => &self.csrf,
             user => &self.user,
@@ -181,7 +181,7 @@ impl View {
     ) -> Result<String> {
         let common = self.context(toolbox, site);
         let page =
-            toolbox.templates.render(&[template.to_owned()], &context! { ..own, ..common })?;
+            toolbox.templates().render(&[template.to_owned()], &context! { ..own, ..common })?;
         page.ok_or_else(|| Error::Internal(format!("there is no template {template}")))
     }
 
@@ -200,7 +200,7 @@ impl View {
         // Other sites learn nothing. Without any, browsers would send forms with `Origin: null`.
         headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("same-origin"));
         if let Some(secret) = &self.cookie {
-            let path = toolbox.base_url.path("/");
+            let path = toolbox.base_url().path("/");
             headers.append(header::SET_COOKIE, session::set(toolbox, FORM, secret, &path, DAY)?);
         }
         Ok(response)

@@ -77,7 +77,7 @@ class Front:
         cookie, to = answer.header("set-cookie") or "", answer.header("location")
         name = "__Secure-" if self.path else "__Host-"
         self.must(answer.status == 303 and to == f"{self.path}/files", f"login: {answer.status} {to} {answer.body[:300]}")
-        self.must(cookie.startswith(name) and "; Secure" in cookie and "; Path=/;" in cookie, cookie)
+        self.must(cookie.startswith(name) and "; Secure" in cookie and f"; Path={self.path}/;" in cookie, cookie)
         page = ask(f"https://{HOST}{to}", jar=jar)
         self.must(page.status == 200 and f'href="{self.path}/new"' in self.text(page), f"files: {page.status}")
         self.must(page.header("cache-control") == "no-store", str(page.headers))

@@ -30,7 +30,7 @@ async fn what_is_done_in_a_hosts_transaction_takes_effect_with_it(app: TestApp) 
     let (toolbox, row) = (&app.toolbox, app.request("hello", "").await);
     let requests = toolbox.requests().by(&root);
     for commits in [false, true] {
-        let mut tx = toolbox.db.begin().await.unwrap();
+        let mut tx = toolbox.db().begin().await.unwrap();
         let edited = requests.describe_in(&mut tx, row.id, "  by root ", editor(&root)).await;
         assert_eq!(edited.unwrap().description, "by root");
         let cancelled = requests.cancel_in(&mut tx, row.id).await.unwrap();
@@ -45,7 +45,7 @@ async fn what_is_done_in_a_hosts_transaction_takes_effect_with_it(app: TestApp) 
         // One line each.
         assert_eq!(app.count(AUDIT).await, if commits { 2 } else { 0 });
     }
-    let mut tx = toolbox.db.begin().await.unwrap();
+    let mut tx = toolbox.db().begin().await.unwrap();
     requests.delete_in(&mut tx, row.id, editor(&root)).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(app.count(AUDIT).await, 3);
@@ -109,7 +109,7 @@ async fn links_and_tokens_are_made_on_the_callers_word(app: TestApp) {
     links.revoke(link.jti).await.unwrap();
     let tokens = toolbox.request_tokens().by(&shop).unwrap();
     let new = NewRequestToken { created_by: "somebody".into(), ..NewRequestToken::new("report") };
-    let mut tx = toolbox.db.begin().await.unwrap();
+    let mut tx = toolbox.db().begin().await.unwrap();
     let token = tokens.create_in(&mut tx, new).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(token.created_by, "shop");

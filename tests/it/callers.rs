@@ -387,7 +387,7 @@ async fn a_link_stays_the_same_for_half_of_its_time(app: TestApp) {
     assert!(works(&before).await);
     app.sql("UPDATE bgfiles_file_requests SET links_from = '2026-03-04T06:00:00+00:00'").await;
     let since: chrono::DateTime<chrono::Utc> = "2026-03-04T06:00:00Z".parse().unwrap();
-    app.advance((since - app.toolbox.clock.now()).max(TimeDelta::zero()).num_seconds());
+    app.advance((since - app.toolbox.clock().now()).max(TimeDelta::zero()).num_seconds());
     let after = url().await;
     assert!(!works(&before).await && works(&after).await);
 }
@@ -571,7 +571,7 @@ struct Redeemed {
 }
 
 async fn redeemed(app: &TestApp, shop: &Caller, log: bool) -> (i64, Value) {
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let new = NewRequestToken { max_uses: Some(1), ..NewRequestToken::new("foo") };
     let token = app.toolbox.create_request_token(&mut tx, new).await.unwrap();
     tx.commit().await.unwrap();

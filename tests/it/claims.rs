@@ -30,7 +30,7 @@ async fn insert(app: &TestApp, file_type: &str, many: usize) {
 }
 
 async fn all(app: &TestApp) -> Vec<bgfiles::FileRequest> {
-    let mut conn = app.toolbox.db.acquire().await.unwrap();
+    let mut conn = app.toolbox.db().acquire().await.unwrap();
     store::list(&mut conn, &store::Filter::default(), 100_000).await.unwrap()
 }
 
@@ -66,10 +66,10 @@ live!(who_dies_before_a_handler_began_costs_nothing);
 async fn who_dies_before_a_handler_began_costs_nothing(app: TestApp) {
     insert(&app, "hello", 8).await;
     let types = app.toolbox.known_types();
-    let now = app.toolbox.clock.now();
+    let now = app.toolbox.clock().now();
     let lease_until = now - TimeDelta::seconds(1);
     let claimant = Claimant { worker: "dead", file_types: &types, now, lease_until };
-    let mut conn = app.toolbox.db.acquire().await.unwrap();
+    let mut conn = app.toolbox.db().acquire().await.unwrap();
     let since = DateTime::UNIX_EPOCH;
     let claimed = store::claim_some(&mut conn, Which::DueSince(since), 8, claimant).await.unwrap();
     assert_eq!(claimed.len(), 8);
@@ -124,28 +124,28 @@ async fn killed_again_and_again_no_request_loses_more_than_what_was_begun(app: T
 live!(mails_of_a_dead_worker_are_taken_over_within_the_lease);
 async fn mails_of_a_dead_worker_are_taken_over_within_the_lease(app: TestApp) {
     let row = app.finished("hello", "").await;
-    assert_eq!(app.toolbox.mailer.sent().len(), 0);
+    assert_eq!(app.toolbox.mailer().sent().len(), 0);
     app.sql("DELETE FROM bgfiles_notices").await;
-    let now = app.toolbox.clock.now();
+    let now = app.toolbox.clock().now();
     let notice = || Notice::about(row.id, 1, MailKind::Ready, "example.com", now).claimed();
     let held: Vec<_> = (0..200).map(|_| notice()).collect();
     let carrier = Carrier::Us(now + TimeDelta::seconds(10));
-    insert_all(&mut app.toolbox.db.acquire().await.unwrap(), &held, carrier).await.unwrap();
+    insert_all(&mut app.toolbox.db().acquire().await.unwrap(), &held, carrier).await.unwrap();
     let began = Instant::now();
     let (stop, worker) = app.work(2);
-    eventually("all mails", 60, async || (app.toolbox.mailer.sent().len() == 200).then_some(()))
+    eventually("all mails", 60, async || (app.toolbox.mailer().sent().len() == 200).then_some(()))
         .await;
     // The lease, and the look that comes every two seconds.
     assert!(began.elapsed() < patience(Duration::from_secs(15)), "{:?}", began.elapsed());
     stop.cancel();
     worker.await.unwrap();
-    assert_eq!(app.toolbox.mailer.sent().len(), 200, "each once");
+    assert_eq!(app.toolbox.mailer().sent().len(), 200, "each once");
 }
 
 both!(a_type_that_nobody_knows_fails_after_five_minutes);
 async fn a_type_that_nobody_knows_fails_after_five_minutes(app: TestApp) {
     insert(&app, "shiny", 1).await;
-    app.toolbox.clock.advance(TimeDelta::days(3650));
+    app.toolbox.clock().advance(TimeDelta::days(3650));
     let id = only(&app).await;
     assert_eq!(app.dispatch(id).await, Dispatched::Ignored);
     assert_eq!(app.toolbox.give_up_unknown("w").await.unwrap().left.len(), 1);
@@ -157,7 +157,7 @@ async fn a_type_that_nobody_knows_fails_after_five_minutes(app: TestApp) {
     app.advance(299);
     assert_eq!(app.toolbox.give_up_unknown("w").await.unwrap().left.len(), 1);
     assert_eq!(app.row(id).await.status, Status::Pending);
-    let overview = app.toolbox.overview(app.toolbox.clock.now()).await.unwrap();
+    let overview = app.toolbox.overview(app.toolbox.clock().now()).await.unwrap();
     assert_eq!(overview.unknown[0].file_type, "shiny");
     app.advance(2);
     assert_eq!(app.toolbox.give_up_unknown("w").await.unwrap().left.len(), 0);
@@ -175,7 +175,7 @@ async fn what_a_living_worker_knows_is_left_to_it(app: TestApp) {
     app.sql("UPDATE bgfiles_file_requests SET run_at = '2026-03-01T13:00:00+00:00'").await;
     let (stop, worker) = app.work(1);
     eventually("it says what it knows", 20, async || {
-        let overview = app.toolbox.overview(app.toolbox.clock.now()).await.unwrap();
+        let overview = app.toolbox.overview(app.toolbox.clock().now()).await.unwrap();
         overview
             .workers
             .iter()
@@ -249,7 +249,7 @@ both!(a_format_that_is_not_offered_fails_when_the_file_is_due);
 async fn a_format_that_is_not_offered_fails_when_the_file_is_due(app: TestApp) {
     app.sql("INSERT INTO bgfiles_file_requests (file_type, format) VALUES ('rows', 'parquet')")
         .await;
-    app.toolbox.clock.advance(TimeDelta::days(3650));
+    app.toolbox.clock().advance(TimeDelta::days(3650));
     let id = only(&app).await;
     assert_eq!(app.dispatch(id).await, Dispatched::Failed);
     let row = app.row(id).await;
@@ -262,7 +262,7 @@ async fn a_format_that_is_not_offered_fails_when_the_file_is_due(app: TestApp) {
 async fn a_role_with_rights_on_one_table_enqueues() {
     let app = TestApp::live(Kind::Postgres).await;
     let role = format!("bgfiles_test_{}", uuid::Uuid::new_v4().simple());
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let Conn::Postgres(conn) = tx.conn() else { unreachable!() };
     for sql in [
         format!("CREATE ROLE {role}"),
@@ -305,7 +305,7 @@ async fn hexadecimal_ids_of_sqlite_are_ids() {
     let app = TestApp::live(Kind::Sqlite).await;
     define(&app, "one.toml", "title = \"One\"\nformats = [\"csv\"]\nquery = \"SELECT 1\"\n");
     let row = app.finished("hello", "").await;
-    let bgfiles::Db::Sqlite(pool) = &app.toolbox.db else { unreachable!() };
+    let bgfiles::Db::Sqlite(pool) = app.toolbox.db() else { unreachable!() };
     let id: String = sqlx::query_scalar("SELECT hex(id) FROM bgfiles_file_requests")
         .fetch_one(pool)
         .await

@@ -27,8 +27,8 @@ async fn orphans_go_and_everything_referenced_stays(app: TestApp) {
     put("somebody/elses.txt".into());
     // The store's clock is the machine's: the app's must be past it for things to be old.
     let wait = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now())
-        - app.toolbox.clock.now();
-    app.toolbox.clock.advance(wait);
+        - app.toolbox.clock().now();
+    app.toolbox.clock().advance(wait);
     let mut sweeps = Sweeps::default();
     sweeps.setting("expired_requests").unwrap().enabled = false;
     let swept = cleaner::clean(&app.toolbox, &sweeps, Limits::default()).await.unwrap();
@@ -90,8 +90,8 @@ async fn uploads_that_were_cut_off_are_given_up_in_a_bucket(app: TestApp) {
     };
     // The store's clock is the machine's: the app's must be past it for things to be old.
     let wait = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now())
-        - app.toolbox.clock.now();
-    app.toolbox.clock.advance(wait);
+        - app.toolbox.clock().now();
+    app.toolbox.clock().advance(wait);
     assert_eq!(clean().await, (0, 0), "young ones are left alone");
     app.advance(7 * 3600);
     assert_eq!(clean().await, (3, 0));
@@ -115,8 +115,8 @@ async fn a_bucket_that_keeps_its_uploads_secret_is_swept_all_the_same(app: TestA
     app.sql("DELETE FROM bgfiles_file_requests").await;
     // The store's clock is the machine's.
     let wait = chrono::DateTime::<chrono::Utc>::from(std::time::SystemTime::now())
-        - app.toolbox.clock.now();
-    app.toolbox.clock.advance(wait);
+        - app.toolbox.clock().now();
+    app.toolbox.clock().advance(wait);
     app.advance(7 * 3600);
     let swept = cleaner::clean(&app.toolbox, &Sweeps::default(), Limits::default()).await.unwrap();
     let swept = swept.into_iter().find(|swept| swept.name == "orphan_objects").unwrap();
@@ -169,7 +169,7 @@ async fn failed_and_cancelled_requests_go_after_a_month(app: TestApp) {
 
 both!(idempotency_keys_are_forgotten_after_a_day);
 async fn idempotency_keys_are_forgotten_after_a_day(app: TestApp) {
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let key = IdempotencyKey { caller: "a", key: "k", fingerprint: "f", before: None };
     app.toolbox.add_request_once(&mut tx, TestApp::new_request("hello", ""), key).await.unwrap();
     tx.commit().await.unwrap();

@@ -34,7 +34,7 @@ async fn idle_in_transaction(app: &TestApp) -> i64 {
 }
 
 async fn is_there(app: &TestApp, id: &str) -> bool {
-    let mut tx = app.toolbox.db.read().await.unwrap();
+    let mut tx = app.toolbox.db().read().await.unwrap();
     let id = id.parse().unwrap();
     bgfiles::file_request::store::find(&mut tx, id).await.unwrap().is_some()
 }
@@ -153,10 +153,10 @@ async fn idle_connections_that_died_in_silence_are_replaced() {
     // Over TLS whoever closes waits for the other end.
     for tls in [false, true] {
         let (_app, web, proxy) = behind(tls).await;
-        drop(twenty(&web.toolbox.db).await);
+        drop(twenty(web.toolbox.db()).await);
         tokio::time::sleep(Duration::from_millis(1500)).await;
         proxy.black_hole();
-        works_again(&web.toolbox.db).await;
+        works_again(web.toolbox.db()).await;
     }
 }
 
@@ -164,7 +164,7 @@ async fn idle_connections_that_died_in_silence_are_replaced() {
 async fn connections_that_died_while_they_were_lent_free_their_places() {
     for tls in [false, true] {
         let (_app, web, proxy) = behind(tls).await;
-        let db = web.toolbox.db.clone();
+        let db = web.toolbox.db().clone();
         let (mut lent, mut begun) = (twenty(&db).await, Vec::new());
         lent.truncate(10);
         for _ in 0..10 {

@@ -313,7 +313,7 @@ async fn nothing_is_served_empty_or_cut_with_200(app: TestApp) {
                 let (status, _, body) = site.answer(row, &[]).await;
                 assert_eq!((status, body.len()), (StatusCode::OK, 0), "nothing is what was made");
             }
-            app.toolbox.storage.delete(key).await.unwrap();
+            app.toolbox.storage().delete(key).await.unwrap();
             lost(row, "the object is gone").await;
         }
         // Of the cleaner they are requests like others, and what is not ours stays.
@@ -374,7 +374,7 @@ async fn hearing(processes: &[&TestApp]) {
 
 /// A link with a row and no limits, and its token.
 async fn linked(app: &TestApp, row: &FileRequest) -> (Link, String) {
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let (link, url) = app.toolbox.create_link(&mut tx, row, LinkOptions::default()).await.unwrap();
     tx.commit().await.unwrap();
     (link, url.rsplit('/').next().unwrap().to_owned())
@@ -429,15 +429,15 @@ async fn what_is_taken_away_is_refused_at_once_whatever_is_kept(app: TestApp) {
     // Revoked.
     let (link, token) = linked(&app, &row).await;
     kept(&token).await;
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
     tx.commit().await.unwrap();
     refused(&token, "link_revoked").await;
     // Edited: it begins later.
     let (link, token) = linked(&app, &row).await;
     kept(&token).await;
-    let later = Some(app.toolbox.clock.now() + chrono::TimeDelta::seconds(60));
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let later = Some(app.toolbox.clock().now() + chrono::TimeDelta::seconds(60));
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let edit = LinkEdit { not_before: Some(later), ..LinkEdit::default() };
     app.toolbox.extend_link(&mut tx, &row, link.jti, edit).await.unwrap();
     tx.commit().await.unwrap();
@@ -445,7 +445,7 @@ async fn what_is_taken_away_is_refused_at_once_whatever_is_kept(app: TestApp) {
     // A revocation that is taken back takes nothing away.
     let (link, token) = linked(&app, &row).await;
     kept(&token).await;
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
     drop(tx);
     kept(&token).await;
@@ -461,7 +461,7 @@ async fn what_is_taken_away_is_refused_at_once_whatever_is_kept(app: TestApp) {
     let token = |row: &FileRequest| app.toolbox.create_general_token(row, Map::new());
     let mailed = token(&row);
     kept(&mailed).await;
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     app.toolbox.expire(&mut tx, row.id).await.unwrap();
     tx.commit().await.unwrap();
     refused(&mailed, "file_expired").await;
@@ -498,7 +498,7 @@ async fn what_time_takes_away_is_not_given_out_of_memory(app: TestApp) {
     let row = app.finished("hello", "").await;
     let mailed = app.toolbox.create_general_token(&row, Map::new());
     let bound = app.toolbox.create_token(&row, Map::new()).unwrap();
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let options = LinkOptions { max_age: Some(Duration::from_secs(60)), ..LinkOptions::default() };
     let (_, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
     tx.commit().await.unwrap();
@@ -559,7 +559,7 @@ async fn no_download_that_begins_after_a_revocation_is_answered(app: TestApp) {
         let hammers = [hammer(app.toolbox.clone()), hammer(other.toolbox.clone())];
         assert_eq!(app.http.get(&url).send().await.unwrap().status(), 200);
         tokio::time::sleep(Duration::from_millis(5)).await;
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
         tx.commit().await.unwrap();
         for toolbox in [&other.toolbox, &app.toolbox] {
@@ -622,7 +622,7 @@ async fn small_files_out_of_memory_are_answered_alike(app: TestApp) {
     // Each whole answer is a download, and each answer with bytes a line.
     app.toolbox.flush_receipts().await.unwrap();
     let hits = async || {
-        line::store::hits(&mut app.toolbox.db.read().await.unwrap(), row.id, None, None, 200)
+        line::store::hits(&mut app.toolbox.db().read().await.unwrap(), row.id, None, None, 200)
             .await
             .unwrap()
     };
@@ -633,7 +633,7 @@ async fn small_files_out_of_memory_are_answered_alike(app: TestApp) {
         (i64::from(row.downloads) == complete && complete >= 4).then_some(row)
     })
     .await;
-    assert_eq!(row.last_download_at, Some(app.toolbox.clock.now()));
+    assert_eq!(row.last_download_at, Some(app.toolbox.clock().now()));
     // Nor is it served when it is gone.
     app.toolbox.delete(row.id).await.unwrap();
     assert_eq!(site.answer(&row, &[]).await.0, StatusCode::NOT_FOUND);
@@ -658,7 +658,7 @@ async fn receipts_are_gathered_and_none_is_lost(app: TestApp) {
     app.toolbox.record_hit(Hit { event: Event::Page, ..whole(&first) }).await.unwrap();
     app.toolbox.flush_receipts().await.unwrap();
     let last =
-        line::store::hits(&mut app.toolbox.db.read().await.unwrap(), first.id, None, None, 2)
+        line::store::hits(&mut app.toolbox.db().read().await.unwrap(), first.id, None, None, 2)
             .await
             .unwrap();
     let last: Vec<_> = last.iter().map(|hit| hit.event.as_str()).collect();
@@ -680,7 +680,7 @@ async fn receipts_are_gathered_and_none_is_lost(app: TestApp) {
 async fn receipts_wait_for_a_database_that_does_not_answer() {
     let app = TestApp::new(crate::support::Kind::Postgres).await;
     let row = app.finished("hello", "").await;
-    let mut blocker = app.toolbox.db.begin().await.unwrap();
+    let mut blocker = app.toolbox.db().begin().await.unwrap();
     let bgfiles::db::Tx::Postgres(tx) = &mut blocker else { panic!("PostgreSQL") };
     sqlx::query("LOCK TABLE bgfiles_link_hits").execute(&mut **tx).await.unwrap();
     for _ in 0..100 {

@@ -20,10 +20,11 @@ use crate::support::{TestApp, both};
 const BOTH_OFF: Rules = Rules { require_requester: false, verify_requester: false };
 
 async fn to_handle(app: &TestApp) -> Vec<bgfiles::RequestId> {
-    let mut tx = app.toolbox.db.read().await.unwrap();
-    let rows = store::to_handle(&mut tx, &app.toolbox.known_types(), app.toolbox.clock.now(), 100)
-        .await
-        .unwrap();
+    let mut tx = app.toolbox.db().read().await.unwrap();
+    let rows =
+        store::to_handle(&mut tx, &app.toolbox.known_types(), app.toolbox.clock().now(), 100)
+            .await
+            .unwrap();
     rows.into_iter().map(|row| row.id).collect()
 }
 
@@ -46,7 +47,7 @@ async fn case_1_to_handle_is_unfinished_and_oldest_first(app: TestApp) {
     app.dispatch(second.id).await;
     assert_eq!(to_handle(&app).await, [first.id, third.id]);
     // A time of asking that lies ahead does not matter, only when it is due.
-    app.toolbox.clock.advance(TimeDelta::seconds(-1));
+    app.toolbox.clock().advance(TimeDelta::seconds(-1));
     assert_eq!(to_handle(&app).await, [first.id]);
 }
 
@@ -65,8 +66,8 @@ async fn case_2_expiry_at_the_threshold_is_removed_and_later_is_kept(app: TestAp
     let ids = three(&app).await;
     let pending = app.request("hello", "").await;
     let expires = app.row(ids[1]).await.expires_at.unwrap();
-    let ahead = expires - app.toolbox.clock.now();
-    app.toolbox.clock.advance(ahead);
+    let ahead = expires - app.toolbox.clock().now();
+    app.toolbox.clock().advance(ahead);
     let swept = cleaner::clean(&app.toolbox, &only_requests(), Limits::default()).await.unwrap();
     assert_eq!((swept[0].ended, swept[0].removed, swept[0].total), (Ended::Processed, 2, Some(2)));
     assert!(app.find(ids[0]).await.is_none() && app.find(ids[1]).await.is_none());
@@ -118,7 +119,7 @@ async fn case_6_and_7_attaching_keeps_what_no_override_changes_and_deleting_take
     assert_eq!(row.status, Status::Finished);
     assert_eq!((row.filename.as_str(), row.content_type.as_str()), ("kept.txt", "text/x-note"));
     assert_eq!(row.size, Some(8));
-    assert_eq!(row.finished_at, Some(app.toolbox.clock.now()));
+    assert_eq!(row.finished_at, Some(app.toolbox.clock().now()));
     let again = app.toolbox.attach_file(row.id, Cursor::new(b"newer"), FileOverrides::default());
     let again = again.await.unwrap();
     assert_eq!((again.filename, again.content_type), (row.filename, row.content_type));
@@ -387,7 +388,7 @@ async fn bug_6_signed_nonsense_is_refused(app: TestApp) {
         json!("text"),
         json!({"id": 5}),
     ] {
-        let token = signer.sign(&data, app.toolbox.clock.now());
+        let token = signer.sign(&data, app.toolbox.clock().now());
         assert!(
             matches!(app.toolbox.decode(&token, false).await, Err(Error::BadToken(_))),
             "{data}"
@@ -404,7 +405,7 @@ async fn failures_are_tried_again_later_and_then_told(app: TestApp) {
         assert_eq!(app.dispatch(row.id).await, Dispatched::Ignored, "not before its time");
         let waiting = app.row(row.id).await;
         assert_eq!((waiting.status, waiting.attempts), (Status::Pending, attempt));
-        let wait = (waiting.run_at - app.toolbox.clock.now()).num_milliseconds();
+        let wait = (waiting.run_at - app.toolbox.clock().now()).num_milliseconds();
         let base = 5_000 << (attempt - 1);
         assert!((base * 3 / 4..=base * 5 / 4).contains(&wait), "{wait}");
         app.advance(60);
@@ -413,9 +414,9 @@ async fn failures_are_tried_again_later_and_then_told(app: TestApp) {
     let failed = app.row(row.id).await;
     assert_eq!((failed.status, failed.attempts), (Status::Failed, 3));
     assert_eq!(app.deliver_notices().await, 1);
-    assert!(app.toolbox.mailer.sent()[0].text.contains("the source is busy"));
+    assert!(app.toolbox.mailer().sent()[0].text.contains("the source is busy"));
     let retried = {
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         let row = app.toolbox.retry(&mut tx, row.id).await.unwrap();
         tx.commit().await.unwrap();
         row
@@ -437,7 +438,7 @@ async fn a_handler_that_hangs_ends_at_its_timeout(app: TestApp) {
 
 both!(row_and_wake_up_stand_or_fall_together);
 async fn row_and_wake_up_stand_or_fall_together(app: TestApp) {
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     app.toolbox.add_request(&mut tx, TestApp::new_request("hello", "")).await.unwrap();
     drop(tx);
     let jobs = match app.kind {
@@ -453,7 +454,7 @@ async fn row_and_wake_up_stand_or_fall_together(app: TestApp) {
 both!(an_idempotency_key_makes_one_request);
 async fn an_idempotency_key_makes_one_request(app: TestApp) {
     let once = async |key: &str, criteria: &str, fingerprint: &str| {
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         let key = IdempotencyKey { caller: "app", key, fingerprint, before: None };
         let new = TestApp::new_request("hello", criteria);
         let made = app.toolbox.add_request_once(&mut tx, new, key).await;
@@ -473,7 +474,7 @@ async fn an_idempotency_key_makes_one_request(app: TestApp) {
     for _ in 0..20 {
         let toolbox = app.toolbox.clone();
         racers.push(tokio::spawn(async move {
-            let mut tx = toolbox.db.begin().await.unwrap();
+            let mut tx = toolbox.db().begin().await.unwrap();
             let key = IdempotencyKey { caller: "app", key: "race", fingerprint: "f", before: None };
             let row = toolbox
                 .add_request_once(&mut tx, TestApp::new_request("hello", ""), key)
@@ -491,7 +492,7 @@ async fn an_idempotency_key_makes_one_request(app: TestApp) {
 both!(cancelling);
 async fn cancelling(app: TestApp) {
     let cancel = async |id| {
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         let row = app.toolbox.cancel(&mut tx, id).await;
         tx.commit().await.unwrap();
         row
@@ -548,12 +549,12 @@ both!(a_job_written_by_hand_is_worked_off);
 async fn a_job_written_by_hand_is_worked_off(app: TestApp) {
     // Enqueued by SQL: nobody woke a worker; nothing but the type is given.
     app.sql("INSERT INTO bgfiles_file_requests (file_type, requester_email) VALUES ('hello', 'amy@example.com')").await;
-    app.toolbox.clock.advance(TimeDelta::days(3650));
+    app.toolbox.clock().advance(TimeDelta::days(3650));
     let id = to_handle(&app).await[0];
     assert_eq!(app.dispatch(id).await, Dispatched::Handled);
     let job = Job::new(app.row(id).await).unwrap();
     assert_eq!(job.language, "en");
     let recipients =
-        app.toolbox.registry.get("hello").unwrap().recipients(&job.request, MailKind::Ready);
+        app.toolbox.registry().get("hello").unwrap().recipients(&job.request, MailKind::Ready);
     assert_eq!(recipients, ["amy@example.com"]);
 }

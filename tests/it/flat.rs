@@ -75,7 +75,7 @@ async fn fill(app: &TestApp) {
         app.sql(sql).await;
     }
     // A worker adds up every few seconds.
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     operations::store::fold_tally(&mut tx).await.unwrap();
     tx.commit().await.unwrap();
 }
@@ -93,7 +93,7 @@ impl Work {
         FROM pg_stat_xact_all_tables WHERE relname LIKE 'bgfiles%' OR schemaname = 'apalis'";
 
     async fn begin(app: &TestApp) -> Work {
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         let instructions = Arc::new(AtomicI64::new(0));
         let mut read_before = 0;
         match &mut tx {
@@ -142,7 +142,7 @@ macro_rules! costs {
 both!(what_runs_often_reads_little);
 async fn what_runs_often_reads_little(app: TestApp) {
     fill(&app).await;
-    let (now, minute) = (app.toolbox.clock.now(), TimeDelta::minutes(1));
+    let (now, minute) = (app.toolbox.clock().now(), TimeDelta::minutes(1));
     let types = app.toolbox.known_types();
     let claimant = Claimant { worker: "w", file_types: &types, now, lease_until: now - minute };
     let lately = now - minute;
@@ -223,7 +223,7 @@ async fn what_runs_often_reads_little(app: TestApp) {
 
 /// What the tally says and what there is.
 async fn tally(app: &TestApp) -> [Vec<(String, i64)>; 2] {
-    let mut tx = app.toolbox.db.read().await.unwrap();
+    let mut tx = app.toolbox.db().read().await.unwrap();
     let mut kept = store::counts(&mut tx).await.unwrap();
     let stored = operations::store::stored(&mut tx).await.unwrap();
     kept.extend([("files".to_owned(), stored.files), ("bytes".to_owned(), stored.bytes)]);
@@ -231,7 +231,7 @@ async fn tally(app: &TestApp) -> [Vec<(String, i64)>; 2] {
     let mut there = Vec::new();
     for status in Status::ALL {
         let filter = Filter { status: Some(status), ..Filter::default() };
-        let mut tx = app.toolbox.db.read().await.unwrap();
+        let mut tx = app.toolbox.db().read().await.unwrap();
         let rows = store::list(&mut tx, &filter, 1000).await.unwrap();
         there.push((status.as_str().to_owned(), rows.len() as i64));
     }
@@ -263,14 +263,14 @@ async fn the_tally_says_what_there_is(app: TestApp) {
     app.dispatch(failed.id).await;
     let waiting = app.request("hello", "").await;
     agree(4).await;
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     app.toolbox.cancel(&mut tx, waiting.id).await.unwrap();
     app.toolbox.retry(&mut tx, failed.id).await.unwrap();
     app.toolbox.expire(&mut tx, finished.id).await.unwrap();
     tx.commit().await.unwrap();
     agree(4).await;
     // What is rolled back is not counted.
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     app.toolbox.add_request(&mut tx, TestApp::new_request("hello", "")).await.unwrap();
     drop(tx);
     agree(4).await;
@@ -296,12 +296,12 @@ async fn the_tally_is_added_up_and_counted_anew(app: TestApp) {
     }
     let lines = async || app.count("SELECT count(*) FROM bgfiles_tally").await;
     let waiting = async || {
-        let mut tx = app.toolbox.db.read().await.unwrap();
+        let mut tx = app.toolbox.db().read().await.unwrap();
         let counts = store::counts(&mut tx).await.unwrap();
         counts.into_iter().find(|(status, _)| status == "pending").map_or(0, |(_, n)| n)
     };
     let fold = async || {
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         let folded = operations::store::fold_tally(&mut tx).await.unwrap();
         tx.commit().await.unwrap();
         folded

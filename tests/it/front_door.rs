@@ -302,7 +302,7 @@ async fn a_full_disk_is_said_to_be_one_and_passes(app: TestApp) {
 /// No page more for SQLite, on each connection there is; PostgreSQL says of each request what it says
 /// of a full disk.
 async fn fill(app: &TestApp, full: bool) {
-    match &app.toolbox.db {
+    match app.toolbox.db() {
         Db::Sqlite(pool) => {
             let pages = if full {
                 "PRAGMA max_page_count = 1"

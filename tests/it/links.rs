@@ -69,7 +69,7 @@ impl<'a> Site<'a> {
 
     /// What happened, in the order in which each kind of it happened first.
     async fn events(&self, row: &FileRequest) -> Vec<String> {
-        let mut tx = self.app.toolbox.db.read().await.unwrap();
+        let mut tx = self.app.toolbox.db().read().await.unwrap();
         let hits = line::store::hits(&mut tx, row.id, None, None, 200).await.unwrap();
         let events = |hit: bgfiles::file_request::links::HitRow| {
             let event = match hit.reason {
@@ -95,7 +95,7 @@ impl<'a> Site<'a> {
     }
 
     async fn standing(&self, row: &FileRequest) -> Link {
-        let mut tx = self.app.toolbox.db.read().await.unwrap();
+        let mut tx = self.app.toolbox.db().read().await.unwrap();
         store::find(&mut tx, row.link_jti.unwrap()).await.unwrap().unwrap()
     }
 }
@@ -116,7 +116,7 @@ async fn scanners_use_nothing_up_and_the_person_gets_the_file(app: TestApp) {
     let row = app.finished("once", "mib=1").await;
     assert_eq!((row.downloads, row.download_limit), (0, Some(1)));
     app.deliver_notices().await;
-    let mail = &app.toolbox.mailer.sent()[0];
+    let mail = &app.toolbox.mailer().sent()[0];
     assert!(mail.text.contains("You can download it once."), "{mail:?}");
     let url = site.link(&row);
     // A scanner: HEAD, then GETs, as a browser and as a program.
@@ -235,7 +235,7 @@ async fn ranges_under_a_grant_are_one_use(app: TestApp) {
     assert_eq!(site.get(&late, &[]).await.status(), 200);
     let row = app.finished("once", "mib=2").await;
     let grant = site.redeem(&site.link(&row)).await;
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let end =
         bgfiles::toolbox::LinkEdit { max_age: Some(Duration::from_secs(60)), ..Default::default() };
     app.toolbox.extend_link(&mut tx, &row, row.link_jti.unwrap(), end).await.unwrap();
@@ -304,7 +304,7 @@ async fn links_begin_end_are_extended_revoked_and_sent_again(app: TestApp) {
     let (status, sent) = shop.post(&format!("{one}/send"), json!({})).await;
     assert_eq!(status, 202);
     assert_eq!(app.deliver_notices().await, 1);
-    let mails = app.toolbox.mailer.sent();
+    let mails = app.toolbox.mailer().sent();
     assert_eq!(mails.len(), 2);
     assert!(
         mails[1].message_id.contains(sent["message_id"].as_str().unwrap())
@@ -399,14 +399,14 @@ async fn another_process_sees_a_revocation_at_once(app: TestApp) {
     let row = app.finished("hello", "").await;
     app.sql("UPDATE bgfiles_file_requests SET expires_at = NULL").await;
     let row = app.row(row.id).await;
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let options =
         LinkOptions { max_age: Some(Duration::from_secs(86_400 * 3650)), ..Default::default() };
     let (link, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
     tx.commit().await.unwrap();
     let there = url.replace("http://files.example.com", &format!("http://127.0.0.1:{port}"));
     assert_eq!(site.get(&there, &[]).await.status(), 200);
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(site.code(&there).await, forbidden("link_revoked"), "with the next request");
@@ -498,7 +498,7 @@ async fn pieces_that_end_at_the_same_time_make_one_whole(app: TestApp) {
     let row = app.finished("hello", "").await;
     let size = row.size.unwrap();
     for round in 0..60 {
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         let options =
             LinkOptions { max_uses: Some(std::num::NonZeroU32::new(1)), ..Default::default() };
         let (link, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
@@ -544,7 +544,7 @@ async fn of_a_hundred_who_redeem_at_once_three_succeed(app: TestApp) {
     let row = app.finished("hello", "").await;
     let toolbox = app.toolbox.clone();
     for round in 0..rounds() {
-        let mut tx = toolbox.db.begin().await.unwrap();
+        let mut tx = toolbox.db().begin().await.unwrap();
         let options =
             LinkOptions { max_uses: Some(std::num::NonZeroU32::new(3)), ..Default::default() };
         let (link, url) = toolbox.create_link(&mut tx, &row, options).await.unwrap();
@@ -569,7 +569,7 @@ async fn of_a_hundred_who_redeem_at_once_three_succeed(app: TestApp) {
             .count();
         assert_eq!(redeemed, 3, "round {round}");
         let link =
-            store::find(&mut toolbox.db.read().await.unwrap(), link.jti).await.unwrap().unwrap();
+            store::find(&mut toolbox.db().read().await.unwrap(), link.jti).await.unwrap().unwrap();
         assert_eq!(link.uses, 3, "round {round}");
     }
     assert_eq!(app.count("SELECT count(*) FROM bgfiles_link_grants").await, 3 * rounds() as i64);

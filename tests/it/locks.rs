@@ -50,7 +50,7 @@ async fn cases_1_to_5_locking_renewing_unlocking(app: TestApp) {
     let held = thing.lock(toolbox, None).await.unwrap();
     assert!(held.token.len() == 32 && held.token.bytes().all(|b| b.is_ascii_hexdigit()));
     assert!(thing.is_locked(toolbox).await.unwrap());
-    assert_eq!(toolbox.locks.format(held.expires_at), "2026-03-01 13:00:00 UTC");
+    assert_eq!(toolbox.lock_settings().format(held.expires_at), "2026-03-01 13:00:00 UTC");
     // Case 2.
     assert!(is_locked(thing.lock(toolbox, None).await));
     assert!(is_refused(thing.unlock(toolbox, "wrong").await, true));
@@ -147,7 +147,11 @@ async fn cases_7_sessions_and_bugs_2_and_3(app: TestApp) {
     let other_tab = toolbox.lock_for_session(&thing, "amy", None, false).await.unwrap();
     toolbox.unlock(&thing, &other_tab.token).await.unwrap();
     let late = toolbox.renew_lock(&thing, &anew.token, Some(5)).await.unwrap();
-    assert_eq!((late.lock.expires_at - toolbox.clock.now()).num_seconds(), 5, "as short as asked");
+    assert_eq!(
+        (late.lock.expires_at - toolbox.clock().now()).num_seconds(),
+        5,
+        "as short as asked"
+    );
     let anew = toolbox.renew_lock(&thing, &anew.token, Some(3600)).await.unwrap();
     assert!(anew.lock.fence > back.lock.fence);
     // A crashed tab holds the lock no longer than its own time.
@@ -834,21 +838,21 @@ both!(a_late_writer_is_refused_in_the_hosts_transaction);
 async fn a_late_writer_is_refused_in_the_hosts_transaction(app: TestApp) {
     let (toolbox, thing) = (app.toolbox.clone(), page("home"));
     let held = take(&app, &thing).await;
-    let mut tx = toolbox.db.begin().await.unwrap();
+    let mut tx = toolbox.db().begin().await.unwrap();
     toolbox.guard_lock(&mut tx, &thing, &held.token, Some(held.lock.fence)).await.unwrap();
     assert!(is_refused(
         toolbox.guard_lock(&mut tx, &thing, &held.token, Some(held.lock.fence - 1)).await,
         true
     ));
     // Nobody takes it before the transaction ends, though its time is over.
-    toolbox.clock.advance(chrono::TimeDelta::hours(2));
+    toolbox.clock().advance(chrono::TimeDelta::hours(2));
     let (other, place) = (toolbox.clone(), thing.clone());
     let taking = tokio::spawn(async move { other.lock(&place, Ask::default()).await.unwrap() });
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert!(!taking.is_finished());
     tx.commit().await.unwrap();
     assert!(matches!(taking.await.unwrap(), Acquired::Held(_)));
-    let mut tx = toolbox.db.begin().await.unwrap();
+    let mut tx = toolbox.db().begin().await.unwrap();
     assert!(is_refused(toolbox.guard_lock(&mut tx, &thing, &held.token, None).await, true));
 }
 
@@ -863,10 +867,10 @@ async fn expired_locks_are_removed_and_fences_go_on(app: TestApp) {
     }
     let last = app.toolbox.lock_for_session(&page("a"), "amy", None, true).await.unwrap();
     assert!(last.lock.fence > old.lock.fence + 3);
-    let (a, b) = app.toolbox.remove_stale_locks(app.toolbox.clock.now(), 100).await.unwrap();
+    let (a, b) = app.toolbox.remove_stale_locks(app.toolbox.clock().now(), 100).await.unwrap();
     assert_eq!((a, b), (0, 1), "what is held stays; what was released leaves nothing");
     app.advance(3600);
-    let (a, _) = app.toolbox.remove_stale_locks(app.toolbox.clock.now(), 100).await.unwrap();
+    let (a, _) = app.toolbox.remove_stale_locks(app.toolbox.clock().now(), 100).await.unwrap();
     assert_eq!((a, app.count("SELECT count(*) FROM bgfiles_locks").await), (1, 0));
     assert_eq!(app.count("SELECT count(*) FROM bgfiles_lock_tokens").await, 0);
     assert!(take(&app, &page("a")).await.lock.fence > last.lock.fence);

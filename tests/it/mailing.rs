@@ -46,7 +46,7 @@ async fn ready_and_failed_mails_in_the_requesters_language(app: TestApp) {
     app.dispatch(failing.id).await;
     assert_eq!(app.deliver_notices().await, 2);
     assert_eq!(app.deliver_notices().await, 0);
-    let sent = app.toolbox.mailer.sent();
+    let sent = app.toolbox.mailer().sent();
     let ready = sent.iter().find(|mail| mail.message_id.contains(".ready@")).unwrap();
     assert_eq!(ready.to, ["amy@example.com"]);
     assert_eq!(ready.subject, "Uw bestand staat klaar: rows.csv");
@@ -91,7 +91,8 @@ async fn templates_are_overridable_by_folder_and_file_type() {
     app.finished("hello", "").await;
     app.finished("rows", "").await;
     app.deliver_notices().await;
-    let subjects: Vec<_> = app.toolbox.mailer.sent().into_iter().map(|mail| mail.subject).collect();
+    let subjects: Vec<_> =
+        app.toolbox.mailer().sent().into_iter().map(|mail| mail.subject).collect();
     assert!(subjects.contains(&"Special hello.txt".into()) && subjects.contains(&"Common".into()));
     write("mail/broken.en.txt", "{% if %}");
     let error = Templates::new(Some(folder.path().to_owned()));
@@ -164,7 +165,7 @@ async fn permanent_refusals_are_final_and_silence_lasts_a_day(app: TestApp) {
     let mut tries = 0;
     for _ in 0..100 {
         tries += silent.deliver_notices().await;
-        silent.toolbox.clock.advance(TimeDelta::minutes(16));
+        silent.toolbox.clock().advance(TimeDelta::minutes(16));
     }
     assert_eq!(state_of_notice(&silent).await.0, "failed");
     assert!((15..60).contains(&tries), "{tries} tries in a day");

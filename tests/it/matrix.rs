@@ -305,7 +305,7 @@ impl House<'_> {
                 self.app.dispatch(row.id).await;
                 let row = self.app.row(row.id).await;
                 thing.mark = row.id.to_string();
-                let mut tx = toolbox.db.begin().await.unwrap();
+                let mut tx = toolbox.db().begin().await.unwrap();
                 let (link, _) =
                     toolbox.create_link(&mut tx, &row, LinkOptions::default()).await.unwrap();
                 tx.commit().await.unwrap();
@@ -354,7 +354,7 @@ impl House<'_> {
                 }
             }
             ["", "operate", "request-tokens", "{id}", ..] => {
-                let mut tx = toolbox.db.begin().await.unwrap();
+                let mut tx = toolbox.db().begin().await.unwrap();
                 let new = NewRequestToken::new("foo");
                 let token = toolbox.create_request_token(&mut tx, new).await.unwrap();
                 tx.commit().await.unwrap();
@@ -393,7 +393,7 @@ impl House<'_> {
                     created_by: owner.to_owned(),
                     ..LinkOptions::default()
                 };
-                let mut tx = toolbox.db.begin().await.unwrap();
+                let mut tx = toolbox.db().begin().await.unwrap();
                 let (link, url) = toolbox.create_link(&mut tx, &row, options).await.unwrap();
                 tx.commit().await.unwrap();
                 let url = url.strip_prefix("http://files.example.com").unwrap().to_owned();
@@ -414,7 +414,7 @@ impl House<'_> {
             ["", "api", "request-tokens", ..] => {
                 let new =
                     NewRequestToken { created_by: owner.to_owned(), ..NewRequestToken::new("foo") };
-                let mut tx = toolbox.db.begin().await.unwrap();
+                let mut tx = toolbox.db().begin().await.unwrap();
                 let token = toolbox.create_request_token(&mut tx, new).await.unwrap();
                 tx.commit().await.unwrap();
                 thing.path = path.replace("{id}", &token.id.to_string());
@@ -618,7 +618,7 @@ async fn who_may_ask_no_more_has_nothing_made(app: TestApp) {
             new.requester.id = Some(name.into());
             let (waiting, finished) = (app.add(new.clone()).await, app.add(new).await);
             app.dispatch(finished.id).await;
-            let mut tx = app.toolbox.db.begin().await.unwrap();
+            let mut tx = app.toolbox.db().begin().await.unwrap();
             app.toolbox.cancel(&mut tx, waiting.id).await.unwrap();
             tx.commit().await.unwrap();
             app.toolbox

@@ -327,7 +327,7 @@ async fn text_stays_text(app: TestApp) {
     assert_eq!(app.dispatch(row.id).await, Dispatched::Handled);
     let row = app.row(row.id).await;
     let options = LinkOptions { created_by: evil.into(), ..LinkOptions::default() };
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let (_, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
     app.toolbox.audit(&mut tx, evil, evil, evil, evil).await.unwrap();
     let token = bgfiles::request_token::NewRequestToken {
@@ -365,14 +365,14 @@ async fn text_stays_text(app: TestApp) {
     }
     // The mail, and the page of the link.
     let safe = app.finished("safe", "").await;
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     bgfiles::file_request::store::describe(&mut tx, safe.id, evil).await.unwrap();
     tx.commit().await.unwrap();
     let link = app.toolbox.download_url(&app.row(safe.id).await);
     let page = staff.get(link.strip_prefix("http://files.example.com").unwrap()).await;
     assert!(page.shows("&lt;script&gt;") && !page.shows("<script>alert"), "{}", page.text);
     app.deliver_notices().await;
-    for mail in app.toolbox.mailer.sent() {
+    for mail in app.toolbox.mailer().sent() {
         assert!(!mail.html.unwrap().contains("<script>"));
     }
 }
@@ -733,7 +733,7 @@ async fn in_four_languages(app: TestApp) {
     assert_eq!(rows, 1);
     let filter = bgfiles::file_request::store::Filter::default();
     let row = bgfiles::file_request::store::list(
-        &mut app.toolbox.db.acquire().await.unwrap(),
+        &mut app.toolbox.db().acquire().await.unwrap(),
         &filter,
         1,
     )
@@ -744,7 +744,7 @@ async fn in_four_languages(app: TestApp) {
     let page = amy.get(&format!("/files/{}", row.id)).await;
     assert!(page.shows("2026-03-01 13:00 CET"), "{}", page.text);
     app.deliver_notices().await;
-    let mail = app.toolbox.mailer.sent().remove(0);
+    let mail = app.toolbox.mailer().sent().remove(0);
     assert!(mail.subject.starts_with("Uw bestand staat klaar"), "{}", mail.subject);
     assert!(
         mail.text.contains("2026-03-02 13:00 CET") && mail.html.unwrap().contains("lang=\"nl\"")
@@ -763,7 +763,7 @@ async fn operators_look_and_put_right(app: TestApp) {
     app.dispatch(failed.id).await;
     let waiting = app.request("hello", "").await;
     app.deliver_notices().await;
-    let before = app.toolbox.mailer.sent().len();
+    let before = app.toolbox.mailer().sent().len();
     // Found by text, state and number.
     let page = staff.get("/operate/requests?status=failed").await;
     assert!(page.shows(&failed.id.to_string()) && !page.shows(&done.id.to_string()));
@@ -778,7 +778,7 @@ async fn operators_look_and_put_right(app: TestApp) {
     // One by one, and several at once; what cannot be done is told.
     assert_eq!(staff.post(&format!("/files/{}/mail", done.id), &[]).await.status, 303);
     app.deliver_notices().await;
-    let sent = app.toolbox.mailer.sent();
+    let sent = app.toolbox.mailer().sent();
     assert_eq!(sent.len(), before + 1);
     assert_ne!(sent[before].message_id, sent[0].message_id);
     let ids = [failed.id, done.id, waiting.id].map(|id| id.to_string());
@@ -803,7 +803,7 @@ async fn operators_look_and_put_right(app: TestApp) {
     let link = link.strip_prefix("http://files.example.com").unwrap().to_owned();
     assert_eq!(amy.get(&link).await.status, 200);
     let options = LinkOptions { scanner_safe: Some(true), ..LinkOptions::default() };
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let (_, url) = app.toolbox.create_link(&mut tx, &done, options).await.unwrap();
     tx.commit().await.unwrap();
     let url = url.replace("http://files.example.com", &amy.base);
@@ -848,8 +848,8 @@ both!(an_attempt_that_ended_without_a_word_is_seen);
 async fn an_attempt_that_ended_without_a_word_is_seen(app: TestApp) {
     let amy = Person::new(&app, "amy", Role::User).await;
     let row = app.request("hello", "").await;
-    let (now, lease) = (app.toolbox.clock.now(), chrono::TimeDelta::seconds(10));
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let (now, lease) = (app.toolbox.clock().now(), chrono::TimeDelta::seconds(10));
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     bgfiles::file_request::store::claim(&mut tx, row.id, "gone", now, now + lease)
         .await
         .unwrap()
@@ -1010,7 +1010,7 @@ async fn a_file_for_somebody_else(app: TestApp) {
     let bob = Person::new(&app, "bob", Role::User).await;
     let row = app.finished("hello", "").await;
     let options = LinkOptions { requester_only: Some(true), ..LinkOptions::default() };
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let (_, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
     tx.commit().await.unwrap();
     let page = bob.get(url.strip_prefix("http://files.example.com").unwrap()).await;
@@ -1039,7 +1039,7 @@ async fn the_overview_shows_who_works(app: TestApp) {
         page = staff.get("/operate").await;
     }
     assert!(page.shows(">alive<") && page.shows("1 of 3 slots"), "{}", page.text);
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     app.toolbox.cancel(&mut tx, row.id).await.unwrap();
     tx.commit().await.unwrap();
     stop.cancel();

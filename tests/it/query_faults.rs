@@ -214,9 +214,9 @@ fn with_thing(mut app: TestApp, toml: &str) -> TestApp {
         Mailer::open("memory:", "bgfiles <files@example.com>").unwrap(),
         registry,
         [SECRET],
-        app.toolbox.base_url.clone(),
+        app.toolbox.base_url().clone(),
     );
-    app.toolbox = Toolbox::new(Tools { clock: app.toolbox.clock.clone(), ..tools.unwrap() });
+    app.toolbox = Toolbox::new(Tools { clock: app.toolbox.clock().clone(), ..tools.unwrap() });
     app
 }
 
@@ -234,7 +234,7 @@ async fn the_requester_reads_none_of_it(app: TestApp) {
     let message = row.error_message.unwrap();
     assert!(message.contains("cannot be answered for these criteria"), "{message}");
     app.deliver_notices().await;
-    let mail = format!("{:?}", app.toolbox.mailer.sent());
+    let mail = format!("{:?}", app.toolbox.mailer().sent());
     assert!(mail.contains("cannot be answered for these criteria"), "{mail}");
     let base = format!("http://{}", app.serve().await);
     let shop = Caller::new(&app, &base, "shop", Role::Service).await;
@@ -305,7 +305,7 @@ async fn a_definition_that_is_wrong_is_our_side(app: TestApp) {
     assert!(told.contains(&row.id.to_string()) && !told.contains("nothere"), "{told}");
     assert!(row.error_cause.unwrap().contains("nothere"));
     app.deliver_notices().await;
-    let mail = format!("{:?}", app.toolbox.mailer.sent());
+    let mail = format!("{:?}", app.toolbox.mailer().sent());
     assert!(mail.contains("Something went wrong on our side"), "{mail}");
     assert!(mail.contains(&row.id.to_string()) && !mail.contains("nothere"), "{mail}");
     let base = format!("http://{}", app.serve().await);

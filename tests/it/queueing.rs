@@ -25,7 +25,7 @@ async fn a_worker_is_woken_and_mails(app: TestApp) {
         app.request("hello", "").await;
     }
     eventually("all files", 20, async || all_finished(&app).await).await;
-    eventually("all mails", 20, async || (app.toolbox.mailer.sent().len() == 20).then_some(()))
+    eventually("all mails", 20, async || (app.toolbox.mailer().sent().len() == 20).then_some(()))
         .await;
     stop.cancel();
     worker.await.unwrap();
@@ -157,7 +157,7 @@ async fn sigterm_drains_and_then_gives_back(app: TestApp) {
     assert_eq!(app.row(short.id).await.status, Status::Finished);
     let long = app.row(long.id).await;
     assert_eq!((long.status, long.attempts), (Status::Pending, 0), "given back, not counted");
-    assert!(long.run_at <= app.toolbox.clock.now());
+    assert!(long.run_at <= app.toolbox.clock().now());
 }
 
 live!(twenty_workers_make_one_file);
@@ -183,8 +183,8 @@ async fn a_worker_that_comes_back_late_changes_nothing(app: TestApp) {
     // publishes last.
     let row = app.request("hello", "").await;
     let claim = async |worker: &str| {
-        let now = app.toolbox.clock.now();
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let now = app.toolbox.clock().now();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         let expired = now - TimeDelta::seconds(1);
         let claimed = store::claim(&mut tx, row.id, worker, now, expired).await.unwrap();
         tx.commit().await.unwrap();
@@ -203,18 +203,18 @@ async fn a_worker_that_comes_back_late_changes_nothing(app: TestApp) {
             size: generation,
             sha256: String::new(),
             rows: None,
-            finished_at: app.toolbox.clock.now(),
-            expires_at: app.toolbox.clock.now(),
+            finished_at: app.toolbox.clock().now(),
+            expires_at: app.toolbox.clock().now(),
         };
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         let publication = store::Publication { id: row.id, generation, file };
         let published = store::publish(&mut tx, &publication).await.unwrap();
         tx.commit().await.unwrap();
         published.is_some()
     };
-    let lease_until = app.toolbox.clock.now();
+    let lease_until = app.toolbox.clock().now();
     let beat = store::Beat { done: 1, total: None, estimated: false, lease_until };
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     assert_eq!(store::heartbeat(&mut tx, row.id, 1, beat).await.unwrap(), None);
     tx.commit().await.unwrap();
     assert!(publish(2).await && !publish(1).await && !publish(2).await);
@@ -230,7 +230,7 @@ async fn the_sqlite_queue_keeps_its_safety_and_its_speed() {
         AND name IN ('LIdx', 'idx_jobs_status_run_at', 'idx_jobs_claimable')";
     assert_eq!(app.count(indexes).await, 0);
     // Both books of migrations live side by side, and migrating again changes nothing.
-    bgfiles::Toolbox::migrate(&app.toolbox.db).await.unwrap();
+    bgfiles::Toolbox::migrate(app.toolbox.db()).await.unwrap();
     assert!(app.count("SELECT count(*) FROM _apalis_migrations").await > 0);
     assert!(app.count("SELECT count(*) FROM _bgfiles_migrations").await > 0);
     assert_eq!(
@@ -242,7 +242,7 @@ async fn the_sqlite_queue_keeps_its_safety_and_its_speed() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_full_disk_leaves_no_transaction_behind() {
     let app = TestApp::new(Kind::Sqlite).await;
-    let db = &app.toolbox.db;
+    let db = app.toolbox.db();
     let mut tx = db.begin().await.unwrap();
     let bgfiles::Conn::Sqlite(conn) = tx.conn() else { unreachable!() };
     // No page more than there are.
@@ -268,7 +268,7 @@ async fn done_jobs_and_dead_workers_are_purged(app: TestApp) {
         app.request("hello", "").await;
     }
     eventually("all", 20, async || all_finished(&app).await).await;
-    eventually("all mails", 20, async || (app.toolbox.mailer.sent().len() == 5).then_some(()))
+    eventually("all mails", 20, async || (app.toolbox.mailer().sent().len() == 5).then_some(()))
         .await;
     let open = match app.kind {
         Kind::Sqlite => "SELECT count(*) FROM Jobs WHERE status <> 'Done'",
@@ -278,12 +278,12 @@ async fn done_jobs_and_dead_workers_are_purged(app: TestApp) {
     stop.cancel();
     worker.await.unwrap();
     let purge = async |before| {
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         let purged = queue::purge(tx.conn(), before, 1000).await.unwrap();
         tx.commit().await.unwrap();
         purged
     };
-    let now = app.toolbox.clock.now();
+    let now = app.toolbox.clock().now();
     assert_eq!(purge(now - TimeDelta::hours(1)).await, 0);
     // Mails about what a worker made do not go through the queue.
     assert!((1..=10).contains(&purge(now + TimeDelta::minutes(1)).await));

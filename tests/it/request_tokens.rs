@@ -52,7 +52,7 @@ impl<'a> Host<'a> {
         let required = || require_token(toolbox, "foo").unwrap();
         let expire = |toolbox: Toolbox| {
             move |token: RequestToken<Foo>| async move {
-                let mut tx = toolbox.db.begin().await.unwrap();
+                let mut tx = toolbox.db().begin().await.unwrap();
                 toolbox.expire_request_token(&mut tx, token.token.id).await.unwrap();
                 tx.commit().await.unwrap();
                 "expired"
@@ -63,7 +63,7 @@ impl<'a> Host<'a> {
                 let sql =
                     format!("DELETE FROM bgfiles_request_tokens WHERE id = {}", token.token.id);
                 let sql = sqlx::AssertSqlSafe(sql);
-                match &toolbox.db {
+                match toolbox.db() {
                     bgfiles::Db::Postgres(pool) => {
                         sqlx::query(sql).execute(pool).await.map(drop).unwrap()
                     }
@@ -118,11 +118,11 @@ impl<'a> Host<'a> {
     }
 
     async fn row(&self, id: i64) -> Row {
-        store::find(&mut self.app.toolbox.db.read().await.unwrap(), id).await.unwrap().unwrap()
+        store::find(&mut self.app.toolbox.db().read().await.unwrap(), id).await.unwrap().unwrap()
     }
 
     async fn outcomes(&self, id: i64) -> Vec<(String, Option<i32>)> {
-        let mut tx = self.app.toolbox.db.read().await.unwrap();
+        let mut tx = self.app.toolbox.db().read().await.unwrap();
         let uses = store::uses(&mut tx, id, None, 100).await.unwrap();
         uses.into_iter().rev().map(|used| (used.outcome, used.status_code)).collect()
     }
@@ -131,7 +131,7 @@ impl<'a> Host<'a> {
 async fn issue(app: &TestApp, change: impl FnOnce(&mut NewRequestToken)) -> (Row, String) {
     let mut new = NewRequestToken::new("foo");
     change(&mut new);
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let row = app.toolbox.create_request_token(&mut tx, new).await.unwrap();
     tx.commit().await.unwrap();
     let jwt = app.toolbox.jwt(&row).unwrap();
@@ -139,7 +139,7 @@ async fn issue(app: &TestApp, change: impl FnOnce(&mut NewRequestToken)) -> (Row
 }
 
 async fn edit(app: &TestApp, id: i64, changes: Changes) {
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     app.toolbox.update_request_token(&mut tx, id, &changes).await.unwrap();
     tx.commit().await.unwrap();
 }
@@ -161,7 +161,7 @@ fn refused(code: &str) -> (u16, String) {
 
 both!(cases_1_to_5_defaults_claims_and_checks);
 async fn cases_1_to_5_defaults_claims_and_checks(app: TestApp) {
-    let settings = &app.toolbox.request_tokens;
+    let settings = app.toolbox.request_token_settings();
     let unsaved = NewRequestToken::new("foo");
     assert_eq!(
         Value::Object(unsaved.claims(settings)),
@@ -185,7 +185,11 @@ async fn cases_1_to_5_defaults_claims_and_checks(app: TestApp) {
     assert_eq!(full.claims()["exp"], (app::start() + TimeDelta::minutes(10)).timestamp());
     assert!(!full.claims().contains_key("data"));
     for (row, jwt) in [(&row, &token), (&full, &jwt)] {
-        assert_eq!(settings.keys.verify(jwt, app.toolbox.clock.now()), Ok(row.claims()), "case 3");
+        assert_eq!(
+            settings.keys.verify(jwt, app.toolbox.clock().now()),
+            Ok(row.claims()),
+            "case 3"
+        );
     }
     let unsaved = settings.keys.sign(&unsaved.claims(settings)).unwrap();
     assert_eq!(settings.keys.verify(&unsaved, app::start()), Err(jwt::Flaw::MissingClaim));
@@ -193,12 +197,12 @@ async fn cases_1_to_5_defaults_claims_and_checks(app: TestApp) {
     app.advance(60);
     edit(&app, full.id, Changes { max_uses: Some(3), ..Changes::default() }).await;
     let after =
-        store::find(&mut app.toolbox.db.read().await.unwrap(), full.id).await.unwrap().unwrap();
+        store::find(&mut app.toolbox.db().read().await.unwrap(), full.id).await.unwrap().unwrap();
     assert_eq!(after, Row { max_uses: 3, ..full });
     let wrong = async |change: fn(&mut NewRequestToken), field: &str| {
         let mut new = NewRequestToken::new("foo");
         change(&mut new);
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         match app.toolbox.create_request_token(&mut tx, new).await {
             Err(Error::Invalid(errors)) => assert_eq!(errors[0].field, field),
             other => panic!("{field}: {other:?}"),
@@ -347,10 +351,10 @@ async fn cases_8_to_11_refusals(app: TestApp) {
     // Bug 7: a jti that is no number is a refusal, not a crash.
     let mut claims = row.claims();
     claims.insert("jti".into(), "abc".into());
-    let odd = app.toolbox.request_tokens.keys.sign(&claims).unwrap();
+    let odd = app.toolbox.request_token_settings().keys.sign(&claims).unwrap();
     assert_eq!(host.get("/required", &odd).await, refused("token_malformed"));
     claims.insert("jti".into(), row.id.into());
-    let number = app.toolbox.request_tokens.keys.sign(&claims).unwrap();
+    let number = app.toolbox.request_token_settings().keys.sign(&claims).unwrap();
     assert_eq!(host.get("/required", &number).await.0, 200, "up to 2.3.1 jti was a number");
 }
 
@@ -484,7 +488,7 @@ async fn cases_15_to_19_counting_and_logging(app: TestApp) {
     assert_eq!((host.row(row.id).await.used_to_date, host.outcomes(row.id).await.len()), (2, 0));
     assert_eq!(host.get("/required", &jwt).await, refused("token_used_up"));
     let log =
-        store::uses(&mut app.toolbox.db.read().await.unwrap(), row.id, None, 9).await.unwrap();
+        store::uses(&mut app.toolbox.db().read().await.unwrap(), row.id, None, 9).await.unwrap();
     assert_eq!(
         (log[0].user_agent.as_str(), log[0].client_ip.as_deref()),
         ("unknown", Some("127.0.0.1")),
@@ -576,7 +580,7 @@ async fn settings_of_request_tokens() {
     assert_eq!(row.expiration_time, Some(app::start() + TimeDelta::minutes(2)));
     let response = host.call(Method::GET, &format!("/required?token={jwt}")).send().await.unwrap();
     let cookie = response.headers()["set-cookie"].to_str().unwrap();
-    assert!(cookie.ends_with("; HttpOnly; SameSite=Lax; Secure"), "{cookie}");
+    assert!(cookie.contains("; HttpOnly; SameSite=Lax; Secure"), "{cookie}");
     assert_eq!(app.toolbox.tokenise(&row, "/x").unwrap(), format!("/x?token={jwt}"));
 }
 
@@ -589,7 +593,7 @@ async fn case_17_forwarded_addresses_through_trusted_proxies_only() {
         let (row, jwt) = host.issue(|_| ()).await;
         let call = host.call(Method::GET, &format!("/required?rt={jwt}"));
         call.header("x-forwarded-for", "6.6.6.6, 198.51.100.7").send().await.unwrap();
-        let mut tx = app.toolbox.db.read().await.unwrap();
+        let mut tx = app.toolbox.db().read().await.unwrap();
         let log = store::uses(&mut tx, row.id, None, 9).await.unwrap();
         assert_eq!(log[0].client_ip.as_deref(), Some(expected));
     }
@@ -664,7 +668,7 @@ async fn bug_4_uses_are_exact_however_many_ask_at_once(app: TestApp) {
             .filter(|ok| *ok.as_ref().unwrap())
             .count();
         assert_eq!(admitted, 3);
-        let mut tx = app.toolbox.db.read().await.unwrap();
+        let mut tx = app.toolbox.db().read().await.unwrap();
         assert_eq!(store::find(&mut tx, row.id).await.unwrap().unwrap().used_to_date, 3);
         let uses = store::uses(&mut tx, row.id, None, 200).await.unwrap();
         assert_eq!(uses.iter().filter(|used| used.outcome == "used").count(), 3);
@@ -678,8 +682,8 @@ async fn bug_5_truncating_the_log(app: TestApp) {
     let fill = async || {
         app.sql("DELETE FROM bgfiles_request_token_uses").await;
         for days in [9, 5, 3, 3, 0] {
-            let at = app.toolbox.clock.now() - TimeDelta::days(days);
-            let mut tx = app.toolbox.db.begin().await.unwrap();
+            let at = app.toolbox.clock().now() - TimeDelta::days(days);
+            let mut tx = app.toolbox.db().begin().await.unwrap();
             store::log(&mut tx, row.id, "used", None, &Visitor::default(), None, at).await.unwrap();
             tx.commit().await.unwrap();
         }

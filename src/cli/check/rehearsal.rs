@@ -136,7 +136,7 @@ impl Stage {
     async fn play(&self, templates: &Templates, refusal: &str) -> Result<()> {
         let database = self.0.join("check.db");
         let toolbox = self.toolbox(examples(&self.0, &database)?, templates.clone())?;
-        Toolbox::migrate(&toolbox.db).await?;
+        Toolbox::migrate(toolbox.db()).await?;
         let links = populate(&toolbox).await?;
         let state =
             WebState { mailbox: Some(self.0.join("mail")), ..WebState::new(toolbox.clone()) };
@@ -183,7 +183,7 @@ async fn populate(toolbox: &Toolbox) -> Result<Vec<String>> {
         new.requester = Requester { id: Some("amy".into()), email: "amy@example.com".into() };
         Ok(new)
     };
-    let mut tx = toolbox.db.begin().await?;
+    let mut tx = toolbox.db().begin().await?;
     let made = toolbox.add_request(&mut tx, ask("example")?).await?;
     let broken = toolbox.add_request(&mut tx, ask("broken")?).await?;
     toolbox.add_request(&mut tx, ask("example")?).await?;
@@ -195,8 +195,8 @@ async fn populate(toolbox: &Toolbox) -> Result<Vec<String>> {
     for id in [made.id, broken.id] {
         toolbox.dispatch(id, "check", &stop).await?;
     }
-    let mut tx = toolbox.db.begin().await?;
-    let due = notice::store::due(&mut tx, toolbox.clock.now(), 10).await?;
+    let mut tx = toolbox.db().begin().await?;
+    let due = notice::store::due(&mut tx, toolbox.clock().now(), 10).await?;
     let mut links = Vec::new();
     if let Some(row) = store::find(&mut tx, made.id).await? {
         for max_uses in [NonZeroU32::new(1), None] {

@@ -184,7 +184,7 @@ async fn start(
         shutdown: shutdown.clone(),
         pages: config.pages,
         cors: config.cors_origins.clone(),
-        mailbox: toolbox.mailer.folder().filter(|_| config.dev_mail).map(Into::into),
+        mailbox: toolbox.mailer().folder().filter(|_| config.dev_mail).map(Into::into),
         ..WebState::new(toolbox.clone())
     };
     let limits = server::Limits { drain: Duration::from_secs(2), ..Default::default() };

@@ -65,7 +65,7 @@ async fn populate(toolbox: &Toolbox) -> Result<()> {
                 notify: None,
             })
         };
-    let mut tx = toolbox.db.begin().await?;
+    let mut tx = toolbox.db().begin().await?;
     let united = [("origin", "JFK"), ("carrier", "UA")];
     toolbox.add_request(&mut tx, ask("United from JFK", "csv", &united)?).await?;
     let unwanted = toolbox
@@ -74,7 +74,7 @@ async fn populate(toolbox: &Toolbox) -> Result<()> {
     toolbox.cancel(&mut tx, unwanted.id).await?;
     // As SQL may insert it: nobody looks at the criteria before the file is made.
     let hopeless = ask("Everything from Atlanta", "csv", &[("origin", "ATL")])?;
-    let hopeless = hopeless.into_row(toolbox.clock.now());
+    let hopeless = hopeless.into_row(toolbox.clock().now());
     store::insert(&mut tx, &hopeless).await?;
     queue::push(tx.conn(), queue::Wake::request(hopeless.id), hopeless.requested_at).await?;
     let token = NewRequestToken { max_uses: Some(3), ..NewRequestToken::new("ledger") };
@@ -85,7 +85,7 @@ async fn populate(toolbox: &Toolbox) -> Result<()> {
 impl People {
     /// How to log in, while the passwords are known.
     pub(super) fn greet(&self, toolbox: &Toolbox, database: &Path) {
-        note(format_args!("Open {} and log in:\n", toolbox.base_url.join("/")));
+        note(format_args!("Open {} and log in:\n", toolbox.base_url().join("/")));
         for (name, role, password) in &self.0 {
             match password {
                 Some(password) => {
@@ -104,6 +104,6 @@ impl People {
                 database.display()
             ));
         }
-        note(format_args!("\nMail is at {}.\n", toolbox.base_url.join("/dev/mail")));
+        note(format_args!("\nMail is at {}.\n", toolbox.base_url().join("/dev/mail")));
     }
 }

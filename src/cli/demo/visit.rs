@@ -32,7 +32,7 @@ impl Visit {
     pub(super) fn new(toolbox: &Toolbox, mailbox: &Path, secret: &str) -> Self {
         Visit {
             http: reqwest::Client::new(),
-            requests: toolbox.base_url.join("/api/requests"),
+            requests: toolbox.base_url().join("/api/requests"),
             secret: secret.to_owned(),
             mailbox: mailbox.to_owned(),
         }

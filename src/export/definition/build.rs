@@ -6,7 +6,7 @@ use toml::Spanned;
 
 use super::{
     ColumnSettings, Definition, Template, raw,
-    written::{Written, line_of},
+    written::{Written, line_of, on_one_line},
 };
 use crate::{
     export::{
@@ -215,9 +215,4 @@ impl Sources<'_> {
             })
             .collect()
     }
-}
-
-/// A name in a message may have line breaks, and a fault has one line.
-pub(super) fn on_one_line(message: impl std::fmt::Display) -> String {
-    message.to_string().replace(|c: char| c.is_control(), " ")
 }

@@ -45,7 +45,7 @@ impl Written {
 
     /// A fault there, on one line.
     pub(super) fn fault(&self, offset: usize, message: impl Display) -> String {
-        format!("{}: {}", self.place(Some(offset)), super::build::on_one_line(message))
+        format!("{}: {}", self.place(Some(offset)), on_one_line(message))
     }
 }
 
@@ -96,4 +96,9 @@ fn escape(text: &str) -> (usize, usize) {
     };
     let code = text.get(2..2 + digits).and_then(|code| u32::from_str_radix(code, 16).ok());
     (2 + digits, code.and_then(char::from_u32).map_or(1, char::len_utf8))
+}
+
+/// A name in a message may have line breaks, and a fault has one line.
+pub(super) fn on_one_line(message: impl std::fmt::Display) -> String {
+    message.to_string().replace(|c: char| c.is_control(), " ")
 }

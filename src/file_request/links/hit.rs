@@ -1,13 +1,13 @@
 //! Receipts: what happened to a link.
 
 use chrono::{DateTime, Utc};
-use serde_json::{Value, json};
 use uuid::Uuid;
 
-use crate::{file_request::model::rfc3339, ids::RequestId, visitor::Visitor};
+use crate::{ids::RequestId, visitor::Visitor};
 
 /// What happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, utoipa::ToSchema)]
+#[schema(rename_all = "snake_case")]
 pub enum Event {
     /// It was opened, by a person or a scanner, and shown as a page or a problem.
     Page,
@@ -85,25 +85,6 @@ pub struct HitRow {
     pub timestamp: DateTime<Utc>,
     /// How many there were.
     pub times: i64,
-}
-
-impl HitRow {
-    /// The JSON of the HTTP API.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "id": self.id,
-            "jti": self.jti,
-            "event": self.event,
-            "reason": self.reason,
-            "first_byte": self.first_byte,
-            "bytes": self.bytes,
-            "client_ip": self.client_ip,
-            "user_agent": self.user_agent,
-            "user": self.user_id,
-            "timestamp": rfc3339(Some(self.timestamp)),
-            "count": self.times,
-        })
-    }
 }
 
 /// Most stretches that are remembered of what was sent; who fetches a file in more pieces than that,

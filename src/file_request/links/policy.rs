@@ -2,8 +2,6 @@
 
 use std::{num::NonZeroU32, time::Duration};
 
-use serde_json::{Value, json};
-
 use crate::error::FieldError;
 
 /// Whether links to files of a type are for the requester alone: a floor.
@@ -26,15 +24,6 @@ impl RequesterOnly {
             (RequesterOnly::Always, _) => true,
             (_, Some(said)) => said,
             (floor, None) => floor != RequesterOnly::No,
-        }
-    }
-
-    /// `false`, `true` or `"always"`, as a definition has it.
-    pub fn to_json(self) -> Value {
-        match self {
-            RequesterOnly::No => json!(false),
-            RequesterOnly::Yes => json!(true),
-            RequesterOnly::Always => json!("always"),
         }
     }
 }
@@ -115,15 +104,5 @@ impl LinkPolicy {
             scanner_safe: Some(wish.scanner_safe.unwrap_or(self.scanner_safe)),
             max_age: wish.max_age.or(self.max_age),
         }
-    }
-
-    /// The JSON of the HTTP API.
-    pub fn to_json(&self) -> Value {
-        json!({
-            "max_uses": self.max_uses,
-            "scanner_safe": self.scanner_safe,
-            "max_age": self.max_age.map(|age| age.as_secs()),
-            "requester_only": self.requester_only.to_json(),
-        })
     }
 }

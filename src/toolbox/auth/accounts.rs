@@ -66,14 +66,14 @@ impl Toolbox {
             role: new.role,
             is_active: true,
         };
-        let mut tx = self.db.begin().await?;
-        store::insert_user(&mut tx, &user, hash.as_deref(), self.clock.now()).await?;
+        let mut tx = self.db().begin().await?;
+        store::insert_user(&mut tx, &user, hash.as_deref(), self.clock().now()).await?;
         tx.commit().await?;
         Ok(user)
     }
 
     async fn own_user(&self, username: &str) -> Result<User> {
-        let found = store::find_credentials(&mut self.db.acquire().await?, username).await?;
+        let found = store::find_credentials(&mut self.db().acquire().await?, username).await?;
         let missing = || Error::invalid("user", format!("there is no {username:?}"));
         found.map(|(user, _)| user).ok_or_else(missing)
     }
@@ -85,7 +85,7 @@ impl Toolbox {
     pub async fn set_password(&self, username: &str, password: &str) -> Result<User> {
         let user = self.own_user(username).await?;
         let hash = hash_password(password, &[&user.username, &user.email])?;
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         store::set_password(&mut tx, user.id, &hash).await?;
         tx.commit().await?;
         Ok(user)
@@ -99,7 +99,7 @@ impl Toolbox {
     pub async fn update_user(&self, username: &str, changes: UserChanges) -> Result<User> {
         changes.email.as_deref().map(check_email).transpose()?;
         let user = self.own_user(username).await?;
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         self.change_user(&mut tx, &user, &changes).await?;
         tx.commit().await?;
         self.memory().watch.changed().await;
@@ -115,7 +115,7 @@ impl Toolbox {
         let UserChanges { email, role, is_active, revoke_links } = changes;
         store::update_user(&mut *tx, user.id, email.as_deref(), *role, *is_active).await?;
         if *revoke_links {
-            links::store::revoke_of(&mut *tx, &user.username, self.clock.now()).await?;
+            links::store::revoke_of(&mut *tx, &user.username, self.clock().now()).await?;
             self.cancel_all_of(tx, &user.username).await?;
         }
         Ok(())
@@ -153,12 +153,12 @@ impl Toolbox {
         let client = Client {
             id: Uuid::new_v4(),
             name: name.to_owned(),
-            token_ttl: ttl.unwrap_or(self.auth.default_token_ttl).seconds(),
+            token_ttl: ttl.unwrap_or(self.auth_settings().default_token_ttl).seconds(),
             throttle_rate: throttle_rate.to_owned(),
             tokens,
         };
-        let mut tx = self.db.begin().await?;
-        store::insert_client(&mut tx, &client, self.clock.now()).await?;
+        let mut tx = self.db().begin().await?;
+        store::insert_client(&mut tx, &client, self.clock().now()).await?;
         tx.commit().await?;
         Ok(client)
     }
@@ -168,7 +168,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn own_user_by_id(&self, id: Uuid) -> Result<Option<User>> {
-        store::find_user(&mut self.db.acquire().await?, id).await
+        store::find_user(&mut self.db().acquire().await?, id).await
     }
 
     /// Users of our own, by name.
@@ -176,7 +176,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn own_users(&self, after: Option<&str>, limit: i64) -> Result<Vec<User>> {
-        store::list_users(&mut self.db.acquire().await?, after, limit).await
+        store::list_users(&mut self.db().acquire().await?, after, limit).await
     }
 
     /// All clients, by name.
@@ -184,7 +184,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn clients(&self) -> Result<Vec<Client>> {
-        store::list_clients(&mut self.db.acquire().await?).await
+        store::list_clients(&mut self.db().acquire().await?).await
     }
 
     /// The person and the client of these names, as an operator types them, for a token.
@@ -194,7 +194,7 @@ impl Toolbox {
     pub async fn person_and_client(&self, user: &str, client: &str) -> Result<(Person, Client)> {
         let missing =
             |field: &str, name: &str| Error::invalid(field, format!("there is no {name:?}"));
-        let person = self.users.meant(&self.db, user).await?;
+        let person = self.users().meant(self.db(), user).await?;
         let client_row = self.client(client).await?;
         Ok((
             person.ok_or_else(|| missing("user", user))?,
@@ -208,7 +208,7 @@ impl Toolbox {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] when several begin so.
     pub async fn revoke_named(&self, text: &str) -> Result<Uuid> {
-        let found = token_store::named(&mut self.db.acquire().await?, text).await?;
+        let found = token_store::named(&mut self.db().acquire().await?, text).await?;
         match found.as_slice() {
             [token] => self.revoke_token(*token).await.map(|_| *token),
             [] => Err(Error::NotFound("token")),

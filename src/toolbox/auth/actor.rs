@@ -83,7 +83,7 @@ impl ActingOnAccounts<'_> {
         changes: &UserChanges,
         editor: Editor<'_>,
     ) -> Result<()> {
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         self.edit_user(&mut tx, user, changes, editor).await?;
         tx.commit().await?;
         self.toolbox.memory().watch.changed().await;
@@ -137,7 +137,7 @@ impl ActingOnAccounts<'_> {
     /// The database's.
     pub async fn log_out(&self, user: &User) -> Result<()> {
         // The line first: what is tried and fails is better told than what is done and not.
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         self.note(&mut tx, "user.log_out", &user.username, "").await?;
         tx.commit().await?;
         self.toolbox.revoke_all(&user.username).await.map(drop)
@@ -150,7 +150,7 @@ impl ActingOnAccounts<'_> {
     /// [`Error::Invalid`] naming the field; [`Error::NotFound`]; [`Error::LockRefused`] when the
     /// lock was lost.
     pub async fn update_client(&self, client: &Client, editor: Editor<'_>) -> Result<()> {
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         self.edit_client(&mut tx, client, editor).await?;
         tx.commit().await?;
         self.toolbox.memory().watch.changed().await;

@@ -78,17 +78,18 @@ impl Toolbox {
         visitor: &Visitor,
     ) -> Result<Option<Person>> {
         let key = username_key(username);
-        let attempt = Attempt::begin(&self.db, key.as_deref(), visitor, self.clock.now()).await?;
+        let attempt =
+            Attempt::begin(self.db(), key.as_deref(), visitor, self.clock().now()).await?;
         let person = match key {
             Some(_) => {
-                self.users.authenticate(&self.db, username, password, attempt.is_known()).await
+                self.users().authenticate(self.db(), username, password, attempt.is_known()).await
             }
             None => verify_password(None, password, false).await.map(|_| None),
         };
         let person = match person {
             // Nobody has looked at the password: this was no guess.
             Err(error @ Error::Overloaded { .. }) => {
-                attempt.taken_back(&self.db).await?;
+                attempt.taken_back(self.db()).await?;
                 return Err(error);
             }
             person => person?,
@@ -96,7 +97,7 @@ impl Toolbox {
         let outcome = if person.is_some() { "ok" } else { "refused" };
         metrics::counter!("bgfiles_logins_total", "outcome" => outcome).increment(1);
         match &person {
-            Some(_) => attempt.succeeded(&self.db).await?,
+            Some(_) => attempt.succeeded(self.db()).await?,
             None => tracing::info!(ip = visitor.ip_text(), "a login was refused"),
         }
         Ok(person)
@@ -107,7 +108,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn client(&self, name: &str) -> Result<Option<Client>> {
-        store::find_client(&mut self.db.acquire().await?, name).await
+        store::find_client(&mut self.db().acquire().await?, name).await
     }
 
     /// Logs a person in: a fresh secret of their token with this client. Where there is a token
@@ -139,8 +140,8 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn issue_secret(&self, person: &Person, client: &Client) -> Result<Login> {
-        let own_user = self.users.own_id(&self.db, &person.id).await?;
-        let mut tx = self.db.begin().await?;
+        let own_user = self.users().own_id(self.db(), &person.id).await?;
+        let mut tx = self.db().begin().await?;
         let (login, restarted) = self.issue(&mut tx, &person.id, own_user, client).await?;
         tx.commit().await?;
         if restarted {
@@ -156,7 +157,7 @@ impl Toolbox {
         own_user: Option<Uuid>,
         client: &Client,
     ) -> Result<(Login, bool)> {
-        let (secret, now) = (AuthSecret::random(), self.clock.now());
+        let (secret, now) = (AuthSecret::random(), self.clock().now());
         let whole = TokenTtl::end(client.token_ttl, now);
         let slot = match client.tokens {
             TokenPolicy::Several => Uuid::new_v4().to_string(),
@@ -168,7 +169,7 @@ impl Toolbox {
         // An expired token is not handed out again: it begins anew.
         let restarted =
             standing == Standing::Over || (good && client.tokens == TokenPolicy::OneOnly);
-        let renewed = good && !restarted && self.auth.refresh_on_login;
+        let renewed = good && !restarted && self.auth_settings().refresh_on_login;
         let expiry = match standing {
             Standing::Good(end) if !restarted && !renewed => end,
             _ => whole,
@@ -189,9 +190,9 @@ impl Toolbox {
     pub async fn refresh(&self, caller: &Caller) -> Result<Option<DateTime<Utc>>> {
         let used = caller.token().ok_or(Error::Forbidden("Only a token can be refreshed."))?;
         let gone = || Error::Unauthenticated("Invalid token.");
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         let (ttl, last) = token_store::extent(&mut tx, used.id).await?.ok_or_else(gone)?;
-        let expiry = earlier(TokenTtl::end(ttl, self.clock.now()), last);
+        let expiry = earlier(TokenTtl::end(ttl, self.clock().now()), last);
         if !token_store::renew(&mut tx, used.id, Some(&used.hash), expiry).await? {
             return Err(gone());
         }
@@ -257,7 +258,7 @@ impl Toolbox {
     }
 
     async fn try_to_end_tokens(&self, which: Which<'_>) -> Result<u64> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         let ended = match which {
             Which::One(token) => u64::from(token_store::delete(&mut tx, token).await?),
             Which::AllOf(user_id) => {
@@ -276,10 +277,10 @@ impl Toolbox {
     pub async fn tokens_of(&self, user_id: &str) -> Result<Vec<Token>> {
         // What this process knows of their use belongs to the answer.
         self.flush_uses().await?;
-        let good_at = Some(self.clock.now());
+        let good_at = Some(self.clock().now());
         let filter = token_store::Filter { user_id: Some(user_id), client: None, good_at };
-        let mut tokens = token_store::list(&mut self.db.acquire().await?, &filter).await?;
-        let settings = &self.auth;
+        let mut tokens = token_store::list(&mut self.db().acquire().await?, &filter).await?;
+        let settings = self.auth_settings();
         tokens.retain(|token| {
             !settings.api_access_excluded || token.client != settings.api_access_client
         });
@@ -297,7 +298,7 @@ impl Toolbox {
     }
 
     async fn api_access_client(&self) -> Result<Client> {
-        let name = self.auth.api_access_client.as_str();
+        let name = self.auth_settings().api_access_client.as_str();
         let client = if name.is_empty() { None } else { self.client(name).await? };
         if client.is_none() && !name.is_empty() {
             tracing::warn!(
@@ -322,9 +323,9 @@ impl Toolbox {
         let filter = token_store::Filter {
             user_id: Some(user_id),
             client: Some(client),
-            good_at: Some(self.clock.now()),
+            good_at: Some(self.clock().now()),
         };
-        let found = token_store::list(&mut self.db.acquire().await?, &filter).await?;
+        let found = token_store::list(&mut self.db().acquire().await?, &filter).await?;
         Ok(found.into_iter().next())
     }
 
@@ -340,12 +341,12 @@ impl Toolbox {
         self.check_client(caller)?;
         // Whatever the client's policy, it is one.
         let client = Client { tokens: TokenPolicy::OneOnly, ..client };
-        let own_user = self.users.own_id(&self.db, &caller.username).await?;
+        let own_user = self.users().own_id(self.db(), &caller.username).await?;
         if own_user.is_none() && !self.knows_others() {
             return Err(Error::Forbidden("Only users of this service have API tokens."));
         }
-        let now = self.clock.now();
-        let mut tx = self.db.begin().await?;
+        let now = self.clock().now();
+        let mut tx = self.db().begin().await?;
         let whole = TokenTtl::end(client.token_ttl, now);
         let (_, standing) =
             token_store::hold(&mut tx, &caller.username, own_user, &client, "", whole, now).await?;
@@ -381,7 +382,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn purge_expired_tokens(&self, before: DateTime<Utc>, limit: i64) -> Result<u64> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         let (users, secrets) = token_store::delete_expired(&mut tx, before, limit).await?;
         tx.commit().await?;
         let removed = u64::try_from(users.len()).unwrap_or(u64::MAX).saturating_add(secrets);

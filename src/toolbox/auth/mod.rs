@@ -53,14 +53,14 @@ impl Toolbox {
     /// [`Error::Unauthenticated`] for a secret that is none, or is over, or whose user is inactive.
     pub async fn authenticate(&self, secret: &AuthSecret, visitor: &Visitor) -> Result<Caller> {
         let token = self.token_of(secret).await?;
-        let person = match (&self.users, &token.user) {
+        let person = match (self.users(), &token.user) {
             (Users::Own, Some(person)) => Some(person.clone()),
             (Users::Own, None) => self.somebody_elses_user(&token.user_id).await?,
-            (Users::Host(_), _) => self.users.find(&self.db, &token.user_id).await?,
+            (Users::Host(_), _) => self.users().find(self.db(), &token.user_id).await?,
         };
         let caller = Caller::new(person, Proof::Token(Box::new(token)))?;
         if let Some(token) = caller.token()
-            && let Some(pause) = self.memory().note(token.id, visitor, self.clock.now())
+            && let Some(pause) = self.memory().note(token.id, visitor, self.clock().now())
         {
             let toolbox = self.clone();
             tokio::spawn(async move {
@@ -75,19 +75,19 @@ impl Toolbox {
 
     /// Whether there are users whom a proxy vouches for and our table does not know.
     pub(super) fn knows_others(&self) -> bool {
-        matches!(self.users, Users::Host(_)) || self.auth.identity_header.is_some()
+        matches!(self.users(), Users::Host(_)) || self.auth_settings().identity_header.is_some()
     }
 
     /// Whose token has no user of ours: of somebody whom a trusted proxy vouched for. A user of
     /// ours who was given that name since is somebody else.
     async fn somebody_elses_user(&self, id: &str) -> Result<Option<Person>> {
-        let taken = self.users.find(&self.db, id).await?.is_some();
+        let taken = self.users().find(self.db(), id).await?.is_some();
         Ok((self.knows_others() && !taken).then(|| stranger(id, None)))
     }
 
     async fn token_of(&self, secret: &AuthSecret) -> Result<TokenUse> {
-        let (hash, now) = (secret.hash(), self.clock.now());
-        let age = TimeDelta::from_std(self.auth.token_cache).unwrap_or(TimeDelta::MAX);
+        let (hash, now) = (secret.hash(), self.clock().now());
+        let age = TimeDelta::from_std(self.auth_settings().token_cache).unwrap_or(TimeDelta::MAX);
         // The generation comes first: what is read afterwards is at least as new.
         let generation = match age.is_zero() {
             true => None,
@@ -100,7 +100,7 @@ impl Toolbox {
         if let Some(token) = kept {
             return Ok(token);
         }
-        let found = token_store::look_up(&mut self.db.acquire().await?, &hash).await?;
+        let found = token_store::look_up(&mut self.db().acquire().await?, &hash).await?;
         let token = found.ok_or(Error::Unauthenticated("Invalid token."))?;
         if token.expires_at.is_some_and(|end| end <= now) {
             self.remove_expired(&token).await?;
@@ -113,8 +113,8 @@ impl Toolbox {
     }
 
     async fn remove_expired(&self, token: &TokenUse) -> Result<()> {
-        let mut tx = self.db.begin().await?;
-        let now = self.clock.now();
+        let mut tx = self.db().begin().await?;
+        let now = self.clock().now();
         let removed = token_store::delete_expired_secret(&mut tx, token, now).await?;
         tx.commit().await?;
         if removed {
@@ -133,7 +133,7 @@ impl Toolbox {
     /// # Errors
     /// [`Error::Unauthenticated`] for an inactive user; the directory's.
     pub async fn vouched_for(&self, id: &str, email: Option<&str>, proof: Proof) -> Result<Caller> {
-        let known = self.users.find(&self.db, id).await?;
+        let known = self.users().find(self.db(), id).await?;
         Caller::new(known.or_else(|| Some(stranger(id, email))), proof)
     }
 
@@ -143,7 +143,7 @@ impl Toolbox {
         match caller.and_then(Caller::token).map(|token| token.rate) {
             Some(ClientRate::Own(rate)) => Some(rate),
             Some(ClientRate::Unreadable) => None,
-            Some(ClientRate::Default) | None => self.auth.default_throttle,
+            Some(ClientRate::Default) | None => self.auth_settings().default_throttle,
         }
     }
 
@@ -168,7 +168,7 @@ impl Toolbox {
             (Some(caller), None) => format!("user\n{}", caller.username),
             _ => format!("network\n{}", visitor.network()),
         };
-        self.memory().throttle.take(&self.db, who, rate, self.clock.now()).await.map(Some)
+        self.memory().throttle.take(self.db(), who, rate, self.clock().now()).await.map(Some)
     }
 
     /// Counts a call of a link, of the visitor's network.
@@ -176,9 +176,9 @@ impl Toolbox {
     /// # Errors
     /// [`Error::Throttled`] above the rate; the database's.
     pub async fn throttle_download(&self, visitor: &Visitor) -> Result<()> {
-        let Some(rate) = self.download_rate else { return Ok(()) };
+        let Some(rate) = self.download_rate() else { return Ok(()) };
         let who = format!("download\n{}", visitor.network());
-        self.memory().throttle.take(&self.db, who, rate, self.clock.now()).await.map(drop)
+        self.memory().throttle.take(self.db(), who, rate, self.clock().now()).await.map(drop)
     }
 
     /// Whether the settings let the caller's client use the API.
@@ -186,7 +186,8 @@ impl Toolbox {
     /// # Errors
     /// [`Error::Forbidden`].
     pub fn check_client(&self, caller: &Caller) -> Result<()> {
-        let (allowed, refused) = (&self.auth.allowed_clients, &self.auth.disallowed_clients);
+        let (allowed, refused) =
+            (&self.auth_settings().allowed_clients, &self.auth_settings().disallowed_clients);
         let named = |list: &std::collections::BTreeSet<String>| {
             caller.client().is_some_and(|client| list.contains(client))
         };
@@ -215,7 +216,7 @@ impl Toolbox {
     }
 
     async fn write_uses(&self, uses: &[(Uuid, (DateTime<Utc>, Visitor))]) -> Result<()> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         for (token, (at, visitor)) in uses {
             token_store::used(&mut tx, *token, *at, visitor).await?;
         }

@@ -19,16 +19,16 @@ impl Toolbox {
         user_id: &str,
         before: Option<&SessionSecret>,
     ) -> Result<SessionSecret> {
-        let (secret, now) = (SessionSecret::random(), self.clock.now());
-        let age = TimeDelta::from_std(self.session_age).unwrap_or(TimeDelta::days(14));
+        let (secret, now) = (SessionSecret::random(), self.clock().now());
+        let age = TimeDelta::from_std(self.session_age()).unwrap_or(TimeDelta::days(14));
         let session = Session {
             hash: secret.hash(),
-            own_user_id: self.users.own_id(&self.db, user_id).await?,
+            own_user_id: self.users().own_id(self.db(), user_id).await?,
             user_id: user_id.to_owned(),
             created_at: now,
             expires_at: now + age,
         };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         if let Some(before) = before {
             store::delete_session(&mut tx, &before.hash()).await?;
         }
@@ -42,7 +42,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn end_session(&self, secret: &SessionSecret) -> Result<()> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         store::delete_session(&mut tx, &secret.hash()).await?;
         tx.commit().await
     }
@@ -52,19 +52,19 @@ impl Toolbox {
     /// # Errors
     /// The database's and the user directory's.
     pub async fn session_user(&self, secret: &SessionSecret) -> Result<Option<Person>> {
-        let mut tx = self.db.read().await?;
-        let session = store::find_session(&mut tx, &secret.hash(), self.clock.now()).await?;
+        let mut tx = self.db().read().await?;
+        let session = store::find_session(&mut tx, &secret.hash(), self.clock().now()).await?;
         drop(tx);
         let Some(session) = session else { return Ok(None) };
         // Whoever was given the name since is somebody else.
-        let Some((person, own_id)) = self.users.find_with_id(&self.db, &session.user_id).await?
+        let Some((person, own_id)) = self.users().find_with_id(self.db(), &session.user_id).await?
         else {
             return Ok(None);
         };
         let is_theirs = match (session.own_user_id, own_id) {
             // Begun by a host application without a word of whose it is.
             (None, Some(own_id)) => {
-                let mut conn = self.db.acquire().await?;
+                let mut conn = self.db().acquire().await?;
                 store::was_there(&mut conn, own_id, session.created_at).await?
             }
             (theirs, own_id) => theirs == own_id,

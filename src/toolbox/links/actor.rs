@@ -99,7 +99,7 @@ impl<'a> LinksOf<'a> {
         before: Option<(DateTime<Utc>, Uuid)>,
         limit: i64,
     ) -> Result<Vec<Link>> {
-        store::list(&mut self.toolbox().db.acquire().await?, self.request.id, before, limit).await
+        store::list(&mut self.toolbox().db().acquire().await?, self.request.id, before, limit).await
     }
 
     /// What happened to one of them, or to all, the newest first, at most `limit`: lines before one,
@@ -115,7 +115,7 @@ impl<'a> LinksOf<'a> {
     ) -> Result<Vec<HitRow>> {
         let (toolbox, id) = (self.toolbox(), self.request.id);
         toolbox.flush_receipts().await?;
-        line::store::hits(&mut toolbox.db.acquire().await?, id, jti, before, limit).await
+        line::store::hits(&mut toolbox.db().acquire().await?, id, jti, before, limit).await
     }
 
     /// Makes a link, on the caller's word, whatever `created_by` and `role` of the options say.
@@ -124,7 +124,7 @@ impl<'a> LinksOf<'a> {
     /// # Errors
     /// As [`Toolbox::create_link`].
     pub async fn create(&self, options: LinkOptions) -> Result<(Link, String)> {
-        let mut tx = self.toolbox().db.begin().await?;
+        let mut tx = self.toolbox().db().begin().await?;
         let made = self.create_in(&mut tx, options).await?;
         tx.commit().await?;
         Ok(made)
@@ -153,7 +153,7 @@ impl<'a> LinksOf<'a> {
     /// # Errors
     /// As [`Toolbox::extend_link`] and [`Toolbox::begin_edit`].
     pub async fn extend(&self, jti: Uuid, edit: LinkEdit, editor: Editor<'_>) -> Result<Link> {
-        let mut tx = self.toolbox().db.begin().await?;
+        let mut tx = self.toolbox().db().begin().await?;
         let link = self.extend_in(&mut tx, jti, edit, editor).await?;
         tx.commit().await?;
         Ok(link)
@@ -185,7 +185,7 @@ impl<'a> LinksOf<'a> {
     /// # Errors
     /// As [`Toolbox::revoke_link`].
     pub async fn revoke(&self, jti: Uuid) -> Result<()> {
-        let mut tx = self.toolbox().db.begin().await?;
+        let mut tx = self.toolbox().db().begin().await?;
         self.revoke_in(&mut tx, jti).await?;
         tx.commit().await
     }
@@ -205,7 +205,7 @@ impl<'a> LinksOf<'a> {
     /// # Errors
     /// As [`Toolbox::send_link`].
     pub async fn send(&self, jti: Uuid) -> Result<Notice> {
-        let mut tx = self.toolbox().db.begin().await?;
+        let mut tx = self.toolbox().db().begin().await?;
         let notice = self.send_in(&mut tx, jti).await?;
         tx.commit().await?;
         Ok(notice)

@@ -7,12 +7,10 @@
 //! granted from memory is looked up, and only then refused. Links with limits, and those that wait
 //! for a confirmation, are never kept.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
-};
+use std::sync::{Arc, OnceLock};
 
 use chrono::{DateTime, TimeDelta, Utc};
+use quick_cache::sync::Cache;
 use uuid::Uuid;
 
 use crate::{
@@ -89,33 +87,24 @@ pub enum Opened {
     Visit(Box<Visit>),
 }
 
-/// By token, with the generation under which each was read.
-type Links = HashMap<Box<str>, (u64, Arc<Ready>)>;
+/// The links that one process keeps: by token, with the generation under which each was read.
+#[derive(Debug)]
+pub(in crate::toolbox) struct LinkCache(Cache<Box<str>, (u64, Arc<Ready>)>);
 
-/// The links that one process keeps.
-#[derive(Debug, Default)]
-pub(in crate::toolbox) struct LinkCache(Mutex<Links>);
+impl Default for LinkCache {
+    fn default() -> Self {
+        LinkCache(Cache::new(MANY))
+    }
+}
 
 impl LinkCache {
-    fn links(&self) -> MutexGuard<'_, Links> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn recall(&self, token: &str, generation: u64) -> Option<Arc<Ready>> {
-        let links = self.links();
-        let (of, ready) = links.get(token)?;
-        (*of == generation).then(|| ready.clone())
+        let (of, ready) = self.0.get(token)?;
+        (of == generation).then_some(ready)
     }
 
     fn keep(&self, token: &str, ready: Arc<Ready>, generation: u64) {
-        let mut links = self.links();
-        if links.len() >= MANY {
-            links.retain(|_, (of, _)| *of == generation);
-        }
-        if links.len() >= MANY {
-            links.clear();
-        }
-        links.insert(token.into(), (generation, ready));
+        self.0.insert(token.into(), (generation, ready));
     }
 }
 
@@ -124,7 +113,7 @@ impl Toolbox {
     pub async fn recall_link(&self, token: &str, caller: Option<&str>) -> Option<Arc<Ready>> {
         let generation = self.memory().watch.generation().await?;
         let ready = self.0.link_cache.recall(token, generation)?;
-        ready.is_for(caller, self.clock.now()).then_some(ready)
+        ready.is_for(caller, self.clock().now()).then_some(ready)
     }
 
     /// As [`Toolbox::visit`], out of memory where that is possible. What is looked up is kept.
@@ -136,7 +125,7 @@ impl Toolbox {
         let generation = self.memory().watch.generation().await;
         let kept = generation.and_then(|generation| self.0.link_cache.recall(token, generation));
         if let Some(ready) = kept
-            && ready.is_for(caller, self.clock.now())
+            && ready.is_for(caller, self.clock().now())
         {
             return Ok(Opened::Ready(ready));
         }

@@ -114,8 +114,8 @@ impl Toolbox {
         mut content: impl AsyncRead + Unpin + Send,
         overrides: FileOverrides,
     ) -> Result<FileRequest> {
-        let started_at = self.clock.now();
-        let mut tx = self.db.begin().await?;
+        let started_at = self.clock().now();
+        let mut tx = self.db().begin().await?;
         let until = started_at + ATTACH_LEASE;
         let seized = store::seize(&mut tx, id, "attach", started_at, until).await?;
         tx.commit().await?;
@@ -141,10 +141,10 @@ impl Toolbox {
         };
         let complete = async { failure.await.unwrap_or(Err(Error::OutputClosed)) };
         let (uploaded, ()) =
-            tokio::join!(self.storage.upload(key, &headers, bytes, complete), copy);
+            tokio::join!(self.storage().upload(key, &headers, bytes, complete), copy);
         let uploaded = uploaded?;
-        let now = self.clock.now();
-        let age = self.signer.max_age().and_then(|age| TimeDelta::from_std(age).ok());
+        let now = self.clock().now();
+        let age = self.signer().max_age().and_then(|age| TimeDelta::from_std(age).ok());
         let expires_at = row.expires_at.filter(|at| *at > now);
         let published = store::Published {
             storage_key: key.to_string(),
@@ -158,7 +158,7 @@ impl Toolbox {
             finished_at: now,
             expires_at: expires_at.unwrap_or(now + age.unwrap_or(KEEP_ENDED)),
         };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         let publication = store::Publication { id, generation: key.generation, file: published };
         let attached = store::publish(&mut tx, &publication).await?;
         if let Some(row) = &attached {
@@ -195,7 +195,7 @@ impl Toolbox {
     ) -> Result<FileRequest> {
         let context = path.display().to_string();
         let file = tokio::fs::File::open(path).await.map_err(Error::io(context))?;
-        let mut tx = self.db.read().await?;
+        let mut tx = self.db().read().await?;
         let row = store::find(&mut tx, id).await?.ok_or(Error::NotFound("request"))?;
         drop(tx);
         if overrides.filename.is_empty() && row.filename.is_empty() {
@@ -211,7 +211,7 @@ impl Toolbox {
     /// [`Error::NotReady`] when there is no file; [`Error::FileExpired`] when its time is over;
     /// [`Error::FileLost`] when its row does not say what to serve.
     pub fn serve(&self, row: &FileRequest) -> Result<Download> {
-        if row.is_expired(self.clock.now()) {
+        if row.is_expired(self.clock().now()) {
             return Err(Error::FileExpired);
         }
         self.serve_late(row)
@@ -234,10 +234,10 @@ impl Toolbox {
             "" => "application/octet-stream".to_owned(),
             known => known.to_owned(),
         };
-        let handler = self.registry.get(row.file_type.as_str());
+        let handler = self.registry().get(row.file_type.as_str());
         let attachment = handler.map_or(true, |handler| handler.content_as_attachment());
         Ok(Download {
-            storage: self.storage.clone(),
+            storage: self.storage().clone(),
             key,
             size,
             content_type,
@@ -245,7 +245,7 @@ impl Toolbox {
                 .then(|| filename::of_request(row, &row.filename, attachment)),
             etag: format!("\"{sha256}\""),
             // A worker's clock may be ahead of ours (RFC 9110, section 8.8.2.1).
-            last_modified: row.finished_at.unwrap_or(row.requested_at).min(self.clock.now()),
+            last_modified: row.finished_at.unwrap_or(row.requested_at).min(self.clock().now()),
         })
     }
 }

@@ -78,8 +78,8 @@ impl Toolbox {
     fn whose(&self, visit: &Visit, by: Redeemer<'_>) -> String {
         let about = visit.claims.jti.unwrap_or(visit.row.id.0);
         let (file, user) = (visit.row.sha256.as_deref(), by.user.unwrap_or_default());
-        let age = i64::try_from(self.grant_age.as_secs()).unwrap_or(i64::MAX).max(1);
-        let while_it_lasts = self.clock.now().timestamp().div_euclid(age);
+        let age = i64::try_from(self.grant_age().as_secs()).unwrap_or(i64::MAX).max(1);
+        let while_it_lasts = self.clock().now().timestamp().div_euclid(age);
         // Not the program: whoever asks may call it what they like, each time.
         let network = by.visitor.network();
         let bound = visit.row.requester.as_deref().filter(|_| visit.bound).unwrap_or_default();
@@ -97,8 +97,8 @@ impl Toolbox {
         secret: &GrantSecret,
         by: Redeemer<'_>,
     ) -> Result<bool> {
-        let (row, jti, now) = (&visit.row, visit.claims.jti, self.clock.now());
-        let age = TimeDelta::from_std(self.grant_age).unwrap_or(TimeDelta::hours(1));
+        let (row, jti, now) = (&visit.row, visit.claims.jti, self.clock().now());
+        let age = TimeDelta::from_std(self.grant_age()).unwrap_or(TimeDelta::hours(1));
         let grant = Grant {
             hash: secret.hash(),
             request_id: row.id,
@@ -110,7 +110,7 @@ impl Toolbox {
             completed_at: None,
         };
         self.write_earlier_receipts().await;
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         if let Some(jti) = jti
             && !store::consume(&mut tx, jti, now).await?
         {
@@ -149,7 +149,7 @@ impl Toolbox {
         caller: Option<&str>,
     ) -> Result<(FileRequest, Grant)> {
         let missing = || Error::NotFound("download");
-        let mut tx = self.db.read().await?;
+        let mut tx = self.db().read().await?;
         let grant = store::find_grant(&mut tx, &secret.hash()).await?.ok_or_else(missing)?;
         let row = requests::find(&mut tx, grant.request_id).await?.ok_or_else(missing)?;
         let link = match grant.jti {
@@ -165,7 +165,7 @@ impl Toolbox {
         if of_another || (self.is_bound(&row, link.as_ref()) && !is_requester(&row, caller)) {
             return Err(Error::NotRequester);
         }
-        if grant.expires_at <= self.clock.now() {
+        if grant.expires_at <= self.clock().now() {
             return Err(Error::LinkExpired);
         }
         has_file(&row)?;

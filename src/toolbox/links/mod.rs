@@ -105,7 +105,7 @@ impl Toolbox {
         row: &FileRequest,
         options: LinkOptions,
     ) -> Result<(Link, String)> {
-        let (now, mut conn) = (self.clock.now(), conn.into());
+        let (now, mut conn) = (self.clock().now(), conn.into());
         servable(row, now)?;
         is_plain(options.not_before)?;
         is_short(&options.data)?;
@@ -163,7 +163,7 @@ impl Toolbox {
         let bound = self.is_bound(row, Some(link));
         let requester = row.requester.as_deref().filter(|_| bound);
         let token = self.sign(row, link.data.clone(), requester, Some(link.jti));
-        self.base_url.join(&format!("/d/{token}"))
+        self.base_url().join(&format!("/d/{token}"))
     }
 
     /// The JSON of a link with a row. The URL stands only in the answer that makes it.
@@ -188,7 +188,7 @@ impl Toolbox {
     ) -> Result<Link> {
         is_plain(edit.not_before.flatten())?;
         let mut conn = conn.into();
-        let now = self.clock.now();
+        let now = self.clock().now();
         let before = store::find(conn.reborrow(), jti).await?;
         let before = before.filter(|link| link.request_id == row.id);
         let before = before.ok_or(Error::NotFound("link"))?;
@@ -239,7 +239,7 @@ impl Toolbox {
     ) -> Result<()> {
         let mut conn = conn.into();
         self.memory().watch.hold(conn.reborrow()).await?;
-        if !store::revoke(conn.reborrow(), row.id, jti, self.clock.now()).await? {
+        if !store::revoke(conn.reborrow(), row.id, jti, self.clock().now()).await? {
             return Err(Error::NotFound("link"));
         }
         store::recount(conn, row.id).await
@@ -256,7 +256,7 @@ impl Toolbox {
         row: &FileRequest,
         jti: Uuid,
     ) -> Result<Notice> {
-        let (now, mut conn) = (self.clock.now(), conn.into());
+        let (now, mut conn) = (self.clock().now(), conn.into());
         servable(row, now)?;
         let link = store::find(conn.reborrow(), jti).await?;
         let link = link.filter(|link| link.request_id == row.id).ok_or(Error::NotFound("link"))?;
@@ -272,7 +272,7 @@ impl Toolbox {
             let message = "the request names nobody to mail".into();
             return Err(Error::Conflict { code: "no_recipient", message });
         }
-        let domain = self.base_url.host();
+        let domain = self.base_url().host();
         let notice = Notice::about(row.id, row.generation, MailKind::Ready, &domain, now)
             .with_link(jti, &domain);
         notice::store::insert(conn.reborrow(), &notice, Carrier::Anybody).await?;
@@ -282,7 +282,7 @@ impl Toolbox {
 
     /// Who is told about a request.
     pub(in crate::toolbox) fn recipients(&self, row: &FileRequest, kind: MailKind) -> Vec<String> {
-        let recipients = match self.registry.get(row.file_type.as_str()) {
+        let recipients = match self.registry().get(row.file_type.as_str()) {
             Ok(handler) => handler.recipients(row, kind),
             // Nobody knows this type here; its requester is told all the same.
             Err(_) => vec![row.requester_email.clone()],
@@ -298,7 +298,7 @@ impl Toolbox {
         row: &FileRequest,
     ) -> Result<Option<Link>> {
         let mut conn = conn.into();
-        let now = self.clock.now();
+        let now = self.clock().now();
         let policy = self.link_policy(row.file_type.as_str());
         let ends = ends(row, policy.max_age, now);
         if let Some(jti) = row.link_jti {

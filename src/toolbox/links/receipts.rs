@@ -105,7 +105,7 @@ impl Toolbox {
     pub async fn record_hit(&self, hit: Hit) -> Result<()> {
         let Some(hit) = self.note(hit) else { return Ok(()) };
         self.write_earlier_receipts().await;
-        self.write_together(&[(hit, self.clock.now())]).await
+        self.write_together(&[(hit, self.clock().now())]).await
     }
 
     /// Logs bytes that were sent of a file of `size` bytes: `range`, or `complete` when with them
@@ -117,12 +117,12 @@ impl Toolbox {
     /// The database's.
     pub async fn record_sent(&self, hit: Hit, size: i64) -> Result<()> {
         self.write_earlier_receipts().await;
-        let now = self.clock.now();
+        let now = self.clock().now();
         let Some(grant) = hit.grant.clone() else {
             let event = if is_whole(&hit, size) { Event::Complete } else { Event::Range };
             return self.write_together(&[(Hit { event, ..hit }, now)]).await;
         };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         // The request before the grant, as who removes it does.
         line::store::hold(&mut tx, &BTreeSet::from([hit.request_id])).await?;
         let mut pieces = store::hold_grant(&mut tx, &grant).await?;
@@ -156,8 +156,8 @@ impl Toolbox {
             return self.record_hit(hit).await;
         }
         // The use was counted when the link was redeemed.
-        let mut tx = self.db.begin().await?;
-        line::store::log(&mut tx, &[(hit, self.clock.now())]).await?;
+        let mut tx = self.db().begin().await?;
+        line::store::log(&mut tx, &[(hit, self.clock().now())]).await?;
         tx.commit().await
     }
 
@@ -167,7 +167,7 @@ impl Toolbox {
         if hit.grant.is_some() || waiting.number() >= MOST {
             return Some(hit);
         }
-        waiting.hits.push_back((hit, self.clock.now()));
+        waiting.hits.push_back((hit, self.clock().now()));
         let (many, alone) = (waiting.hits.len().is_multiple_of(MANY), !waiting.taken_care_of);
         waiting.taken_care_of = true;
         drop(waiting);
@@ -263,7 +263,7 @@ impl Toolbox {
             *numbers.entry(hit.event.as_str()).or_default() += 1;
         }
         let counted: Vec<_> = counted.into_values().collect();
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         line::store::log(&mut tx, hits).await?;
         store::count_downloads(&mut tx, &counted).await?;
         tx.commit().await?;

@@ -69,8 +69,8 @@ impl Visit {
 impl Toolbox {
     /// The signer of a file type: the handler's own or the configured one.
     pub(in crate::toolbox) fn signer_for(&self, file_type: &str) -> Signer {
-        let own = self.registry.get(file_type).ok().and_then(|handler| handler.signer());
-        own.unwrap_or_else(|| self.signer.clone())
+        let own = self.registry().get(file_type).ok().and_then(|handler| handler.signer());
+        own.unwrap_or_else(|| self.signer().clone())
     }
 
     /// A token that only the requester may use, with the handler's and `extra` data.
@@ -97,7 +97,7 @@ impl Toolbox {
         requester: Option<&str>,
         jti: Option<Uuid>,
     ) -> String {
-        self.sign_at(row, extra, requester, jti, self.clock.now())
+        self.sign_at(row, extra, requester, jti, self.clock().now())
     }
 
     pub(in crate::toolbox) fn sign_at(
@@ -108,7 +108,7 @@ impl Toolbox {
         jti: Option<Uuid>,
         signed_at: DateTime<Utc>,
     ) -> String {
-        let handler = self.registry.get(row.file_type.as_str()).ok();
+        let handler = self.registry().get(row.file_type.as_str()).ok();
         let mut data = handler.map(|h| h.token_data(row)).unwrap_or_default();
         data.extend(extra);
         for reserved in ["requester", "jti"] {
@@ -126,7 +126,7 @@ impl Toolbox {
 
     /// The link as the request's own rule wants it: what the mail carries.
     pub fn download_url(&self, row: &FileRequest) -> String {
-        self.download_url_of(row, self.clock.now())
+        self.download_url_of(row, self.clock().now())
     }
 
     /// The claims of a token and the request they name.
@@ -143,7 +143,7 @@ impl Toolbox {
     ) -> Result<(Claims, FileRequest)> {
         let Found { claims, row, link, valid, .. } = self.look_up(token, require_requester).await?;
         valid?;
-        match link.and_then(|link| link.denial(self.clock.now())) {
+        match link.and_then(|link| link.denial(self.clock().now())) {
             Some(denial) => Err(denial),
             None => Ok((claims, row)),
         }
@@ -151,7 +151,7 @@ impl Toolbox {
 
     /// Everything that a token names.
     async fn look_up(&self, token: &str, require_requester: bool) -> Result<Found> {
-        let now = self.clock.now();
+        let now = self.clock().now();
         // A handler may sign with keys of its own; which handler it is stands in the row that the
         // token names. So every signer is asked, the configured one first.
         let (signer, verified, by_ours) = self.signer_of(token)?;
@@ -167,13 +167,13 @@ impl Toolbox {
             return Err(Error::BadToken("it names no requester"));
         }
         // No transaction: each row is judged by itself.
-        let mut conn = self.db.acquire().await?;
+        let mut conn = self.db().acquire().await?;
         let Some(row) = store::find(&mut conn, claims.id).await? else {
             aged?;
             return Err(Error::NotFound("file"));
         };
         // The handler's signer alone counts for its files: a key of one type opens no other.
-        let own = self.registry.get(row.file_type.as_str()).ok().and_then(|h| h.signer());
+        let own = self.registry().get(row.file_type.as_str()).ok().and_then(|h| h.signer());
         let own = match own {
             Some(own) => {
                 own.verify_signature(token)?;
@@ -202,11 +202,11 @@ impl Toolbox {
 
     /// Whose token it is; and whether that is the configured signer.
     fn signer_of(&self, token: &str) -> Result<(Signer, Verified, bool)> {
-        let first = match self.signer.verify_signature(token) {
-            Ok(verified) => return Ok((self.signer.clone(), verified, true)),
+        let first = match self.signer().verify_signature(token) {
+            Ok(verified) => return Ok((self.signer().clone(), verified, true)),
             Err(error) => error,
         };
-        let own = self.registry.iter().filter_map(|handler| handler.signer());
+        let own = self.registry().iter().filter_map(|handler| handler.signer());
         let mut known = own.filter_map(|signer| {
             let verified = signer.verify_signature(token).ok()?;
             Some((signer, verified, false))
@@ -232,7 +232,7 @@ impl Toolbox {
     ) -> Result<(Visit, Signer, Verified)> {
         let Found { claims, row, link, valid, signer, verified } =
             self.look_up(token, false).await?;
-        let now = self.clock.now();
+        let now = self.clock().now();
         let bound = claims.requester.is_some() || self.is_bound(&row, link.as_ref());
         let verdict = valid.and_then(|()| {
             if let Some(denial) = link.as_ref().and_then(|link| link.denial(now)) {
@@ -259,7 +259,7 @@ impl Toolbox {
         caller: Option<&str>,
         rules: Rules,
     ) -> Result<FileRequest> {
-        let now = self.clock.now();
+        let now = self.clock().now();
         let Found { row, link, valid, .. } = self.look_up(token, rules.require_requester).await?;
         valid?;
         if let Some(denial) = link.as_ref().and_then(|link| link.denial(now)) {

@@ -57,7 +57,7 @@ impl Toolbox {
     /// The database's.
     pub async fn end_edit(&self, tx: &mut Tx, edit: Edit) -> Result<()> {
         if let Some(token) = &edit.token {
-            store::release(tx, &edit.resource, token, self.clock.now()).await?;
+            store::release(tx, &edit.resource, token, self.clock().now()).await?;
         }
         Ok(())
     }

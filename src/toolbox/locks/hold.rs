@@ -25,7 +25,7 @@ impl Toolbox {
     /// [`Error::Invalid`] on `ttl` or `reason`; [`Error::Quota`] when its owner holds too many others;
     /// the database's.
     pub async fn lock(&self, resource: &Resource, ask: Ask) -> Result<Acquired> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         let acquired = self.lock_in(&mut tx, resource, &ask).await?;
         tx.commit().await?;
         let outcome = if matches!(acquired, Acquired::Held(_)) { "held" } else { "taken" };
@@ -39,7 +39,7 @@ impl Toolbox {
         resource: &Resource,
         ask: &Ask,
     ) -> Result<Acquired> {
-        let ttl = self.locks.ttl(ask.ttl)?;
+        let ttl = self.lock_settings().ttl(ask.ttl)?;
         if ask.reason.chars().count() > REASON || ask.reason.chars().any(char::is_control) {
             let message = format!("must be up to {REASON} characters, in one line");
             return Err(Error::invalid("reason", message));
@@ -48,8 +48,8 @@ impl Toolbox {
             return Ok(Acquired::Taken(Box::new(lease)));
         }
         if let Some(owner) = &ask.owner {
-            let others = store::count_of(tx.conn(), owner, resource, self.clock.now()).await?;
-            let most = self.locks.most;
+            let others = store::count_of(tx.conn(), owner, resource, self.clock().now()).await?;
+            let most = self.lock_settings().most;
             if others >= i64::from(most) {
                 return Err(Error::Quota(format!("you hold {most} locks; release one first")));
             }
@@ -57,7 +57,7 @@ impl Toolbox {
         let reason = ask.reason.chars().filter(|c| !is_bidi_control(*c)).collect();
         let ask = &Ask { reason, ..ask.clone() };
         let token = Uuid::new_v4().simple().to_string();
-        store::acquire(tx, resource, ask, ttl, &token, self.clock.now()).await
+        store::acquire(tx, resource, ask, ttl, &token, self.clock().now()).await
     }
 
     /// Who holds a resource now: somebody with a lock, or a worker with its lease.
@@ -65,12 +65,12 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn lock_on(&self, resource: &Resource) -> Result<Option<Lock>> {
-        let mut conn = self.db.acquire().await?;
+        let mut conn = self.db().acquire().await?;
         let lease = self.lease_of(Conn::from(&mut conn), resource).await?;
         if lease.is_some() {
             return Ok(lease);
         }
-        let now = self.clock.now();
+        let now = self.clock().now();
         Ok(store::find(&mut conn, resource).await?.filter(|lock| !lock.has_expired(now)))
     }
 
@@ -102,7 +102,7 @@ impl Toolbox {
     /// # Errors
     /// [`Error::LockRefused`] when it holds none.
     pub async fn held_lock(&self, resource: &Resource, token: &str) -> Result<Held> {
-        let mut conn = self.db.acquire().await?;
+        let mut conn = self.db().acquire().await?;
         let held = store::held(&mut conn, resource, token).await?;
         match held {
             Some(held) => Ok(held),
@@ -120,9 +120,9 @@ impl Toolbox {
         token: &str,
         ttl: Option<u32>,
     ) -> Result<Held> {
-        let ttl = ttl.map(|ttl| self.locks.ttl(Some(ttl))).transpose()?;
-        let mut tx = self.db.begin().await?;
-        let renewed = store::renew(&mut tx, resource, token, ttl, self.clock.now()).await?;
+        let ttl = ttl.map(|ttl| self.lock_settings().ttl(Some(ttl))).transpose()?;
+        let mut tx = self.db().begin().await?;
+        let renewed = store::renew(&mut tx, resource, token, ttl, self.clock().now()).await?;
         match renewed {
             Some(held) => tx.commit().await.map(|()| held),
             None => Err(refused(store::find(&mut tx, resource).await?.is_some())),
@@ -134,8 +134,8 @@ impl Toolbox {
     /// # Errors
     /// [`Error::LockRefused`] when it holds no lock.
     pub async fn unlock(&self, resource: &Resource, token: &str) -> Result<()> {
-        let mut tx = self.db.begin().await?;
-        if !store::release(&mut tx, resource, token, self.clock.now()).await? {
+        let mut tx = self.db().begin().await?;
+        if !store::release(&mut tx, resource, token, self.clock().now()).await? {
             return Err(refused(store::find(&mut tx, resource).await?.is_some()));
         }
         tx.commit().await
@@ -146,7 +146,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn check_lock(&self, resource: &Resource, token: &str) -> Result<Check> {
-        store::check(&mut self.db.acquire().await?, resource, token, self.clock.now()).await
+        store::check(&mut self.db().acquire().await?, resource, token, self.clock().now()).await
     }
 
     /// Makes sure, in a transaction of the host application's too, that a token holds the lock, at
@@ -177,11 +177,11 @@ impl Toolbox {
     pub async fn break_lock(&self, caller: &Caller, resource: &Resource) -> Result<()> {
         let lock = self.lock_on(resource).await?.ok_or(Error::NotFound("lock"))?;
         self.may_take_from(caller, &lock)?;
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         if self.lease_of(tx.conn(), resource).await?.is_some() {
             return Err(locked(&lock));
         }
-        let now = self.clock.now();
+        let now = self.clock().now();
         if !store::break_lock(&mut tx, resource, None, Some(lock.fence), now).await? {
             return Err(Error::NotFound("lock"));
         }

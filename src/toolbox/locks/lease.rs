@@ -17,11 +17,11 @@ impl Toolbox {
     ) -> Result<Option<Lock>> {
         let id = (resource.kind() == Resource::REQUESTS).then(|| resource.id().parse());
         let Some(Ok(id)) = id else { return Ok(None) };
-        Ok(requests::find(conn, id).await?.and_then(|row| self.lease(row)))
+        Ok(requests::find(conn, id).await?.and_then(|row| self.worker_lock(row)))
     }
 
-    pub(super) fn lease(&self, row: FileRequest) -> Option<Lock> {
-        let now = self.clock.now();
+    pub(super) fn worker_lock(&self, row: FileRequest) -> Option<Lock> {
+        let now = self.clock().now();
         let expires_at = row.lease_until.filter(|end| *end > now)?;
         (row.status == Status::Running).then(|| Lock {
             resource: Resource::REQUESTS.into(),

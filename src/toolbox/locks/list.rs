@@ -20,12 +20,12 @@ impl Toolbox {
                 return Err(Error::invalid(field, "must be a name"));
             }
         }
-        let mut conn = self.db.acquire().await?;
-        let mut locks = store::list(&mut conn, filter, self.clock.now(), limit).await?;
+        let mut conn = self.db().acquire().await?;
+        let mut locks = store::list(&mut conn, filter, self.clock().now(), limit).await?;
         if filter.owner.is_none() && filter.resource.is_none_or(|kind| kind == Resource::REQUESTS) {
             let running = requests::Filter { status: Some(Status::Running), ..Default::default() };
             for row in requests::list(&mut conn, &running, limit).await? {
-                locks.extend(self.lease(row));
+                locks.extend(self.worker_lock(row));
             }
             locks.sort_by_key(|lock| std::cmp::Reverse(lock.locked_at));
             locks.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -43,7 +43,7 @@ impl Toolbox {
         before: DateTime<Utc>,
         limit: i64,
     ) -> Result<(u64, u64)> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         let removed = store::delete_stale(&mut tx, before, limit).await?;
         tx.commit().await?;
         Ok(removed)

@@ -45,7 +45,7 @@ impl Toolbox {
     /// # Errors
     /// [`Error::NotFound`], [`Error::Forbidden`]; what the policy fails with.
     pub async fn may_lock(&self, caller: Option<&Caller>, resource: &Resource) -> Result<()> {
-        if let Some(policy) = &self.lock_policy {
+        if let Some(policy) = self.lock_policy() {
             match policy.access(caller, resource).await? {
                 LockAccess::Granted => return Ok(()),
                 LockAccess::Refused => return Err(Error::Forbidden("you may not lock this")),
@@ -56,7 +56,7 @@ impl Toolbox {
         match resource.kind() {
             Resource::REQUESTS => {
                 let id: RequestId = resource.id().parse().map_err(|_| unknown())?;
-                let row = requests::find(&mut self.db.acquire().await?, id).await?;
+                let row = requests::find(&mut self.db().acquire().await?, id).await?;
                 let seen = |row: &FileRequest| {
                     caller.is_some_and(|caller| caller.may_see(row.requester.as_deref()))
                 };
@@ -64,7 +64,7 @@ impl Toolbox {
             }
             kind @ ("bgfiles/file_type" | Resource::USERS | Resource::CLIENTS) => {
                 if kind == "bgfiles/file_type" {
-                    self.registry.get(resource.id()).map_err(|_| unknown())?;
+                    self.registry().get(resource.id()).map_err(|_| unknown())?;
                 }
                 match caller.map(|caller| caller.role) {
                     Some(Role::Staff) => Ok(()),
@@ -73,7 +73,7 @@ impl Toolbox {
                     None => Err(unknown()),
                 }
             }
-            _ if self.locks.lists(resource) => Ok(()),
+            _ if self.lock_settings().lists(resource) => Ok(()),
             _ => Err(unknown()),
         }
     }

@@ -25,9 +25,9 @@ impl Toolbox {
             owner: owner.map(str::to_owned),
             ..Ask::default()
         };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         if force_new {
-            let now = self.clock.now();
+            let now = self.clock().now();
             store::break_lock(&mut tx, resource, Some(session), None, now).await?;
         }
         let held = self.lock_in(&mut tx, resource, &ask).await?.held()?;
@@ -51,7 +51,7 @@ impl Toolbox {
             owner: owner.map(str::to_owned),
             ..Ask::default()
         };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         let held = self.lock_in(&mut tx, resource, &ask).await?.held()?;
         store::came_with_page(&mut tx, &held.token).await?;
         tx.commit().await?;
@@ -64,8 +64,8 @@ impl Toolbox {
     /// # Errors
     /// [`crate::Error::LockRefused`] when it holds no lock.
     pub async fn unlock_with_pages(&self, resource: &Resource, token: &str) -> Result<()> {
-        let mut tx = self.db.begin().await?;
-        if !store::release_with_pages(&mut tx, resource, token, self.clock.now()).await? {
+        let mut tx = self.db().begin().await?;
+        if !store::release_with_pages(&mut tx, resource, token, self.clock().now()).await? {
             return Err(refused(store::find(&mut tx, resource).await?.is_some()));
         }
         tx.commit().await
@@ -76,8 +76,8 @@ impl Toolbox {
     /// # Errors
     /// [`crate::Error::LockRefused`] when it has none.
     pub async fn unlock_for_session(&self, resource: &Resource, session: &str) -> Result<()> {
-        let mut tx = self.db.begin().await?;
-        if !store::break_lock(&mut tx, resource, Some(session), None, self.clock.now()).await? {
+        let mut tx = self.db().begin().await?;
+        if !store::break_lock(&mut tx, resource, Some(session), None, self.clock().now()).await? {
             return Err(refused(store::find(&mut tx, resource).await?.is_some()));
         }
         tx.commit().await
@@ -88,7 +88,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn check_for_session(&self, resource: &Resource, session: &str) -> Result<bool> {
-        let lock = store::find(&mut self.db.acquire().await?, resource).await?;
+        let lock = store::find(&mut self.db().acquire().await?, resource).await?;
         Ok(lock.is_some_and(|lock| lock.session.as_deref() == Some(session)))
     }
 }

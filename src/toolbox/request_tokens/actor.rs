@@ -58,7 +58,7 @@ impl ActingOnRequestTokens<'_> {
     pub async fn create(&self, new: NewRequestToken) -> Result<RequestToken> {
         // Who that is may be somebody else's to say: not while a transaction waits.
         self.check_user(new.user_id.as_deref()).await?;
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         let token = self.issue(tx.conn(), new).await?;
         tx.commit().await?;
         Ok(token)
@@ -89,7 +89,7 @@ impl ActingOnRequestTokens<'_> {
     /// # Errors
     /// The database's.
     pub async fn list(&self, filter: &RequestTokenFilter, limit: i64) -> Result<Vec<RequestToken>> {
-        store::list(&mut self.toolbox.db.acquire().await?, filter, limit).await
+        store::list(&mut self.toolbox.db().acquire().await?, filter, limit).await
     }
 
     /// A token.
@@ -97,7 +97,7 @@ impl ActingOnRequestTokens<'_> {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn find(&self, id: i64) -> Result<RequestToken> {
-        self.find_in(&mut self.toolbox.db.acquire().await?, id).await
+        self.find_in(&mut self.toolbox.db().acquire().await?, id).await
     }
 
     /// As [`ActingOnRequestTokens::find`].
@@ -127,7 +127,7 @@ impl ActingOnRequestTokens<'_> {
         before: Option<i64>,
         limit: i64,
     ) -> Result<Vec<Use>> {
-        store::uses(&mut self.toolbox.db.acquire().await?, token.id, before, limit).await
+        store::uses(&mut self.toolbox.db().acquire().await?, token.id, before, limit).await
     }
 
     /// Edits a token; JWTs that are about follow at once.
@@ -138,7 +138,7 @@ impl ActingOnRequestTokens<'_> {
     pub async fn update(&self, id: i64, changes: &Changes) -> Result<RequestToken> {
         let token = self.find(id).await?;
         self.check_user(token.user_id.as_deref()).await?;
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         let token = self.change(tx.conn(), id, changes).await?;
         tx.commit().await?;
         Ok(token)
@@ -171,7 +171,7 @@ impl ActingOnRequestTokens<'_> {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn expire(&self, id: i64) -> Result<RequestToken> {
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         let token = self.expire_in(&mut tx, id).await?;
         tx.commit().await?;
         Ok(token)
@@ -212,7 +212,7 @@ impl ActingOnRequestTokens<'_> {
     /// Nobody makes a token that stands for somebody who may do more than they.
     async fn check_user(&self, user: Option<&str>) -> Result<()> {
         let Some(user) = user else { return Ok(()) };
-        let person = self.toolbox.users.find(&self.toolbox.db, user).await?;
+        let person = self.toolbox.users().find(self.toolbox.db(), user).await?;
         match person.is_some_and(|person| person.role > self.caller.role) {
             true => Err(Error::Forbidden("this user's role is above yours")),
             false => Ok(()),

@@ -61,7 +61,7 @@ impl Toolbox {
         conn: impl Into<Conn<'_>>,
         mut new: NewRequestToken,
     ) -> Result<RequestToken> {
-        let (settings, now) = (&self.request_tokens, self.clock.now());
+        let (settings, now) = (self.request_token_settings(), self.clock().now());
         if new.login_mode == LoginMode::Session {
             let expiry = TimeDelta::from_std(settings.expiry).unwrap_or(TimeDelta::minutes(10));
             new.expiration_time.get_or_insert(now + expiry);
@@ -94,7 +94,7 @@ impl Toolbox {
         conn: impl Into<Conn<'_>>,
         id: i64,
     ) -> Result<RequestToken> {
-        let ended = self.clock.now() - TimeDelta::microseconds(1);
+        let ended = self.clock().now() - TimeDelta::microseconds(1);
         let changes = Changes { expiration_time: Some(Some(ended)), ..Changes::default() };
         self.update_request_token(conn, id, &changes).await
     }
@@ -104,7 +104,7 @@ impl Toolbox {
     /// # Errors
     /// Only when the library cannot sign.
     pub fn jwt(&self, token: &RequestToken) -> Result<String> {
-        self.request_tokens.keys.sign(&token.claims())
+        self.request_token_settings().keys.sign(&token.claims())
     }
 
     /// A URL with the token in its query; everything else of it stays.
@@ -112,7 +112,7 @@ impl Toolbox {
     /// # Errors
     /// As [`Toolbox::jwt`].
     pub fn tokenise(&self, token: &RequestToken, url: &str) -> Result<String> {
-        Ok(tokenise(url, &self.request_tokens.querystring, &self.jwt(token)?))
+        Ok(tokenise(url, &self.request_token_settings().querystring, &self.jwt(token)?))
     }
 
     /// The row of a JWT that we signed, whether or not it still admits: what an operator pastes.
@@ -120,7 +120,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn find_by_jwt(&self, text: &str) -> Result<Option<RequestToken>> {
-        let Ok(claims) = self.request_tokens.keys.signed(text) else { return Ok(None) };
+        let Ok(claims) = self.request_token_settings().keys.signed(text) else { return Ok(None) };
         let Some(id) = jwt::row_id(&claims) else { return Ok(None) };
         self.row_of(text, &claims, id).await
     }
@@ -132,7 +132,7 @@ impl Toolbox {
         claims: &Map<String, Value>,
         id: i64,
     ) -> Result<Option<RequestToken>> {
-        let token = store::find(&mut self.db.acquire().await?, id).await?;
+        let token = store::find(&mut self.db().acquire().await?, id).await?;
         Ok(token.filter(|token| !jwt::names_key(jwt) || token.is_of(claims)))
     }
 
@@ -156,8 +156,8 @@ impl Toolbox {
         if let Some(id) = id
             && self.logs(presented)
         {
-            let (now, visitor) = (self.clock.now(), presented.visitor);
-            let mut tx = self.db.begin().await?;
+            let (now, visitor) = (self.clock().now(), presented.visitor);
+            let mut tx = self.db().begin().await?;
             store::log(&mut tx, id, code, presented.user, visitor, Some(403), now).await?;
             tx.commit().await?;
         }
@@ -165,15 +165,15 @@ impl Toolbox {
     }
 
     fn logs(&self, presented: &Presented<'_>) -> bool {
-        presented.log && !self.request_tokens.disable_logs
+        presented.log && !self.request_token_settings().disable_logs
     }
 
     async fn try_admit(
         &self,
         presented: &Presented<'_>,
     ) -> Result<Result<Admission, (Denial, Option<i64>)>> {
-        let now = self.clock.now();
-        let claims = match self.request_tokens.keys.verify(presented.jwt, now) {
+        let now = self.clock().now();
+        let claims = match self.request_token_settings().keys.verify(presented.jwt, now) {
             Ok(claims) => claims,
             Err(flaw) => {
                 // Ours, but early or late: its row can log that.
@@ -198,7 +198,7 @@ impl Toolbox {
             (None, LoginMode::None) => None,
             (None, _) => token.user_id.clone(),
         };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         let Some(used) = store::consume(&mut tx, &token, now).await? else {
             // Somebody was faster: the last use is gone, or the row was edited.
             let token = store::find(&mut tx, id).await?;
@@ -234,7 +234,8 @@ impl Toolbox {
         if presented.user.is_some_and(|user| user != owner) {
             return Ok(Some(Denial::WrongUser));
         }
-        let active = self.users.find(&self.db, owner).await?.is_some_and(|person| person.is_active);
+        let active =
+            self.users().find(self.db(), owner).await?.is_some_and(|person| person.is_active);
         Ok((!active).then_some(Denial::InactiveUser))
     }
 
@@ -244,7 +245,7 @@ impl Toolbox {
     /// The database's.
     pub async fn conclude_use(&self, admission: &Admission, status: u16) -> Result<()> {
         let Some(id) = admission.logged else { return Ok(()) };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         store::set_status(&mut tx, id, status.into()).await?;
         tx.commit().await
     }
@@ -257,7 +258,7 @@ impl Toolbox {
     /// The database's.
     pub async fn redeemed_for(&self, admission: &Admission, by: &str) -> Result<Option<i64>> {
         let Some(id) = admission.logged else { return Ok(None) };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         store::set_status(&mut tx, id, 200).await?;
         store::set_redeemer(&mut tx, id, by).await?;
         tx.commit().await?;
@@ -271,10 +272,10 @@ impl Toolbox {
     /// [`Error::NotFound`] for a use that is not theirs (`by`; anybody's when `None`);
     /// [`Error::Conflict`] when it is concluded, or that is too late.
     pub async fn conclude_redeemed(&self, id: i64, status: u16, by: Option<&str>) -> Result<Use> {
-        let now = self.clock.now();
+        let now = self.clock().now();
         let failed = (500..600).contains(&status);
         let outcome = if failed { GIVEN_BACK } else { "used" };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         let found = store::find_redeemed(&mut tx, id, by).await?;
         let found = found.ok_or(Error::NotFound("use"))?;
         let since = now - CONCLUDE_WITHIN;
@@ -299,7 +300,7 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn give_back_use(&self, admission: &Admission) -> Result<()> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         store::give_back(&mut tx, admission.token.id).await?;
         if let Some(id) = admission.logged {
             store::unlog(&mut tx, id).await?;
@@ -317,14 +318,14 @@ impl Toolbox {
         max_count: Option<u32>,
         max_days: Option<u32>,
     ) -> Result<u64> {
-        let now = self.clock.now();
+        let now = self.clock().now();
         let oldest =
             max_days.and_then(|days| now.checked_sub_signed(TimeDelta::try_days(days.into())?));
         let counted = match max_count {
             // Nothing is to stay.
             Some(0) => Some(now + TimeDelta::microseconds(1)),
             Some(count) => {
-                let mut tx = self.db.read().await?;
+                let mut tx = self.db().read().await?;
                 store::timestamp_of_newest(&mut tx, count.into()).await?
             }
             None => None,
@@ -332,7 +333,7 @@ impl Toolbox {
         let Some(cutoff) = oldest.max(counted) else { return Ok(0) };
         let mut removed = 0;
         loop {
-            let mut tx = self.db.begin().await?;
+            let mut tx = self.db().begin().await?;
             let batch = store::delete_uses(&mut tx, cutoff, 1000).await?;
             tx.commit().await?;
             removed += batch;

@@ -85,7 +85,7 @@ impl<'a> ActingOnRequests<'a> {
     /// The file types that the caller may ask for, by name.
     pub fn file_types(&self) -> impl Iterator<Item = &'a Arc<dyn Handler>> + use<'a> {
         let (toolbox, role) = (self.toolbox, self.caller.role);
-        let all = toolbox.registry.iter();
+        let all = toolbox.registry().iter();
         all.filter(move |handler| toolbox.check_role(handler.file_type(), role).is_ok())
     }
 
@@ -95,7 +95,7 @@ impl<'a> ActingOnRequests<'a> {
     /// [`Error::NotFound`] where nobody knows the type; [`Error::Forbidden`].
     pub fn file_type(&self, name: &str) -> Result<&'a Arc<dyn Handler>> {
         let toolbox: &'a Toolbox = self.toolbox;
-        let handler = toolbox.registry.get(name).map_err(|_| Error::NotFound("file type"))?;
+        let handler = toolbox.registry().get(name).map_err(|_| Error::NotFound("file type"))?;
         toolbox.check_role(name, self.caller.role)?;
         Ok(handler)
     }
@@ -120,7 +120,7 @@ impl<'a> ActingOnRequests<'a> {
         if let Some(file) = toolbox.delivered_at_once(name, &new, deliver, key).await? {
             return Ok(Response::Now(file));
         }
-        let mut tx = toolbox.db.begin().await?;
+        let mut tx = toolbox.db().begin().await?;
         let once = toolbox.add_noted(&mut tx, name, new, key).await?;
         tx.commit().await?;
         Ok(once.into())
@@ -146,7 +146,7 @@ impl<'a> ActingOnRequests<'a> {
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn find(&self, id: RequestId) -> Result<FileRequest> {
-        self.find_in(&mut self.toolbox.db.acquire().await?, id).await
+        self.find_in(&mut self.toolbox.db().acquire().await?, id).await
     }
 
     /// As [`ActingOnRequests::find`].
@@ -174,7 +174,7 @@ impl<'a> ActingOnRequests<'a> {
     /// # Errors
     /// The database's.
     pub async fn list(&self, filter: RequestFilter, limit: i64) -> Result<Vec<FileRequest>> {
-        self.list_in(&mut self.toolbox.db.acquire().await?, filter, limit).await
+        self.list_in(&mut self.toolbox.db().acquire().await?, filter, limit).await
     }
 
     /// As [`ActingOnRequests::list`].
@@ -206,7 +206,7 @@ impl<'a> ActingOnRequests<'a> {
     /// # Errors
     /// As [`Toolbox::cancel`]; [`Error::PreconditionFailed`].
     pub async fn cancel(&self, id: RequestId) -> Result<FileRequest> {
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         let row = self.cancel_in(&mut tx, id).await?;
         tx.commit().await?;
         Ok(row)
@@ -229,7 +229,7 @@ impl<'a> ActingOnRequests<'a> {
     /// # Errors
     /// As [`Toolbox::retry`] and [`ActingOnRequests::check_retry`]; [`Error::PreconditionFailed`].
     pub async fn retry(&self, id: RequestId) -> Result<FileRequest> {
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         let row = self.retry_in(&mut tx, id).await?;
         tx.commit().await?;
         Ok(row)
@@ -254,7 +254,7 @@ impl<'a> ActingOnRequests<'a> {
     /// # Errors
     /// As [`ActingOnRequests::file_type`] and [`Toolbox::add_request`].
     pub async fn again(&self, id: RequestId) -> Result<FileRequest> {
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         let fresh = self.again_in(&mut tx, id).await?;
         tx.commit().await?;
         Ok(fresh)
@@ -285,7 +285,7 @@ impl<'a> ActingOnRequests<'a> {
         description: &str,
         editor: Editor<'_>,
     ) -> Result<FileRequest> {
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         let row = self.describe_in(&mut tx, id, description, editor).await?;
         tx.commit().await?;
         Ok(row)
@@ -325,7 +325,7 @@ impl<'a> ActingOnRequests<'a> {
     /// As [`Toolbox::expire`]; [`Error::Forbidden`]; [`Error::PreconditionFailed`].
     pub async fn expire(&self, id: RequestId) -> Result<FileRequest> {
         staff(self.caller)?;
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         let row = self.expire_in(&mut tx, id).await?;
         tx.commit().await?;
         Ok(row)
@@ -350,7 +350,7 @@ impl<'a> ActingOnRequests<'a> {
     /// As [`Toolbox::notify_again`]; [`Error::Forbidden`]; [`Error::PreconditionFailed`].
     pub async fn mail_again(&self, id: RequestId) -> Result<Notice> {
         staff(self.caller)?;
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         let notice = self.mail_again_in(&mut tx, id).await?;
         tx.commit().await?;
         Ok(notice)
@@ -376,7 +376,7 @@ impl<'a> ActingOnRequests<'a> {
     /// [`Error::Locked`], [`Error::LockRefused`]; [`Error::PreconditionFailed`]; as
     /// [`Toolbox::delete`].
     pub async fn delete(&self, id: RequestId, editor: Editor<'_>) -> Result<FileRequest> {
-        let mut tx = self.toolbox.db.begin().await?;
+        let mut tx = self.toolbox.db().begin().await?;
         let row = self.delete_in(&mut tx, id, editor).await?;
         tx.commit().await?;
         self.toolbox.remove(&row).await?;
@@ -410,7 +410,8 @@ impl<'a> ActingOnRequests<'a> {
         if self.caller.role == Role::Staff {
             self.note(&mut *tx, &row, "delete", &row.description).await?;
         }
-        lock_token::store::break_lock(&mut *tx, &resource, None, None, toolbox.clock.now()).await?;
+        lock_token::store::break_lock(&mut *tx, &resource, None, None, toolbox.clock().now())
+            .await?;
         Ok(row)
     }
 

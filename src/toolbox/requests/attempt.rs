@@ -74,7 +74,7 @@ impl Toolbox {
         // Time to clean up after itself; what it does from here on does not count.
         if let Ok(Ok(file)) = tokio::time::timeout(GRACE, work).await
             && let Ok(key) = file.storage_key.parse()
-            && let Err(error) = self.storage.delete(key).await
+            && let Err(error) = self.storage().delete(key).await
         {
             tracing::warn!(request = %row.id, %error, "an unused object is left for the sweep");
         }
@@ -93,8 +93,8 @@ impl Toolbox {
         let Uploaded { size, sha256 } =
             self.run_and_store(handler.clone(), job, key, &headers).await?;
         failpoint::reached("uploaded");
-        let now = self.clock.now();
-        let keep = handler.expires_after().or(self.signer.max_age());
+        let now = self.clock().now();
+        let keep = handler.expires_after().or(self.signer().max_age());
         let keep = keep.and_then(|keep| TimeDelta::from_std(keep).ok()).unwrap_or(KEEP_ENDED);
         let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
         Ok(store::Published {
@@ -132,18 +132,18 @@ impl Toolbox {
                 Err(_) => Err(Error::OutputClosed),
             }
         };
-        self.storage.upload(key, headers, bytes, complete).await
+        self.storage().upload(key, headers, bytes, complete).await
     }
 
     /// Renews the lease until there is a reason to stop. A database that does not answer is none:
     /// whether the lease still holds is decided when the file is published.
     async fn beat(&self, row: &mut FileRequest, job: &Job) -> Attempt {
-        tokio::time::sleep(BEGUN_AFTER.min(self.lease / 3)).await;
-        let mut ticks = tokio::time::interval(BEAT.min(self.lease / 3));
+        tokio::time::sleep(BEGUN_AFTER.min(self.lease() / 3)).await;
+        let mut ticks = tokio::time::interval(BEAT.min(self.lease() / 3));
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             ticks.tick().await;
-            match db::within(self.lease / 2, self.beat_once(row, job)).await {
+            match db::within(self.lease() / 2, self.beat_once(row, job)).await {
                 Ok(None) => {}
                 Ok(Some(end)) => return end,
                 Err(error) => tracing::warn!(request = %row.id, %error, "heartbeat failed"),
@@ -158,9 +158,9 @@ impl Toolbox {
             done: signed(job.progress.done()),
             total: job.progress.total().map(signed),
             estimated: job.progress.is_estimated(),
-            lease_until: self.lease_until(self.clock.now()),
+            lease_until: self.lease_until(self.clock().now()),
         };
-        let mut conn = self.db.acquire().await?;
+        let mut conn = self.db().acquire().await?;
         let told = store::heartbeat(&mut conn, row.id, row.generation, beat).await?;
         row.begun |= told.is_some();
         Ok(match told {
@@ -172,7 +172,7 @@ impl Toolbox {
 
     /// Until when a claim or a heartbeat of now holds.
     pub(super) fn lease_until(&self, now: DateTime<Utc>) -> DateTime<Utc> {
-        now + TimeDelta::from_std(self.lease).unwrap_or(TimeDelta::seconds(10))
+        now + TimeDelta::from_std(self.lease()).unwrap_or(TimeDelta::seconds(10))
     }
 }
 

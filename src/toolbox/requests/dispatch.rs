@@ -29,11 +29,11 @@ impl Toolbox {
         worker: &str,
         stop: &CancellationToken,
     ) -> Result<Dispatched> {
-        let now = self.clock.now();
+        let now = self.clock().now();
         // A statement of its own is its own transaction.
-        let mut conn = self.db.acquire().await?;
+        let mut conn = self.db().acquire().await?;
         let row = store::find(&mut conn, id).await?;
-        if row.is_none_or(|row| self.registry.get(row.file_type.as_str()).is_err()) {
+        if row.is_none_or(|row| self.registry().get(row.file_type.as_str()).is_err()) {
             return Ok(Dispatched::Ignored);
         }
         let claimed = store::claim(&mut conn, id, worker, now, self.lease_until(now)).await?;
@@ -46,7 +46,7 @@ impl Toolbox {
 
     /// Whether there is anything to claim that has been due since then.
     pub(crate) async fn claimable(&self, since: DateTime<Utc>) -> Result<store::Claimable> {
-        store::claimable(&mut self.db.acquire().await?, since, self.clock.now()).await
+        store::claimable(&mut self.db().acquire().await?, since, self.clock().now()).await
     }
 
     /// Claims so many requests of these types at most, for [`Toolbox::work`].
@@ -57,10 +57,10 @@ impl Toolbox {
         worker: &str,
         file_types: &[String],
     ) -> Result<Vec<FileRequest>> {
-        let (now, most) = (self.clock.now(), i64::try_from(most).unwrap_or(i64::MAX));
+        let (now, most) = (self.clock().now(), i64::try_from(most).unwrap_or(i64::MAX));
         let lease_until = self.lease_until(now);
         let claimant = store::Claimant { worker, file_types, now, lease_until };
-        store::claim_some(&mut self.db.acquire().await?, which, most, claimant).await
+        store::claim_some(&mut self.db().acquire().await?, which, most, claimant).await
     }
 
     /// Makes the file of a request that was claimed. `stop` ends the work early and gives it back.
@@ -75,13 +75,13 @@ impl Toolbox {
         stop: &CancellationToken,
         slot: impl Send,
     ) -> Result<Dispatched> {
-        let now = self.clock.now();
+        let now = self.clock().now();
         let _at_work = AtWork::new(&self.0.at_work);
         failpoint::reached("claimed");
         tracing::info!(request = %row.id, file_type = %row.file_type, attempt = row.attempts, "claimed");
         metrics::histogram!("bgfiles_pickup_seconds").record(seconds(now - row.run_at));
         let began = Instant::now();
-        let (attempt, max_attempts) = match self.registry.get(row.file_type.as_str()) {
+        let (attempt, max_attempts) = match self.registry().get(row.file_type.as_str()) {
             Err(e) => (Attempt::Error(e), 1),
             // So many attempts ended without a word: the process died of them.
             Ok(handler) if row.crashes >= handler.max_attempts() => {
@@ -102,7 +102,7 @@ impl Toolbox {
             (row.file_type.clone(), self.conclude(row, attempt, max_attempts, began));
         let outcome = outcome.await?;
         // What is measured is kept for ever, and names that nobody registered have no end.
-        let known = self.registry.get(file_type.as_str()).is_ok();
+        let known = self.registry().get(file_type.as_str()).is_ok();
         let file_type = if known { file_type.to_string() } else { "_OTHER".into() };
         metrics::counter!("bgfiles_dispatched_total", "file_type" => file_type.clone(),
             "outcome" => format!("{outcome:?}").to_lowercase())

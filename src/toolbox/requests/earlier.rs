@@ -41,7 +41,7 @@ impl Toolbox {
 
     async fn earlier(&self, row: &FileRequest) -> Option<Earlier> {
         let found: Result<_> = async {
-            store::earlier(&mut self.db.acquire().await?, &row.file_type, row.criteria.as_str())
+            store::earlier(&mut self.db().acquire().await?, &row.file_type, row.criteria.as_str())
                 .await
         }
         .await;

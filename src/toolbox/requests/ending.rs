@@ -74,7 +74,7 @@ impl Toolbox {
             }
             Attempt::Stopped => {
                 tracing::info!(request = %id, "given back");
-                let now = self.clock.now();
+                let now = self.clock().now();
                 let ending = store::Ending { attempts_back: 1, ..ending(Status::Pending, now) };
                 self.end(&row, &ending).await?;
                 Ok(Dispatched::Released)
@@ -113,8 +113,8 @@ impl Toolbox {
         cause: Option<&str>,
     ) -> Ended {
         // The row is as the claim left it.
-        let lease = TimeDelta::from_std(self.lease).unwrap_or(TimeDelta::seconds(10));
-        let now = self.clock.now();
+        let lease = TimeDelta::from_std(self.lease()).unwrap_or(TimeDelta::seconds(10));
+        let now = self.clock().now();
         Ended {
             request_id: row.id,
             generation: row.generation,
@@ -133,7 +133,7 @@ impl Toolbox {
         row: &FileRequest,
         file: &store::Published,
     ) -> Result<Dispatched> {
-        if let Err(error) = self.storage.delete(file.storage_key.parse()?).await {
+        if let Err(error) = self.storage().delete(file.storage_key.parse()?).await {
             tracing::warn!(request = %row.id, %error, "could not remove an unused object; it is left for the sweep");
         }
         match self.end_cancelled(row).await? {
@@ -150,7 +150,7 @@ impl Toolbox {
         if !row.begun {
             return Ok(Dispatched::Lost);
         }
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         if store::forgive_crash(&mut tx, row.id, row.generation).await? {
             let why = "the worker was too slow to keep its lease";
             let attempt = self.ended(row, Status::Pending, Some(why), None);
@@ -161,7 +161,7 @@ impl Toolbox {
     }
 
     async fn end_cancelled(&self, row: &FileRequest) -> Result<Dispatched> {
-        self.end(row, &ending(Status::Cancelled, self.clock.now())).await
+        self.end(row, &ending(Status::Cancelled, self.clock().now())).await
     }
 
     async fn failed(
@@ -170,7 +170,8 @@ impl Toolbox {
         error: &Error,
         max_attempts: i32,
     ) -> Result<Dispatched> {
-        let (now, message, cause) = (self.clock.now(), error.message_about(row.id), error.cause());
+        let (now, message, cause) =
+            (self.clock().now(), error.message_about(row.id), error.cause());
         let told =
             Some(store::Told { code: error.code(), message: &message, cause: cause.as_deref() });
         let budget = match error.is_infrastructure() {
@@ -215,7 +216,7 @@ impl Toolbox {
     }
 
     async fn end_once(&self, row: &FileRequest, ending: &store::Ending<'_>) -> Result<Dispatched> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         let Some(ended) = store::end(&mut tx, row.id, row.generation, ending).await? else {
             return Ok(Dispatched::Lost);
         };

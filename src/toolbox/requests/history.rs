@@ -38,7 +38,7 @@ impl Toolbox {
     /// The database's.
     pub async fn history(&self, id: RequestId) -> Result<History> {
         self.write_earlier_receipts().await;
-        let (mut tx, now) = (self.db.read().await?, self.clock.now());
+        let (mut tx, now) = (self.db().read().await?, self.clock().now());
         let mut links = links::store::good_first(&mut tx, id, now, SHOWN + 1).await?;
         let more_links = links.len() as i64 > SHOWN;
         links.truncate(SHOWN as usize);

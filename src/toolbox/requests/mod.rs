@@ -172,7 +172,7 @@ impl Toolbox {
     /// [`Error::LinkPolicy`] when links are said to be for anybody that never are.
     pub fn prepare(&self, mut new: NewFileRequest) -> Result<FileRequest> {
         new.validate()?;
-        let handler = self.registry.get(new.file_type.as_str())?;
+        let handler = self.registry().get(new.file_type.as_str())?;
         new.criteria = handler.parse_criteria(&new.criteria)?;
         new.format = Some(handler.choose_format(new.format.as_deref())?);
         // Nobody may loosen what is so always, the host application included.
@@ -185,7 +185,7 @@ impl Toolbox {
                 "is needed, as only the requester may download this file",
             ));
         }
-        let mut row = new.into_row(self.clock.now());
+        let mut row = new.into_row(self.clock().now());
         if !row.filename.is_empty() {
             let extension = handler.extension(&Job::new(row.clone())?);
             row.filename = filename::with_extension(&row.filename, &extension);
@@ -287,7 +287,7 @@ impl Toolbox {
         let Some(key) = key else {
             return Ok(Response::Later(Box::new(self.record(self.prepare(new)?).await?)));
         };
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         let once = self.once(tx.conn(), new, key).await?;
         tx.commit().await?;
         Ok(once.into())
@@ -332,12 +332,12 @@ impl Toolbox {
     }
 
     fn terms(&self, caller: &str) -> Result<Terms> {
-        Ok(Terms { place: self.0.inline.take(caller)?, limit: self.inline_timeout })
+        Ok(Terms { place: self.0.inline.take(caller)?, limit: self.inline_timeout() })
     }
 
     async fn at_once(&self, new: NewFileRequest, terms: Terms) -> Result<Inline> {
         let row = self.prepare(new)?;
-        let handler = self.registry.get(row.file_type.as_str())?.clone();
+        let handler = self.registry().get(row.file_type.as_str())?.clone();
         Inline::start(handler, Job::new(row)?, terms).await
     }
 
@@ -352,11 +352,11 @@ impl Toolbox {
         let row = self.prepare(new)?;
         // What was recorded for this key is not made here as well.
         if let Some(IdempotencyKey { caller, key, .. }) = key
-            && store::keyed(&mut self.db.acquire().await?, caller, key).await?.is_some()
+            && store::keyed(&mut self.db().acquire().await?, caller, key).await?.is_some()
         {
             return Ok(None);
         }
-        let handler = self.registry.get(row.file_type.as_str())?.clone();
+        let handler = self.registry().get(row.file_type.as_str())?.clone();
         let job = Job::new(row)?;
         let made = match handler.evaluate(&job).await {
             Ok(Delivery::Now) => Inline::start(handler, job, terms).await.map(Some),
@@ -378,7 +378,7 @@ impl Toolbox {
     /// # Errors
     /// [`Error::NotFound`]; [`Error::Conflict`] when it has reached its end.
     pub async fn cancel(&self, conn: impl Into<Conn<'_>>, id: RequestId) -> Result<FileRequest> {
-        let (mut conn, now) = (conn.into(), self.clock.now());
+        let (mut conn, now) = (conn.into(), self.clock().now());
         match store::cancel(conn.reborrow(), id, now, now + KEEP_ENDED).await? {
             Some(row) => Ok(row),
             None => Err(already(conn, id, "cancelled").await?),
@@ -391,9 +391,9 @@ impl Toolbox {
     /// [`Error::NotFound`]; [`Error::Conflict`] when it neither failed nor was cancelled.
     pub async fn retry(&self, conn: impl Into<Conn<'_>>, id: RequestId) -> Result<FileRequest> {
         let mut conn = conn.into();
-        match store::retry(conn.reborrow(), id, self.clock.now()).await? {
+        match store::retry(conn.reborrow(), id, self.clock().now()).await? {
             Some(row) => {
-                queue::push(conn, queue::Wake::request(id), self.clock.now()).await?;
+                queue::push(conn, queue::Wake::request(id), self.clock().now()).await?;
                 Ok(row)
             }
             None => Err(already(conn, id, "started anew").await?),
@@ -409,7 +409,7 @@ impl Toolbox {
         conn: impl Into<Conn<'_>>,
         row: &FileRequest,
     ) -> Result<Notice> {
-        let now = self.clock.now();
+        let now = self.clock().now();
         let kind = match row.status {
             Status::Finished if !row.is_expired(now) => MailKind::Ready,
             Status::Failed => MailKind::Failed,
@@ -423,7 +423,7 @@ impl Toolbox {
             let message = "the request names nobody to mail".into();
             return Err(Error::Conflict { code: "no_recipient", message });
         }
-        let domain = self.base_url.host();
+        let domain = self.base_url().host();
         let notice = Notice::about(row.id, row.generation, kind, &domain, now).again(&domain);
         let mut conn = conn.into();
         notice::store::insert(conn.reborrow(), &notice, Carrier::Anybody).await?;

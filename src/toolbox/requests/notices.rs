@@ -36,10 +36,10 @@ impl Toolbox {
     /// # Errors
     /// Only the database's.
     pub async fn deliver_notice(&self, id: Uuid) -> Result<bool> {
-        let now = self.clock.now();
+        let now = self.clock().now();
         // The claim is a statement, and so a transaction, of its own.
         let claimed =
-            notice::store::claim(&mut self.db.acquire().await?, id, now, now + LEASE).await?;
+            notice::store::claim(&mut self.db().acquire().await?, id, now, now + LEASE).await?;
         match claimed {
             Some(notice) => self.deliver_claimed(notice, now).await,
             None => Ok(false),
@@ -48,8 +48,8 @@ impl Toolbox {
 
     /// Claims so many notices that are due at most, for [`Toolbox::deliver_claimed`]; and when.
     pub(crate) async fn claim_notices(&self, most: usize) -> Result<(Vec<Notice>, DateTime<Utc>)> {
-        let (now, most) = (self.clock.now(), i64::try_from(most).unwrap_or(i64::MAX));
-        let mut conn = self.db.acquire().await?;
+        let (now, most) = (self.clock().now(), i64::try_from(most).unwrap_or(i64::MAX));
+        let mut conn = self.db().acquire().await?;
         // A claim that finds nothing waits for SQLite's writers all the same.
         if !notice::store::is_any_due(&mut conn, now).await? {
             return Ok((Vec::new(), now));
@@ -63,7 +63,7 @@ impl Toolbox {
         notice: Notice,
         claimed_at: DateTime<Utc>,
     ) -> Result<bool> {
-        let mut conn = self.db.acquire().await?;
+        let mut conn = self.db().acquire().await?;
         // A request that is gone took its notices along.
         let Some(row) = store::find(&mut conn, notice.request_id).await? else { return Ok(false) };
         let link = match notice.jti.or(row.link_jti) {
@@ -82,7 +82,7 @@ impl Toolbox {
     /// As [`Toolbox::deliver_notice`].
     pub(crate) async fn deliver(&self, claimed: &ClaimedNotice) -> Result<()> {
         let notice = &claimed.notice;
-        let waited = (self.clock.now() - claimed.claimed_at).to_std().unwrap_or_default();
+        let waited = (self.clock().now() - claimed.claimed_at).to_std().unwrap_or_default();
         if waited > RENEW && !self.renew(notice).await? {
             return Ok(());
         }
@@ -103,21 +103,21 @@ impl Toolbox {
     }
 
     async fn renew(&self, notice: &Notice) -> Result<bool> {
-        let until = self.clock.now() + LEASE;
-        notice::store::renew(&mut self.db.acquire().await?, notice.id, notice.generation, until)
+        let until = self.clock().now() + LEASE;
+        notice::store::renew(&mut self.db().acquire().await?, notice.id, notice.generation, until)
             .await
     }
 
     async fn send(&self, claimed: &ClaimedNotice) -> Result<()> {
         let mail = self.compose(&claimed.notice, &claimed.row, claimed.link.as_ref())?;
-        let sent = tokio::time::timeout(TRY, self.mailer.send(&mail, self.clock.now())).await;
+        let sent = tokio::time::timeout(TRY, self.mailer().send(&mail, self.clock().now())).await;
         sent.unwrap_or_else(|_| {
             Err(Error::Mail { temporary: true, message: "took too long".into() })
         })
     }
 
     async fn settle(&self, notice: &Notice, sent: Result<()>) -> Result<()> {
-        let now = self.clock.now();
+        let now = self.clock().now();
         let (status, error, again) = match sent {
             Ok(()) => (NoticeStatus::Sent, None, None),
             Err(e) => {
@@ -143,7 +143,7 @@ impl Toolbox {
         if status == NoticeStatus::Sent {
             return self.0.sent.submit(self, (id, notice.generation)).await;
         }
-        let mut conn = self.db.acquire().await?;
+        let mut conn = self.db().acquire().await?;
         notice::store::end(&mut conn, notice, status, error.as_deref(), again, now).await?;
         Ok(())
     }
@@ -157,7 +157,7 @@ impl Toolbox {
         link: Option<&Link>,
     ) -> Result<Mail> {
         let kind = notice.kind;
-        let handler = self.registry.get(row.file_type.as_str()).ok();
+        let handler = self.registry().get(row.file_type.as_str()).ok();
         let folder = handler.map_or(row.file_type.as_str(), |h| h.mail_templates());
         if notice.jti.is_some() && link.is_none_or(|link| link.revoked_at.is_some()) {
             let message = "the link was revoked before it was sent".into();
@@ -166,7 +166,7 @@ impl Toolbox {
         let context = self.mail_context(row, kind, link);
         let named = |ending: &str| template_names(folder, kind, row.language(), ending);
         let text = self
-            .templates
+            .templates()
             .render(&named("txt"), &context)?
             .ok_or_else(|| Error::Config(format!("there is no template {}", kind.as_str())))?;
         let (subject, text) = split_subject(&text, kind);
@@ -174,9 +174,9 @@ impl Toolbox {
             to: self.recipients(row, kind),
             subject,
             text,
-            html: self.templates.render(&named("html"), &context)?,
+            html: self.templates().render(&named("html"), &context)?,
             message_id: notice.message_id.clone(),
-            language: self.templates.messages().best(row.language()).to_owned(),
+            language: self.templates().messages().best(row.language()).to_owned(),
         })
     }
 
@@ -185,14 +185,14 @@ impl Toolbox {
         if !row.description.is_empty() {
             return row.description.clone();
         }
-        let handler = self.registry.get(row.file_type.as_str());
+        let handler = self.registry().get(row.file_type.as_str());
         handler.map_or_else(|_| row.file_type.to_string(), |h| h.title(row.language()))
     }
 
     /// What a mail says of the error: the number is in its next sentence.
     fn told(&self, row: &FileRequest) -> Option<String> {
         let message = row.error_message.as_deref()?;
-        let ours = self.templates.messages().get(row.language(), "problem.internal.title");
+        let ours = self.templates().messages().get(row.language(), "problem.internal.title");
         Some(match ours {
             Some(text) if message == went_wrong(row.id) => text.to_owned(),
             _ => message.to_owned(),
@@ -230,8 +230,8 @@ impl Toolbox {
             error_code => &row.error_code,
             error_message => self.told(row),
             download_url => url,
-            base_url => self.base_url.join(""),
-            footer => self.mailer.footer(),
+            base_url => self.base_url().join(""),
+            footer => self.mailer().footer(),
         }
     }
 }

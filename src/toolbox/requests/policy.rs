@@ -15,7 +15,7 @@ use crate::{
 impl Toolbox {
     /// What a file type lets links be. Where nobody knows the type, nobody limits them.
     pub fn link_policy(&self, file_type: &str) -> LinkPolicy {
-        self.registry.get(file_type).map(|handler| handler.policy()).unwrap_or_default()
+        self.registry().get(file_type).map(|handler| handler.policy()).unwrap_or_default()
     }
 
     /// Whether a request's links are for its requester alone, by what the type, the request and,
@@ -32,7 +32,7 @@ impl Toolbox {
     /// # Errors
     /// [`Error::Forbidden`].
     pub fn check_role(&self, file_type: &str, role: Role) -> Result<()> {
-        let handler = self.registry.get(file_type);
+        let handler = self.registry().get(file_type);
         let may = handler.map_or(true, |handler| handler.may_ask(role));
         may.then_some(()).ok_or(Error::Forbidden("your role may not ask for this file type"))
     }

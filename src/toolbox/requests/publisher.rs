@@ -45,7 +45,7 @@ pub(in crate::toolbox) fn publisher() -> Publisher {
 pub(in crate::toolbox) fn sent() -> Sent {
     GroupCommit::new(|toolbox, claims| {
         async move {
-            notice::store::sent(&toolbox.db, &claims, toolbox.clock.now()).await?;
+            notice::store::sent(toolbox.db(), &claims, toolbox.clock().now()).await?;
             Ok(vec![(); claims.len()])
         }
         .boxed()
@@ -82,7 +82,7 @@ pub(super) struct Notices {
 /// transaction. `false`: the lease was lost, or somebody cancelled.
 async fn publish(toolbox: &Toolbox, made: &[Made]) -> Result<Vec<bool>> {
     let publications: Vec<_> = made.iter().map(|one| one.publication.clone()).collect();
-    let mut tx = toolbox.db.begin().await?;
+    let mut tx = toolbox.db().begin().await?;
     let published = store::publish_all(&mut tx, &publications).await?;
     let mut published: HashMap<(RequestId, i64), FileRequest> =
         published.into_iter().map(|row| ((row.id, row.generation), row)).collect();
@@ -118,11 +118,11 @@ impl Notices {
     pub(super) async fn store(&self, toolbox: &Toolbox, tx: &mut Tx) -> Result<()> {
         let ours: Vec<Notice> = self.claimed.iter().map(|(_, one)| one.notice.clone()).collect();
         // Should this process die, the sweeper finds them when the lease has ended.
-        let until = toolbox.clock.now() + notice::LEASE;
+        let until = toolbox.clock().now() + notice::LEASE;
         insert_all(&mut *tx, &ours, Carrier::Us(until)).await?;
         insert_all(&mut *tx, &self.queued, Carrier::Anybody).await?;
         let wakes: Vec<Wake> = self.queued.iter().map(|one| Wake::notice(one.id)).collect();
-        queue::push_all(tx.conn(), &wakes, toolbox.clock.now()).await
+        queue::push_all(tx.conn(), &wakes, toolbox.clock().now()).await
     }
 
     /// Hands them over.
@@ -145,8 +145,8 @@ impl Toolbox {
         if !row.notify || self.recipients(&row, kind).is_empty() {
             return;
         }
-        let domain = self.base_url.host();
-        let notice = Notice::about(row.id, row.generation, kind, &domain, self.clock.now());
+        let domain = self.base_url().host();
+        let notice = Notice::about(row.id, row.generation, kind, &domain, self.clock().now());
         match self.mail_permit() {
             Some(permit) => {
                 let claimed_at = notice.created_at;

@@ -42,7 +42,7 @@ async fn commit(toolbox: &Toolbox, rows: &Arc<[FileRequest]>) -> Result<Vec<()>>
         Err(_) => Error::temporary("database", "the database does not answer; try again"),
     };
     // A commit whose answer was lost counts all the same.
-    let look = async { store::find(&mut toolbox.db.acquire().await?, first.id).await };
+    let look = async { store::find(&mut toolbox.db().acquire().await?, first.id).await };
     match tokio::time::timeout(COMMIT, look).await {
         Ok(Ok(Some(_))) => Ok(done),
         _ => Err(error),
@@ -50,14 +50,14 @@ async fn commit(toolbox: &Toolbox, rows: &Arc<[FileRequest]>) -> Result<Vec<()>>
 }
 
 async fn commit_once(toolbox: &Toolbox, rows: &[FileRequest], first: &FileRequest) -> Result<()> {
-    if toolbox.0.bell.ring(&toolbox.db) {
-        let mut tx = toolbox.db.begin().await?;
+    if toolbox.0.bell.ring(toolbox.db()) {
+        let mut tx = toolbox.db().begin().await?;
         store::insert_all(&mut tx, rows).await?;
         queue::push(tx.conn(), Wake::request(first.id), first.requested_at).await?;
         tx.commit().await?;
     } else {
         // A statement of its own is its own transaction.
-        store::insert_all(&mut toolbox.db.acquire().await?, rows).await?;
+        store::insert_all(&mut toolbox.db().acquire().await?, rows).await?;
     }
     failpoint::reached("recorded");
     Ok(())

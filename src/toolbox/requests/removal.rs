@@ -16,7 +16,7 @@ impl Toolbox {
     /// # Errors
     /// [`crate::Error::NotFound`]; [`crate::Error::Conflict`] when there is no file that could be had.
     pub async fn expire(&self, conn: impl Into<Conn<'_>>, id: RequestId) -> Result<FileRequest> {
-        let (mut conn, now) = (conn.into(), self.clock.now());
+        let (mut conn, now) = (conn.into(), self.clock().now());
         self.memory().watch.hold(conn.reborrow()).await?;
         match store::expire(conn.reborrow(), id, now).await? {
             Some(row) => {
@@ -34,7 +34,7 @@ impl Toolbox {
     /// [`crate::Error::NotFound`]; [`crate::Error::Conflict`] while a worker is at it; the store's, after which
     /// the cleaner finishes the work.
     pub async fn delete(&self, id: RequestId) -> Result<()> {
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         let row = self.begin_deletion(&mut tx, id).await?;
         tx.commit().await?;
         self.remove(&row).await
@@ -47,7 +47,7 @@ impl Toolbox {
     ) -> Result<FileRequest> {
         // From here on no process serves it out of memory.
         self.memory().watch.hold(tx.conn()).await?;
-        match store::begin_deletion(&mut *tx, id, self.clock.now()).await? {
+        match store::begin_deletion(&mut *tx, id, self.clock().now()).await? {
             Some(row) => Ok(row),
             None => Err(already(tx.conn(), id, "deleted; cancel it first").await?),
         }
@@ -56,7 +56,7 @@ impl Toolbox {
     /// The second half of a removal: the object, then the row.
     pub(crate) async fn remove(&self, row: &FileRequest) -> Result<()> {
         match (row.own_key(), &row.storage_key) {
-            (Some(key), _) => self.storage.delete(key).await?,
+            (Some(key), _) => self.storage().delete(key).await?,
             // Said once, as the row goes. What it names may be somebody else's.
             (None, Some(key)) => {
                 tracing::warn!(request = %row.id, storage_key = key,
@@ -65,11 +65,11 @@ impl Toolbox {
             (None, None) => {}
         }
         crate::failpoint::reached("removed");
-        let mut tx = self.db.begin().await?;
+        let mut tx = self.db().begin().await?;
         store::finish_removal(&mut tx, row.id).await?;
         // Nobody edits what is not there.
         let resource = Resource::request(row.id);
-        lock_token::store::break_lock(&mut tx, &resource, None, None, self.clock.now()).await?;
+        lock_token::store::break_lock(&mut tx, &resource, None, None, self.clock().now()).await?;
         tx.commit().await
     }
 }

@@ -1,14 +1,14 @@
 //! A request as its readers see it, and changes that count on what was seen.
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value};
+use serde_json::{Map, json};
 use sha2::{Digest, Sha256};
 
 use crate::{
     auth_token::Role,
     db::Conn,
     error::{Error, Result},
-    file_request::{FileRequest, Status, links, store},
+    file_request::{FileRequest, Shown, Status, links, store},
     ids::{RequestId, hex},
     toolbox::Toolbox,
 };
@@ -34,25 +34,25 @@ impl Expected {
 }
 
 impl Toolbox {
-    /// The JSON of a request, with a link while there is a file to download; for staff with what its
-    /// error came of.
-    pub fn request_json(&self, row: &FileRequest, reader: Role) -> Value {
-        let url = (row.status == Status::Finished && !row.is_expired(self.clock.now()))
+    /// A request, with a link while there is a file to download; for staff with what its error came
+    /// of.
+    pub fn shown(&self, row: &FileRequest, reader: Role) -> Shown {
+        let url = (row.status == Status::Finished && !row.is_expired(self.clock().now()))
             .then(|| self.steady_url(row));
-        let mut json = row.to_json(url.as_deref());
+        let mut shown = Shown::of(row, url);
         if reader == Role::Staff
-            && let Some(error) = json["error"].as_object_mut()
+            && let Some(error) = &mut shown.error
         {
-            error.insert("cause".into(), row.error_cause.clone().into());
+            error.cause = Some(row.error_cause.clone());
         }
-        json
+        shown
     }
 
     /// A strong entity tag, quotes included: another one whenever the JSON is another one, whoever
     /// reads it.
     pub fn request_tag(&self, row: &FileRequest) -> String {
-        let all = self.request_json(row, Role::Staff);
-        format!("\"{}\"", &hex(&Sha256::digest(all.to_string()))[..32])
+        let all = json!(self.shown(row, Role::Staff)).to_string();
+        format!("\"{}\"", &hex(&Sha256::digest(all))[..32])
     }
 
     /// As [`Toolbox::download_url`], but the same text for half of the time that a link is good. It
@@ -64,7 +64,7 @@ impl Toolbox {
     /// The last of the moments, half an age apart since the file was made, at which links to it are
     /// signed.
     fn steady_time(&self, row: &FileRequest) -> DateTime<Utc> {
-        let now = self.clock.now();
+        let now = self.clock().now();
         // Signatures count whole seconds, and none may be from before `links_from`.
         let made = row.finished_at.map_or(i64::MAX, |at| at.timestamp());
         let since = row
@@ -115,6 +115,6 @@ impl Toolbox {
         let bound = self.is_bound(row, None);
         let requester = row.requester.as_deref().filter(|_| bound);
         let token = self.sign_at(row, Map::new(), requester, row.link_jti, signed_at);
-        self.base_url.join(&format!("/d/{token}"))
+        self.base_url().join(&format!("/d/{token}"))
     }
 }

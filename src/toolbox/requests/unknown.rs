@@ -33,7 +33,7 @@ pub struct Unknown {
 impl Toolbox {
     /// The file types that this process knows.
     pub fn known_types(&self) -> Vec<String> {
-        self.registry.iter().map(|handler| handler.file_type().to_owned()).collect()
+        self.registry().iter().map(|handler| handler.file_type().to_owned()).collect()
     }
 
     /// Types that requests are due of and that neither this process knows nor a worker that was
@@ -42,9 +42,9 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn unknown_types(&self, conn: impl Into<Conn<'_>>) -> Result<Vec<WaitingType>> {
-        let (mut conn, now) = (conn.into(), self.clock.now());
+        let (mut conn, now) = (conn.into(), self.clock().now());
         let mut waiting = store::waiting_types(conn.reborrow()).await?;
-        waiting.retain(|one| one.since <= now && self.registry.get(&one.file_type).is_err());
+        waiting.retain(|one| one.since <= now && self.registry().get(&one.file_type).is_err());
         if !waiting.is_empty() {
             let known = known_since(conn, now - PATIENCE).await?;
             waiting.retain(|one| !known.contains(&one.file_type));
@@ -54,8 +54,8 @@ impl Toolbox {
 
     /// The types that workers know which were there within five minutes.
     pub(in crate::toolbox) async fn known_elsewhere(&self) -> Result<HashSet<String>> {
-        let mut conn = self.db.acquire().await?;
-        known_since(Conn::from(&mut conn), self.clock.now() - PATIENCE).await
+        let mut conn = self.db().acquire().await?;
+        known_since(Conn::from(&mut conn), self.clock().now() - PATIENCE).await
     }
 
     /// Writes down which requests are of a type that nobody knows, and fails those of which this
@@ -64,9 +64,9 @@ impl Toolbox {
     /// # Errors
     /// The database's.
     pub async fn give_up_unknown(&self, worker: &str) -> Result<Unknown> {
-        let mut conn = self.db.acquire().await?;
+        let mut conn = self.db().acquire().await?;
         let unknown = self.unknown_types(&mut conn).await?;
-        let now = self.clock.now();
+        let now = self.clock().now();
         for one in &unknown {
             let error = Error::UnknownFileType(one.file_type.clone());
             let told = (error.code(), &*error.public_message());
@@ -90,7 +90,7 @@ impl Toolbox {
                 self.work(row, &CancellationToken::new(), ()).await?;
             }
         }
-        let left = self.unknown_types(&mut self.db.acquire().await?).await?;
+        let left = self.unknown_types(&mut self.db().acquire().await?).await?;
         Ok(Unknown { failed, left })
     }
 }

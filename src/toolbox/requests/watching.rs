@@ -124,7 +124,7 @@ impl Toolbox {
         if ids.is_empty() {
             return Ok(false);
         }
-        let found = store::find_all(&mut self.db.acquire().await?, &ids).await?;
+        let found = store::find_all(&mut self.db().acquire().await?, &ids).await?;
         let mut found: HashMap<_, _> = found.into_iter().map(|row| (row.id, row)).collect();
         let state = self.0.watching.state();
         // Those that came meanwhile are the next look's.

@@ -29,7 +29,7 @@ fn token(token: &Token) -> Value {
 async fn page(person: &Person, secret: Option<&str>) -> Result<Response, Problem> {
     let toolbox = person.toolbox();
     // Without a client for it, nobody has keys.
-    let offered = match toolbox.auth.api_access_client.as_str() {
+    let offered = match toolbox.auth_settings().api_access_client.as_str() {
         "" => false,
         client => toolbox.client(client).await?.is_some(),
     };
@@ -79,7 +79,7 @@ pub(super) async fn log_out_everywhere(
     let person = &posted.person;
     person.toolbox().log_out_all(&person.caller).await?;
     let mut response = redirect(person.toolbox(), "/login")?;
-    if session::of(&person.toolbox().base_url, &headers).is_some() {
+    if session::of(person.toolbox().base_url(), &headers).is_some() {
         let (name, value) = session::end(person.toolbox())?;
         response.headers_mut().append(name, value);
     }

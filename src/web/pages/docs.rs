@@ -4,19 +4,19 @@ use axum::response::Response;
 use minijinja::{Value, context};
 
 use super::{Person, State};
-use crate::web::{Problem, openapi, view::View};
+use crate::web::{Problem, api::document, view::View};
 
 /// For everybody: it says nothing that `/openapi.json` does not.
 pub(super) async fn show(
     axum::extract::State(state): State,
-    axum::Extension(documents): axum::Extension<openapi::Documents>,
+    axum::Extension(documents): axum::Extension<document::Documents>,
     person: Result<Person, Response>,
     headers: axum::http::HeaderMap,
     uri: axum::http::Uri,
 ) -> Result<Response, Problem> {
     let (view, caller) = match person {
         Ok(person) => (person.view, Some(person.caller)),
-        Err(_) => (View::of(&state.toolbox.base_url, &headers, &uri), None),
+        Err(_) => (View::of(state.toolbox.base_url(), &headers, &uri), None),
     };
     let api = &documents.of(&state.toolbox, caller.as_ref()).api;
     let own = context! { api => Value::from(minijinja::value::Serde(api)) };

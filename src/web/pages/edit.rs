@@ -9,7 +9,7 @@ use crate::{
     file_request::model::rfc3339,
     lock_token::{Acquired, Ask, Resource},
     toolbox::Editor,
-    web::{Problem, locks::session_of, requests::request_id},
+    web::{Problem, api::requests::request_id, identity::caller::lock_session},
 };
 
 /// Seconds that a lock lasts without a script that renews it: time to fill in a form.
@@ -21,12 +21,15 @@ pub(super) async fn take(
     headers: &HeaderMap,
     resource: &Resource,
 ) -> Result<Value> {
-    let ask = Ask {
-        session: session_of(person.toolbox(), Some(&person.caller), headers),
-        owner: Some(person.caller.username.clone()),
-        ttl: Some(TTL.min(u32::try_from(person.toolbox().locks.longest.as_secs()).unwrap_or(TTL))),
-        ..Ask::default()
-    };
+    let ask =
+        Ask {
+            session: lock_session(person.toolbox(), Some(&person.caller), headers),
+            owner: Some(person.caller.username.clone()),
+            ttl: Some(TTL.min(
+                u32::try_from(person.toolbox().lock_settings().longest.as_secs()).unwrap_or(TTL),
+            )),
+            ..Ask::default()
+        };
     let (app, model) = resource.kind().split_once('/').unwrap_or_default();
     let id = resource.id();
     Ok(match person.toolbox().lock(resource, ask).await? {

@@ -13,7 +13,7 @@ use crate::{
     mail,
     messages::fill,
     toolbox::{History, Toolbox},
-    web::requests::request_id,
+    web::api::requests::request_id,
 };
 
 /// Share of the work that is done, and how long the rest takes if it goes on like that.
@@ -33,9 +33,9 @@ fn progress(row: &FileRequest, now: DateTime<Utc>) -> (Option<i64>, Option<i64>)
 /// What `f` is in templates.
 pub(super) fn card(person: &Person, row: &FileRequest) -> Value {
     let (toolbox, caller) = (person.toolbox(), &person.caller);
-    let now = toolbox.clock.now();
+    let now = toolbox.clock().now();
     let language = person.view.language;
-    let handler = toolbox.registry.get(row.file_type.as_str()).ok();
+    let handler = toolbox.registry().get(row.file_type.as_str()).ok();
     let title = handler.map_or_else(|| row.file_type.to_string(), |h| h.title(language));
     let over = row.is_expired(now) && row.status == Status::Finished;
     let status = if over { Status::Expired } else { row.status };
@@ -106,7 +106,7 @@ pub(super) fn card(person: &Person, row: &FileRequest) -> Value {
 
 /// What its requester reads of an error: in their language where it is a text of ours.
 fn told(person: &Person, row: &FileRequest, message: &str) -> String {
-    let texts = person.toolbox().templates.messages();
+    let texts = person.toolbox().templates().messages();
     match texts.get(person.view.language, "file.went_wrong") {
         Some(text) if message == went_wrong(row.id) => fill(text, |_| Some(row.id.to_string())),
         _ => capitalized(message),
@@ -139,7 +139,7 @@ pub(super) fn share(person: &Person, row: &FileRequest) -> Value {
 
 /// The links of a request, as templates show them.
 pub(super) fn links(toolbox: &Toolbox, row: &FileRequest, links: &[Link]) -> Vec<Value> {
-    let now = toolbox.clock.now();
+    let now = toolbox.clock().now();
     let state = |link: &Link| {
         if link.revoked_at.is_some() {
             "revoked"

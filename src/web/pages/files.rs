@@ -15,8 +15,8 @@ use crate::{
     toolbox::{Editor, LinkOptions, LinksOf, RequestFilter},
     web::{
         Problem,
-        locks::session_of,
-        requests::{before, cursor, request_id},
+        api::requests::{before, cursor, request_id},
+        identity::caller::lock_session,
     },
 };
 
@@ -95,7 +95,7 @@ pub(super) async fn delete(
     posted: Posted,
 ) -> Result<Response, Problem> {
     let person = &posted.person;
-    let session = session_of(person.toolbox(), Some(&person.caller), &headers);
+    let session = lock_session(person.toolbox(), Some(&person.caller), &headers);
     let editor = Editor { name: &person.caller.username, session, token: None };
     let requests = person.requests();
     let row = requests.delete(request_id(&id)?, editor).await?;

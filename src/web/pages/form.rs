@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::{
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Request},
-    http::{StatusCode, header},
+    http::StatusCode,
     response::{IntoResponse, Response},
 };
 
@@ -13,7 +13,11 @@ use super::Person;
 use crate::{
     auth_token::Proof,
     error::{Error, Result},
-    web::{Problem, WebState, view::View},
+    web::{
+        Problem, WebState,
+        media_type::{content_type, essence},
+        view::View,
+    },
 };
 
 /// The fields of a form, in their order.
@@ -47,9 +51,7 @@ impl FromRequest<Arc<WebState>> for Form {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &Arc<WebState>) -> Result<Self, Problem> {
-        let content_type = request.headers().get(header::CONTENT_TYPE);
-        let essence = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
-        let essence = essence.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+        let essence = essence(content_type(request.headers()));
         let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
             let status = rejection.status();
             Problem::new(status, "body_too_large", "Body too large", "the form is too large")

@@ -15,9 +15,10 @@ use crate::{
     file_request::FileRequest,
     toolbox::Watched,
     web::{
-        Problem, caller,
-        events::{PROVEN_FOR, stream},
-        requests::request_id,
+        Problem,
+        api::requests::events::{PROVEN_FOR, stream},
+        api::requests::request_id,
+        identity::caller,
     },
 };
 

@@ -20,7 +20,9 @@ use crate::{
     error::{Error, Result},
     messages,
     web::{
-        Problem, WebState, caller, session,
+        Problem, WebState,
+        identity::caller,
+        session,
         view::{LANGUAGE, TIMEZONE, View},
         visitor::visitor,
     },
@@ -42,7 +44,7 @@ pub(super) async fn form(
     if let Ok(Some(_)) = caller::identify(&state.toolbox, &parts).await {
         return redirect(&state.toolbox, next);
     }
-    let view = View::of(&state.toolbox.base_url, &parts.headers, &parts.uri);
+    let view = View::of(state.toolbox.base_url(), &parts.headers, &parts.uri);
     show(&state, &view, next, "", None, StatusCode::OK)
 }
 
@@ -68,7 +70,7 @@ pub(super) async fn log_in(
     form: Form,
 ) -> Result<Response, Problem> {
     let toolbox = &state.toolbox;
-    let view = View::of(&toolbox.base_url, &parts.headers, &parts.uri);
+    let view = View::of(toolbox.base_url(), &parts.headers, &parts.uri);
     let next = local(form.get("next")).unwrap_or("/files");
     let username = form.filled("username").unwrap_or_default();
     let again = |error, status| show(&state, &view, next, username, Some(error), status);
@@ -76,7 +78,7 @@ pub(super) async fn log_in(
     if check(&view, &form).is_err() || !caller::comes_from_here(toolbox, &parts) {
         return again(("stale", 0), StatusCode::FORBIDDEN);
     }
-    let visitor = visitor(&parts.headers, &parts.extensions, &toolbox.trusted_proxies);
+    let visitor = visitor(&parts.headers, &parts.extensions, toolbox.trusted_proxies());
     let password = form.get("password").unwrap_or_default();
     let person = match toolbox.throttle(None, &visitor).await {
         Ok(_) => toolbox.check_credentials(username, password, &visitor).await,
@@ -84,7 +86,7 @@ pub(super) async fn log_in(
     };
     match person {
         Ok(Some(person)) => {
-            let before = session::of(&toolbox.base_url, &parts.headers);
+            let before = session::of(toolbox.base_url(), &parts.headers);
             let secret = toolbox.begin_session(&person.id, before.as_ref()).await?;
             let mut response = redirect(toolbox, next)?;
             let cookie = session::begin(toolbox, &secret)?;
@@ -104,7 +106,7 @@ pub(super) async fn log_in(
 
 pub(super) async fn log_out(headers: HeaderMap, posted: Posted) -> Result<Response, Problem> {
     let toolbox = posted.person.toolbox();
-    if let Some(secret) = session::of(&toolbox.base_url, &headers) {
+    if let Some(secret) = session::of(toolbox.base_url(), &headers) {
         toolbox.end_session(&secret).await?;
     }
     let mut response = redirect(toolbox, "/login")?;
@@ -132,8 +134,8 @@ pub(super) async fn preferences(posted: Posted) -> Result<Response, Problem> {
 
 /// Not a secret: the page's script looks whether there is one.
 fn set(person: &Person, headers: &mut HeaderMap, name: &str, value: &str) -> Result<()> {
-    let path = person.toolbox().base_url.path("/");
-    let secure = if person.toolbox().base_url.is_https() { "; Secure" } else { "" };
+    let path = person.toolbox().base_url().path("/");
+    let secure = if person.toolbox().base_url().is_https() { "; Secure" } else { "" };
     let age = YEAR.as_secs();
     let text = format!("{name}={value}; Path={path}; Max-Age={age}; SameSite=Lax{secure}");
     let cookie = HeaderValue::from_str(&text).map_err(|e| Error::Internal(e.to_string()))?;

@@ -4,7 +4,6 @@
 //! answered with a redirect, so that a reload repeats nothing.
 
 mod account;
-mod assets;
 mod criteria;
 mod docs;
 mod edit;
@@ -17,8 +16,6 @@ mod mailbox;
 mod new;
 mod operate;
 
-pub(super) use assets::get as asset;
-
 use std::{path::PathBuf, sync::Arc};
 
 use axum::{
@@ -29,7 +26,9 @@ use axum::{
 use minijinja::Value;
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 
-use super::{Problem, WebState, caller, problem::wants_html, routes::Routes, view::View};
+use crate::web::{
+    Problem, WebState, identity::caller, problem::wants_html, routes::Routes, view::View,
+};
 use crate::{
     auth_token::Caller,
     error::{Error, Result},
@@ -148,7 +147,7 @@ impl FromRequestParts<Arc<WebState>> for Person {
         state: &Arc<WebState>,
     ) -> Result<Self, Response> {
         let toolbox = &state.toolbox;
-        let view = View::of(&toolbox.base_url, &parts.headers, &parts.uri);
+        let view = View::of(toolbox.base_url(), &parts.headers, &parts.uri);
         let known = match caller::require(toolbox, parts).await {
             Ok(caller) => toolbox.check_client(&caller).map(|()| caller),
             Err(error) => Err(error),
@@ -172,7 +171,7 @@ impl FromRequestParts<Arc<WebState>> for Person {
 
 /// 303 to a path below the base URL.
 pub(super) fn redirect(toolbox: &Toolbox, path: &str) -> Result<Response, Problem> {
-    let location = HeaderValue::from_str(&toolbox.base_url.path(path));
+    let location = HeaderValue::from_str(&toolbox.base_url().path(path));
     let location = location.map_err(|_| Error::NotFound("page"))?;
     let no_store = HeaderValue::from_static("no-store");
     let headers = [(header::LOCATION, location), (header::CACHE_CONTROL, no_store)];

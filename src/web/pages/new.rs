@@ -15,7 +15,7 @@ use crate::{
     file_request::{Criteria, NewFileRequest, Requester},
     ids::{hex, random_bytes},
     toolbox::{Deliver, IdempotencyKey, Response as Made},
-    web::{Problem, requests::inline},
+    web::{Problem, api::requests::inline},
 };
 
 /// File types that this person may ask for, as templates show them.
@@ -141,7 +141,7 @@ async fn record(posted: &Posted, file_type: &str, given: &[(String, String)]) ->
     match person.requests().ask(new, deliver, key).await? {
         Made::Now(file) => inline(file),
         Made::Later(row) | Made::Earlier(row) => {
-            if let Some(page) = toolbox.registry.get(file_type)?.delayed_page(&row) {
+            if let Some(page) = toolbox.registry().get(file_type)?.delayed_page(&row) {
                 return Ok((StatusCode::ACCEPTED, Html(page)).into_response());
             }
             Ok(redirect(toolbox, &format!("/files/{}?fresh=1", row.id)).into_response())

@@ -30,14 +30,14 @@ async fn issue(app: &TestApp, user: &str) -> (i64, String) {
         max_uses: Some(100),
         ..NewRequestToken::new("report")
     };
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let token = app.toolbox.create_request_token(&mut tx, new).await.unwrap();
     tx.commit().await.unwrap();
     (token.id, app.toolbox.jwt(&token).unwrap())
 }
 
 async fn uses(app: &TestApp, id: i64) -> usize {
-    let mut tx = app.toolbox.db.read().await.unwrap();
+    let mut tx = app.toolbox.db().read().await.unwrap();
     store::uses(&mut tx, id, None, 100).await.unwrap().len()
 }
 
@@ -303,7 +303,7 @@ async fn a_closed_account_leaves_no_links(app: TestApp) {
     let (amys, bobs) = (of("amy").await, of("bob").await);
     let made_by = async |row, name: &str| {
         let options = LinkOptions { created_by: name.into(), ..LinkOptions::default() };
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         let (_, url) = app.toolbox.create_link(&mut tx, row, options).await.unwrap();
         tx.commit().await.unwrap();
         url

@@ -100,7 +100,7 @@ async fn private_downloads_behind_a_caching_proxy(app: TestApp) {
         }
     }
     // For whoever has it, until it is taken back.
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let options =
         LinkOptions { requester_only: Some(false), role: Role::Service, ..LinkOptions::default() };
     let (link, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
@@ -110,7 +110,7 @@ async fn private_downloads_behind_a_caching_proxy(app: TestApp) {
         let answer = theirs(app.http.get(&url)).await;
         assert_eq!((answer.status().as_u16(), cache(&answer).as_str()), (200, "MISS"));
     }
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
     tx.commit().await.unwrap();
     assert_eq!(theirs(app.http.get(&url)).await.status(), 403);

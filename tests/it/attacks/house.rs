@@ -804,10 +804,10 @@ async fn a_flood_of_logins_has_an_end(app: TestApp) {
 
 both!(cookies_and_forms_of_a_neighbour_are_refused);
 async fn cookies_and_forms_of_a_neighbour_are_refused(app: TestApp) {
-    for (url, host, below) in [
-        ("https://files.example.com", "__Host-", "__Secure-"),
-        ("https://example.com/files", "__Secure-", "__Secure-"),
-        ("http://files.example.com", "", ""),
+    for (url, host, below, root) in [
+        ("https://files.example.com", "__Host-", "__Secure-", "/"),
+        ("https://example.com/files", "__Secure-", "__Secure-", "/files/"),
+        ("http://files.example.com", "", "", "/"),
     ] {
         let app = TestApp::with(app.kind, Parts { base_url: url, ..Parts::default() }).await;
         let base = patient(&app).await;
@@ -838,7 +838,7 @@ async fn cookies_and_forms_of_a_neighbour_are_refused(app: TestApp) {
         let line = login.headers()["set-cookie"].to_str().unwrap().to_owned();
         assert!(line.starts_with(&format!("{host}bgfiles_session=")), "{line}");
         assert_eq!(line.contains("; Secure"), !host.is_empty());
-        assert!(line.contains("; Path=/;") && !line.contains("Domain"));
+        assert!(line.contains(&format!("; Path={root};")) && !line.contains("Domain"));
         let session = line.split(';').next().unwrap();
         let status = async |cookies: &str| {
             http.get(format!("{base}/api/requests"))
@@ -865,7 +865,7 @@ async fn cookies_and_forms_of_a_neighbour_are_refused(app: TestApp) {
         // The button of a link is pressed on our page.
         let row = app.finished("hello", "").await;
         let (link, _) = {
-            let mut tx = app.toolbox.db.begin().await.unwrap();
+            let mut tx = app.toolbox.db().begin().await.unwrap();
             let made = app
                 .toolbox
                 .create_link(
@@ -918,7 +918,7 @@ async fn descriptions_and_readiness_are_remembered(app: TestApp) {
     // A hundred who ask whether the store answers are one question.
     let ready = async || http.get(format!("{base}/readyz")).send().await.unwrap().status().as_u16();
     assert_eq!(ready().await, 200);
-    app.toolbox.db.close().await;
+    app.toolbox.db().close().await;
     assert_eq!(ready().await, 200, "a second long");
     eventually("it is found out", 30, async || (ready().await == 503).then_some(())).await;
 }

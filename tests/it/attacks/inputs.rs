@@ -42,7 +42,7 @@ impl Shop {
         let base = patient(app).await;
         let shop = Caller { http: fresh(), ..Caller::new(app, &base, "shop", Role::Service).await };
         let row = app.finished("hello", "").await;
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         let (link, _) =
             app.toolbox.create_link(&mut tx, &row, LinkOptions::default()).await.unwrap();
         let new = NewRequestToken { max_uses: Some(10_000), ..NewRequestToken::new("foo") };
@@ -831,7 +831,7 @@ async fn addresses_bring_no_lines_and_no_second_recipient(app: TestApp) {
         assert_eq!(status, 422, "{email:?}: {answer}");
         let mut new = TestApp::new_request("hello", "");
         new.requester.email = email.into();
-        let mut tx = mailing.toolbox.db.begin().await.unwrap();
+        let mut tx = mailing.toolbox.db().begin().await.unwrap();
         assert!(mailing.toolbox.add_request(&mut tx, new).await.is_err(), "{email:?}");
     }
     // Unusual ones that are addresses, and rows that somebody wrote by hand.
@@ -842,18 +842,22 @@ async fn addresses_bring_no_lines_and_no_second_recipient(app: TestApp) {
         new.requester.email = email.into();
         new.language = Some("nl".into());
         new.description = Some("x\r\n.\r\nMAIL FROM:<mallory@example.com>\r\n".into());
-        let mut tx = mailing.toolbox.db.begin().await.unwrap();
+        let mut tx = mailing.toolbox.db().begin().await.unwrap();
         if mailing.toolbox.add_request(&mut tx, new).await.is_ok() {
             tx.commit().await.unwrap();
         }
     }
     let waiting = mailing.count("SELECT count(*) FROM bgfiles_file_requests").await;
     assert!(waiting >= 2, "{waiting}");
-    let mut tx = mailing.toolbox.db.read().await.unwrap();
-    let rows =
-        store::to_handle(&mut tx, &mailing.toolbox.known_types(), mailing.toolbox.clock.now(), 100)
-            .await
-            .unwrap();
+    let mut tx = mailing.toolbox.db().read().await.unwrap();
+    let rows = store::to_handle(
+        &mut tx,
+        &mailing.toolbox.known_types(),
+        mailing.toolbox.clock().now(),
+        100,
+    )
+    .await
+    .unwrap();
     drop(tx);
     for row in rows {
         mailing.dispatch(row.id).await;

@@ -38,7 +38,7 @@ const SOURCE_PASSWORD: &str = "canary-source-pass";
 /// Every byte of every row, of our tables and the queue's.
 async fn dump(app: &TestApp) -> String {
     let mut all = Vec::new();
-    match &app.toolbox.db {
+    match app.toolbox.db() {
         Db::Postgres(pool) => {
             let sql = "SELECT quote_ident(table_schema) || '.' || quote_ident(table_name) FROM information_schema.tables \
                 WHERE table_type = 'BASE TABLE' AND table_schema NOT IN ('pg_catalog', 'information_schema')";

@@ -285,7 +285,7 @@ async fn texts_of_callers_do_nothing_to_a_terminal() {
         data: json!({"note": "a\u{9b}31m\u{85}\u{202e}b"}),
         ..NewRequestToken::new("x")
     };
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let token = app.toolbox.create_request_token(&mut tx, new).await.unwrap();
     tx.commit().await.unwrap();
     for more in [&[][..], &["--json"]] {
@@ -314,7 +314,7 @@ async fn a_key_of_somebody_else_resumes_nothing(app: TestApp) {
     let row = app.finished("hello", "").await;
     let options =
         LinkOptions { max_uses: Some(std::num::NonZero::new(2)), ..LinkOptions::default() };
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let (_, url) = app.toolbox.create_link(&mut tx, &row, options).await.unwrap();
     tx.commit().await.unwrap();
     let url = format!("{base}/d/{}", url.split("/d/").nth(1).unwrap());

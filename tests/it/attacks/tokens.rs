@@ -49,7 +49,7 @@ impl Door {
     async fn new(app: &TestApp) -> Door {
         let base = format!("http://{}", app.serve().await);
         let shop = Caller::new(app, &base, "shop", Role::Service).await;
-        let mut tx = app.toolbox.db.begin().await.unwrap();
+        let mut tx = app.toolbox.db().begin().await.unwrap();
         let new = NewRequestToken { max_uses: Some(10_000), ..NewRequestToken::new("foo") };
         let token = app.toolbox.create_request_token(&mut tx, new).await.unwrap();
         tx.commit().await.unwrap();
@@ -156,7 +156,7 @@ async fn names_of_keys_are_hints_and_headers_bring_none(app: TestApp) {
         let door = Door::new(&app).await;
         let genuine = app
             .toolbox
-            .request_tokens
+            .request_token_settings()
             .keys
             .sign(&serde_json::from_str(&door.claims).unwrap())
             .unwrap();
@@ -282,7 +282,7 @@ async fn a_token_of_one_purpose_opens_no_other_door(app: TestApp) {
     let waiting = app.finished("once", "").await;
     let at = |url: String| url.replace("http://files.example.com", &base);
     let last = |url: &str| url.rsplit('/').next().unwrap().to_owned();
-    let mut tx = toolbox.db.begin().await.unwrap();
+    let mut tx = toolbox.db().begin().await.unwrap();
     let (_, link) = toolbox.create_link(&mut tx, &row, LinkOptions::default()).await.unwrap();
     let token = NewRequestToken { max_uses: Some(100), ..NewRequestToken::new("foo") };
     let token = toolbox.create_request_token(&mut tx, token).await.unwrap();
@@ -439,7 +439,7 @@ async fn however_a_link_is_spelled_it_is_that_link_or_none(app: TestApp) {
     let address = app.serve().await;
     let row = app.finished("hello", "name=Amy").await;
     let other = app.finished("hello", "name=Bob").await;
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     let (link, url) = app.toolbox.create_link(&mut tx, &row, LinkOptions::default()).await.unwrap();
     tx.commit().await.unwrap();
     let token = url.rsplit('/').next().unwrap().to_owned();
@@ -486,7 +486,7 @@ async fn however_a_link_is_spelled_it_is_that_link_or_none(app: TestApp) {
         "{same} spellings of the same: escapes and queries, nothing else"
     );
     // Taken back, it is taken back however it is spelled; another one is not.
-    let mut tx = app.toolbox.db.begin().await.unwrap();
+    let mut tx = app.toolbox.db().begin().await.unwrap();
     app.toolbox.revoke_link(&mut tx, &row, link.jti).await.unwrap();
     tx.commit().await.unwrap();
     for path in paths(&token).into_iter().chain([format!("/d/{token}")]) {

@@ -248,7 +248,7 @@ async fn random_conditions_are_answered_as_nginx_does_or_it_is_known_why_not(app
         let path = folder.join("files").join(number.to_string());
         std::fs::write(&path, bytes).unwrap();
         let file = std::fs::File::options().write(true).open(path).unwrap();
-        file.set_modified(app.toolbox.clock.now().into()).unwrap();
+        file.set_modified(app.toolbox.clock().now().into()).unwrap();
     }
     app.advance(60);
     let _nginx = nginx(&folder).await;

@@ -176,7 +176,7 @@ async fn the_html_part_has_a_preheader_and_the_address_to_copy_in_each_language(
         let row = app.add(new).await;
         app.dispatch(row.id).await;
         app.deliver_notices().await;
-        let mail = app.toolbox.mailer.sent().pop().unwrap();
+        let mail = app.toolbox.mailer().sent().pop().unwrap();
         assert_eq!(mail.language, language);
         let url = mail.text.split_whitespace().find(|word| word.contains("/d/")).unwrap();
         let html = mail.html.unwrap();

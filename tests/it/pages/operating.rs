@@ -44,7 +44,7 @@ async fn expiring_several_asks_first(app: TestApp) {
     assert_eq!(page.status, 200);
     assert!(page.shows("Let 2 files expire now?") && page.shows("Expire 2 files"), "{}", page.text);
     for row in &rows {
-        assert!(!app.row(row.id).await.is_expired(app.toolbox.clock.now()));
+        assert!(!app.row(row.id).await.is_expired(app.toolbox.clock().now()));
         assert!(page.shows(&format!("name=\"id\" value=\"{}\"", row.id)), "{}", page.text);
     }
     assert_eq!(
@@ -61,7 +61,7 @@ async fn expiring_several_asks_first(app: TestApp) {
     let page = staff.post("/operate/requests", &fields).await;
     assert_eq!(page.location.as_deref(), Some("/operate/requests?q=hello&done=bulk"));
     for row in &rows {
-        assert!(app.row(row.id).await.is_expired(app.toolbox.clock.now()));
+        assert!(app.row(row.id).await.is_expired(app.toolbox.clock().now()));
     }
     assert_eq!(
         app.count("SELECT count(*) FROM bgfiles_audit WHERE action = 'request.expire'").await,

@@ -170,12 +170,12 @@ impl TestApp {
             Mailer::open("memory:", "bgfiles <files@example.com>").unwrap(),
             registry,
             [SECRET],
-            self.toolbox.base_url.clone(),
+            self.toolbox.base_url().clone(),
         );
         let toolbox = Toolbox::new(Tools {
-            clock: self.toolbox.clock.clone(),
-            auth: self.toolbox.auth.clone(),
-            users: self.toolbox.users.clone(),
+            clock: self.toolbox.clock().clone(),
+            auth: self.toolbox.auth_settings().clone(),
+            users: self.toolbox.users().clone(),
             ..tools.unwrap()
         });
         let dir = tempfile::tempdir().unwrap();
@@ -234,7 +234,7 @@ impl TestApp {
     }
 
     pub fn advance(&self, seconds: i64) {
-        self.toolbox.clock.advance(TimeDelta::seconds(seconds));
+        self.toolbox.clock().advance(TimeDelta::seconds(seconds));
     }
 
     pub fn new_request(file_type: &str, criteria: &str) -> NewFileRequest {
@@ -246,7 +246,7 @@ impl TestApp {
     }
 
     pub async fn add(&self, new: NewFileRequest) -> FileRequest {
-        let mut tx = self.toolbox.db.begin().await.unwrap();
+        let mut tx = self.toolbox.db().begin().await.unwrap();
         let row = self.toolbox.add_request(&mut tx, new).await.unwrap();
         tx.commit().await.unwrap();
         row
@@ -268,7 +268,7 @@ impl TestApp {
     }
 
     pub async fn find(&self, id: RequestId) -> Option<FileRequest> {
-        let mut tx = self.toolbox.db.read().await.unwrap();
+        let mut tx = self.toolbox.db().read().await.unwrap();
         store::find(&mut tx, id).await.unwrap()
     }
 
@@ -278,8 +278,8 @@ impl TestApp {
 
     /// Sends every notice that is due; how many.
     pub async fn deliver_notices(&self) -> usize {
-        let mut tx = self.toolbox.db.read().await.unwrap();
-        let due = notice::store::due(&mut tx, self.toolbox.clock.now(), 1000).await.unwrap();
+        let mut tx = self.toolbox.db().read().await.unwrap();
+        let due = notice::store::due(&mut tx, self.toolbox.clock().now(), 1000).await.unwrap();
         drop(tx);
         for id in &due {
             self.toolbox.deliver_notice(*id).await.unwrap();
@@ -360,14 +360,14 @@ impl TestApp {
 
     /// One statement on the database, written so that both take it.
     pub async fn sql(&self, sql: &'static str) {
-        match &self.toolbox.db {
+        match self.toolbox.db() {
             Db::Postgres(pool) => sqlx::query(sql).execute(pool).await.map(drop).unwrap(),
             Db::Sqlite(pool) => sqlx::query(sql).execute(pool).await.map(drop).unwrap(),
         }
     }
 
     pub async fn count(&self, sql: &'static str) -> i64 {
-        match &self.toolbox.db {
+        match self.toolbox.db() {
             Db::Postgres(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
             Db::Sqlite(pool) => sqlx::query_scalar(sql).fetch_one(pool).await.unwrap(),
         }
@@ -404,7 +404,7 @@ impl TestApp {
     /// Only of what began with a database of its own, and while the test can still wait.
     fn check_left_over(&self) {
         use tokio::runtime::{Handle, RuntimeFlavor};
-        let is_closed = match &self.toolbox.db {
+        let is_closed = match self.toolbox.db() {
             Db::Postgres(pool) => pool.is_closed(),
             Db::Sqlite(pool) => pool.is_closed(),
         };

@@ -36,7 +36,7 @@ async fn no_door_opens_a_file_for_anybody_but_its_requester(app: TestApp) {
     let row = house.made().await;
     assert_eq!(row.requester_only, None);
     house.app.deliver_notices().await;
-    let mail = toolbox.mailer.sent().pop().unwrap().text;
+    let mail = toolbox.mailer().sent().pop().unwrap().text;
     let mailed = mail.split_whitespace().find(|word| word.contains("/d/")).unwrap();
     house.is_amys_alone(mailed, "mailed").await;
     assert!(mail.contains("Only you can"), "{mail}");
@@ -201,7 +201,7 @@ async fn links_and_downloads_that_are_about_take_their_types_word(app: TestApp) 
     // Of a release that had no such rule.
     let before = house.app.sibling_with(registry(true));
     let plain = before.toolbox.download_url(&row);
-    let mut tx = before.toolbox.db.begin().await.unwrap();
+    let mut tx = before.toolbox.db().begin().await.unwrap();
     let (_, listed) =
         before.toolbox.create_link(&mut tx, &row, LinkOptions::default()).await.unwrap();
     tx.commit().await.unwrap();

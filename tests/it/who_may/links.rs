@@ -100,7 +100,7 @@ async fn links_of_people_are_never_wider_than_their_type(app: TestApp) {
         (&json!(2), &json!(true), &json!(true), &json!("2026-03-01T13:30:00Z"))
     );
     // The host's own calls are held to it, too, unless they say on whose word.
-    let mut tx = toolbox.db.begin().await.unwrap();
+    let mut tx = toolbox.db().begin().await.unwrap();
     let wide = LinkOptions { max_uses: Some(None), ..LinkOptions::default() };
     assert_eq!(toolbox.create_link(&mut tx, &row, wide).await.unwrap_err().code(), "link_policy");
     drop(tx);
@@ -141,7 +141,7 @@ async fn applications_and_operators_widen_with_a_line_in_the_audit(app: TestApp)
         assert_eq!(house.patch(&house.amy, &one, json!({"max_age": 7000})).await.0, 200);
         assert!(refused(&house.patch(&house.amy, &one, json!({"max_age": 7100})).await));
     }
-    let mut conn = house.app.toolbox.db.acquire().await.unwrap();
+    let mut conn = house.app.toolbox.db().acquire().await.unwrap();
     let filter =
         bgfiles::operations::store::AuditFilter { actor: Some("shop"), ..Default::default() };
     let written = bgfiles::operations::store::audit_log(&mut conn, &filter, 10).await.unwrap();
@@ -236,7 +236,7 @@ async fn links_are_small_and_few_and_listed_in_pages(app: TestApp) {
     assert_eq!(shown.matches("data-select").count(), 60, "{shown}");
     assert_eq!(shown.matches("<li class=\"over\">").count(), 40);
     assert!(shown.contains("100 links are shown; there are more."));
-    let mut conn = house.app.toolbox.db.acquire().await.unwrap();
-    let now = house.app.toolbox.clock.now();
+    let mut conn = house.app.toolbox.db().acquire().await.unwrap();
+    let now = house.app.toolbox.clock().now();
     assert_eq!(store::count_good(&mut conn, row.id, now).await.unwrap(), 60);
 }

@@ -132,7 +132,7 @@ impl House {
 
     /// The links of a request.
     pub async fn urls(&self, row: &FileRequest) -> Vec<String> {
-        let mut conn = self.app.toolbox.db.acquire().await.unwrap();
+        let mut conn = self.app.toolbox.db().acquire().await.unwrap();
         let links =
             bgfiles::file_request::links::store::list(&mut conn, row.id, None, 200).await.unwrap();
         links.iter().map(|link| self.app.toolbox.link_url(row, link)).collect()
@@ -141,8 +141,8 @@ impl House {
     /// The request that waits, made.
     pub async fn made(&self) -> FileRequest {
         let types = ["open", "closed", "sealed", "narrow", "ledger"].map(str::to_owned);
-        let mut conn = self.app.toolbox.db.acquire().await.unwrap();
-        let now = self.app.toolbox.clock.now();
+        let mut conn = self.app.toolbox.db().acquire().await.unwrap();
+        let now = self.app.toolbox.clock().now();
         let due = store::to_handle(&mut conn, &types, now, 10).await.unwrap();
         drop(conn);
         let [row] = due.as_slice() else { panic!("{} are due", due.len()) };

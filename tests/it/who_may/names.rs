@@ -56,7 +56,7 @@ async fn nothing_of_theirs(app: &TestApp, base: &str) {
     app.dispatch(row.id).await;
     let row = app.row(row.id).await;
     let plain = app.link(&row);
-    let mut tx = toolbox.db.begin().await.unwrap();
+    let mut tx = toolbox.db().begin().await.unwrap();
     let options = LinkOptions { scanner_safe: Some(true), ..LinkOptions::default() };
     let (_, listed) = toolbox.create_link(&mut tx, &row, options).await.unwrap();
     tx.commit().await.unwrap();
@@ -171,7 +171,7 @@ async fn a_name_of_a_proxy_is_one_of_ours_when_it_is_spelled_alike(app: TestApp)
             user_id: Some(name.into()),
             ..NewRequestToken::new("report")
         };
-        let mut tx = toolbox.db.begin().await.unwrap();
+        let mut tx = toolbox.db().begin().await.unwrap();
         let token = toolbox.create_request_token(&mut tx, new).await.unwrap();
         tx.commit().await.unwrap();
         let (jwt, visitor) = (toolbox.jwt(&token).unwrap(), Visitor::default());

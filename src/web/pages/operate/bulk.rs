@@ -44,7 +44,7 @@ pub(in crate::web::pages) async fn bulk(posted: Posted) -> Result<Response, Prob
     if failed.is_empty() {
         return person.done(posted.next(LIST), "bulk");
     }
-    let next = person.toolbox().base_url.path(posted.next(LIST));
+    let next = person.toolbox().base_url().path(posted.next(LIST));
     person.page("page/operate/bulk.html", context! { succeeded, failed, next })
 }
 
@@ -72,6 +72,6 @@ async fn ask(posted: &Posted, ids: &[&str]) -> Result<Response, Problem> {
         }
     }
     let next = posted.next(LIST);
-    let back = person.toolbox().base_url.path(next);
+    let back = person.toolbox().base_url().path(next);
     person.page("page/operate/expire.html", context! { files, next, back })
 }

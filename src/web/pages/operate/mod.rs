@@ -20,7 +20,7 @@ use crate::{
     file_request::{links::RequesterOnly, model::rfc3339},
     lock_token::Resource,
     toolbox::{AuditFilter, RequestTokenFilter},
-    web::{Problem, paging, request_tokens::number},
+    web::{Problem, api::paging, api::request_tokens::number},
 };
 
 /// Hours that the plot shows.
@@ -33,7 +33,7 @@ const LINES: i64 = 100;
 pub(super) async fn overview(person: Person) -> Result<Response, Problem> {
     let operator = person.operator()?;
     let toolbox = person.toolbox();
-    let now = toolbox.clock.now();
+    let now = toolbox.clock().now();
     let hour = now.duration_trunc(TimeDelta::hours(1)).unwrap_or(now);
     let since = hour - TimeDelta::hours(HOURS - 1);
     let all = operator.overview(since).await?;
@@ -41,14 +41,11 @@ pub(super) async fn overview(person: Person) -> Result<Response, Problem> {
         .map(|n| {
             let at = since + TimeDelta::hours(n);
             let name = at.format("%Y-%m-%d %H").to_string();
-            let count = |status: &str| -> i64 {
-                let of_hour = all.ended.iter().filter(|e| e.hour == name && e.status == status);
-                of_hour.map(|e| e.count).sum()
-            };
+            let of_hour = all.ended.iter().find(|ended| ended.hour == name);
             plot::Bar {
                 label: at.with_timezone(&person.view.timezone).format("%H").to_string(),
-                good: count("finished") + count("expired"),
-                bad: count("failed"),
+                good: of_hour.map_or(0, |ended| ended.finished),
+                bad: of_hour.map_or(0, |ended| ended.failed),
             }
         })
         .collect();
@@ -124,7 +121,7 @@ pub(super) async fn file_types(person: Person) -> Result<Response, Problem> {
     let language = person.view.language;
     let toolbox = person.toolbox();
     let types: Vec<Value> = toolbox
-        .registry
+        .registry()
         .iter()
         .map(|handler| {
             let policy = handler.policy();
@@ -167,7 +164,7 @@ pub(super) async fn request_tokens(
     let more = rows.len() as i64 > LINES;
     rows.truncate(LINES as usize);
     let next = rows.last().filter(|_| more).map(|token| token.id);
-    let now = toolbox.clock.now();
+    let now = toolbox.clock().now();
     let tokens: Vec<Value> = rows
         .iter()
         .map(|token| {
@@ -257,7 +254,7 @@ pub(super) async fn audit(person: Person, Query(which): Query<Which>) -> Result<
         ];
         let query =
             url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-        person.toolbox().base_url.path(&format!("/operate/audit?{query}"))
+        person.toolbox().base_url().path(&format!("/operate/audit?{query}"))
     });
     let entries: Vec<Value> = rows
         .iter()

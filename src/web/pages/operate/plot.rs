@@ -23,7 +23,8 @@ const FLOOR: i64 = 125;
 pub(super) fn svg(bars: &[Bar], view: &View, toolbox: &Toolbox) -> Value {
     let most = bars.iter().map(|bar| bar.good + bar.bad).max().unwrap_or(0);
     let (good, bad) = bars.iter().fold((0, 0), |(g, b), bar| (g + bar.good, b + bar.bad));
-    let text = toolbox.templates.messages().get(view.language, "operate.plot").unwrap_or_default();
+    let text =
+        toolbox.templates().messages().get(view.language, "operate.plot").unwrap_or_default();
     let label = fill(text, |name| match name {
         "finished" => Some(good.to_string()),
         "failed" => Some(bad.to_string()),

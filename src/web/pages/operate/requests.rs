@@ -13,8 +13,8 @@ use crate::{
     toolbox::{RequestFilter, SEARCHED},
     web::{
         Problem,
+        api::requests::{before, cursor, request_id},
         pages::{Person, file, form::Posted},
-        requests::{before, cursor, request_id},
     },
 };
 
@@ -36,7 +36,7 @@ pub(in crate::web::pages) struct Which {
 
 /// Every file type that there is.
 fn types(person: &Person) -> Vec<Value> {
-    let handlers = person.toolbox().registry.iter();
+    let handlers = person.toolbox().registry().iter();
     let language = person.view.language;
     let all = handlers.map(|h| context! { name => h.file_type(), title => h.title(language) });
     all.collect()
@@ -83,7 +83,7 @@ pub(super) async fn list_with(
         ];
         let query =
             url::form_urlencoded::Serializer::new(String::new()).extend_pairs(pairs).finish();
-        toolbox.base_url.path(&format!("/operate/requests?{query}"))
+        toolbox.base_url().path(&format!("/operate/requests?{query}"))
     });
     let files: Vec<Value> = rows.iter().map(|row| file::card(person, row)).collect();
     let own = context! {

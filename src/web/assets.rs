@@ -1,0 +1,44 @@
+//! Scripts and styles, built in: those of the pages, and the client of locks.
+
+use axum::{
+    extract::Path,
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use sha2::{Digest, Sha256};
+
+use super::Problem;
+use crate::{error::Error, ids::hex};
+
+/// `GET /static/{name}`.
+pub(super) async fn get(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
+    let (text, content_type) = match name.as_str() {
+        "bgfiles.css" => (include_str!("static/bgfiles.css"), "text/css; charset=utf-8"),
+        "icon.svg" => (include_str!("static/icon.svg"), "image/svg+xml"),
+        "live.js" => (include_str!("static/live.js"), "text/javascript; charset=utf-8"),
+        "page.js" => (include_str!("static/page.js"), "text/javascript; charset=utf-8"),
+        "edit.js" => (include_str!("static/edit.js"), "text/javascript; charset=utf-8"),
+        _ => return Err(Error::NotFound("asset").into()),
+    };
+    Ok(asset(text, content_type, &headers).into_response())
+}
+
+/// A file of this version, which browsers ask for anew.
+pub(super) fn asset(
+    text: &'static str,
+    content_type: &'static str,
+    headers: &HeaderMap,
+) -> Response {
+    let tag = format!("\"{}\"", &hex(&Sha256::digest(text.as_bytes()))[..16]);
+    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
+    let known = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
+    let common = [(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache".to_owned())];
+    match known {
+        // Of HEAD the framework would say zero, which must not be (RFC 9110, section 8.6).
+        true => {
+            let length = [(header::CONTENT_LENGTH, text.len())];
+            (StatusCode::NOT_MODIFIED, common, length).into_response()
+        }
+        false => (common, [(header::CONTENT_TYPE, content_type)], text).into_response(),
+    }
+}
