@@ -14,7 +14,7 @@
 //! 5. [`web`] checks the link with [`signer`] and streams the file.
 //! 6. [`cleaner`] removes file and row once they have expired.
 //!
-//! `ARCHITECTURE.md` tells it at length.
+//! `docs/src/explanation/architecture.md` tells it at length.
 
 #![forbid(unsafe_code)]
 
@@ -57,3 +57,14 @@ pub use file_request::{Criteria, FileRequest, NewFileRequest, Requester, Status}
 pub use ids::{FileType, RequestId};
 pub use registry::{Handler, Job, Output, Registry};
 pub use toolbox::Toolbox;
+
+/// Pages of the book whose Rust is compiled with the documentation's examples.
+#[cfg(doctest)]
+mod book {
+    #[doc = include_str!("../docs/src/how-to/lock-while-editing.md")]
+    mod lock_while_editing {}
+    #[doc = include_str!("../docs/src/how-to/protect-a-route.md")]
+    mod protect_a_route {}
+    #[doc = include_str!("../docs/src/how-to/write-a-handler.md")]
+    mod write_a_handler {}
+}

@@ -1,7 +1,7 @@
 //! The sweeps: one entry each, in the order in which they run.
 //!
 //! A new one is an entry here, a table of the same name in `jobs/cleaner.toml`, and a line of
-//! `ARCHITECTURE.md`'s table of what is kept how long.
+//! `docs/src/explanation/retention.md`.
 
 use chrono::{DateTime, Utc};
 use futures::{FutureExt, future::BoxFuture};

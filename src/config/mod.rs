@@ -1,8 +1,8 @@
 //! Settings, and the only reader of the environment.
 //!
 //! Flags win over the environment, the environment over `bgfiles.toml`, the file over the
-//! defaults. [`SETTINGS`] is the one list: name, default and meaning; the README's table and
-//! `bgfiles check` are made from it.
+//! defaults. [`SETTINGS`] is the one list: name, default and meaning;
+//! `docs/src/reference/settings.md` and `bgfiles check` are made from it.
 
 mod checks;
 mod doubts;

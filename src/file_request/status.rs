@@ -1,4 +1,4 @@
-//! The states of a request. `ARCHITECTURE.md` has the diagram.
+//! The states of a request. `docs/src/explanation/architecture.md` has the diagram.
 
 use std::str::FromStr;
 

@@ -3,7 +3,8 @@
 //! What a queue job carries is an id. Losing one delays, and never loses: the worker's sweeper
 //! wakes rows that were forgotten. A job that comes twice finds nothing to claim.
 //!
-//! apalis 1.0's own promises are not relied on; `ARCHITECTURE.md` lists why, one by one.
+//! apalis 1.0's own promises are not relied on; `docs/src/explanation/apalis.md` lists
+//! why, one by one.
 
 mod announced;
 mod file_watch;

@@ -1,4 +1,4 @@
-//! What the README promises, each on its own and with real processes.
+//! What docs/src/explanation/promises.md promises, each on its own and with real processes.
 
 use std::{
     sync::Arc,

@@ -2,7 +2,7 @@
 
 use std::process::{Command, Output};
 
-use bgfiles::{Db, config::SETTINGS};
+use bgfiles::Db;
 use serde_json::Value;
 
 use crate::support::{Kind, TestApp, both, child::bgfiles, postgres};
@@ -275,19 +275,6 @@ fn every_command_has_help_with_an_example() {
     }
     assert!(run(bgfiles().args(["token", "inspect", "--help"])).1.contains("Example"));
     assert_eq!(run(bgfiles().arg("no-such-command")).0, 2);
-}
-
-#[test]
-fn the_readme_lists_every_setting() {
-    let readme = std::fs::read_to_string("README.md").unwrap();
-    let example = std::fs::read_to_string(".env.example").unwrap();
-    for setting in SETTINGS {
-        let cells = format!("| `{}` | `{}` |", setting.key, setting.env);
-        let row = readme.lines().find(|line| line.starts_with(&cells));
-        let row = row.unwrap_or_else(|| panic!("README.md: {}", setting.env));
-        assert!(row.contains(setting.default), "README.md: default of {}", setting.env);
-        assert!(example.contains(setting.env), ".env.example: {}", setting.env);
-    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ mod api;
 mod architecture;
 mod attacks;
 mod auth_tokens;
+mod book;
 mod browser;
 mod browsing;
 mod callers;

@@ -302,7 +302,7 @@ fn the_manual_names_every_known_fault() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let known = std::fs::read_to_string(root.join("tests/strangers/known.toml")).unwrap();
     let known: toml::Table = known.parse().unwrap();
-    let manual = std::fs::read_to_string(root.join("docs/READERS.md")).unwrap();
+    let manual = std::fs::read_to_string(root.join("docs/src/development/readers.md")).unwrap();
     for one in known["known"].as_array().unwrap() {
         let text = |key: &str| one[key].as_str().unwrap();
         let (version, fault) = (text("version"), text("fault").replace('-', " "));

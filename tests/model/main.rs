@@ -1,6 +1,6 @@
 //! The protocol of claim, lease, generation, publish, notice and cleaner, checked in every order
-//! that its steps can take (`ARCHITECTURE.md` tells it, `src/file_request` does it); and so the
-//! protocol of what is kept in memory of tokens and links.
+//! that its steps can take (`docs/src/explanation/protocol.md` tells it, `src/file_request` does it);
+//! and so the protocol of what is kept in memory of tokens and links.
 //!
 //! A rule that is left out must be found out: otherwise the model says nothing.
 

@@ -138,8 +138,7 @@ impl House {
 
     /// The module in which what a path names is defined.
     fn home(&self, path: &Path, depth: usize) -> Option<Path> {
-        let known =
-            (0..=path.len()).rev().find(|&end| self.0.contains_key(&path[..end].to_vec()))?;
+        let known = (0..=path.len()).rev().find(|&end| self.0.contains_key(&path[..end]))?;
         let module = path[..known].to_vec();
         let Some(name) = path.get(known).filter(|_| depth < 8) else { return Some(module) };
         match self.0[&module].passed_on.get(name) {
@@ -236,12 +235,13 @@ fn no_files_look_at_each_other_in_circles() {
     let edges = house.edges();
     assert!(edges.values().map(BTreeSet::len).sum::<usize>() > 500, "imports were not read");
     let circles = circles(&edges);
-    for circle in &circles {
-        for file in circle {
-            let seen: Vec<_> = edges[file].iter().filter(|seen| circle.contains(*seen)).collect();
-            eprintln!("{file} looks at {seen:?}");
-        }
-        eprintln!();
-    }
+    let seen = |circle: &BTreeSet<&str>, file: &str| -> String {
+        let seen: Vec<_> = edges[file].iter().filter(|seen| circle.contains(*seen)).collect();
+        format!("{file} looks at {seen:?}")
+    };
+    let circles: Vec<Vec<String>> = circles
+        .iter()
+        .map(|circle| circle.iter().map(|file| seen(circle, file)).collect())
+        .collect();
     assert!(circles.is_empty(), "{circles:#?}");
 }
