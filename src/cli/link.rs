@@ -2,12 +2,14 @@
 
 use std::{process::ExitCode, time::Duration};
 
+use serde_json::json;
+
 use super::{output::say, setup};
 use crate::{
     auth_token::Role,
     config::Flags,
     error::{Error, Result},
-    file_request::store,
+    file_request::{links, store},
     registry::Registry,
     toolbox::LinkOptions,
 };
@@ -56,7 +58,10 @@ impl Link {
         let (link, url) = toolbox.create_link(&mut tx, &row, options).await?;
         tx.commit().await?;
         match self.json {
-            true => say(toolbox.link_json(&row, &link, Some(&url))),
+            true => {
+                let link = links::Shown::of(&link, toolbox.is_bound(&row, Some(&link)));
+                say(json!(links::Made { link, url }));
+            }
             false => say(url),
         }
         Ok(ExitCode::SUCCESS)

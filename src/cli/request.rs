@@ -2,10 +2,12 @@
 
 use std::process::ExitCode;
 
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use super::{output::say, setup};
 use crate::{
+    auth_token::Role,
     config::Flags,
     error::Result,
     file_request::{NewFileRequest, Requester},
@@ -91,7 +93,7 @@ impl Request {
         let row = toolbox.add_noted(&mut tx, "cli", new, key).await?.row;
         tx.commit().await?;
         match self.json {
-            true => say(row.to_json(None)),
+            true => say(json!(toolbox.shown(&row, Role::Staff))),
             false => say(row.id),
         }
         Ok(ExitCode::SUCCESS)

@@ -2,7 +2,6 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::{FileRequest, Status, StoredCriteria};
@@ -207,10 +206,5 @@ impl FileRequest {
             total: self.progress_total,
             estimated: self.progress_estimated,
         }
-    }
-
-    /// The JSON of the HTTP API.
-    pub fn to_json(&self, download_url: Option<&str>) -> Value {
-        json!(Shown::of(self, download_url.map(str::to_owned)))
     }
 }

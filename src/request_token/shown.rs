@@ -3,32 +3,14 @@
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
 use super::{Denial, LoginMode, RequestToken, Use};
 
 /// A request token.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(as = RequestToken, examples(json!({
-    "id": 17,
-    "scope": "report",
-    "login_mode": "none",
-    "user": null,
-    "issued_at": "2026-11-21T09:30:00Z",
-    "not_before_time": null,
-    "expiration_time": "2026-11-22T09:30:00Z",
-    "max_uses": 10,
-    "used_to_date": 0,
-    "data": { "order": 4711 },
-    "created_by": "shop",
-    "is_valid": true,
-    "denial": null,
-    "claims": {
-        "max": 10, "sub": "report", "mod": "n", "jti": "17",
-        "exp": 1_795_339_800, "iat": 1_795_253_400,
-    },
-})))]
+#[schema(as = RequestToken, examples(example))]
 pub struct Shown {
     /// Its number; the claim `jti`.
     #[schema(minimum = 0)]
@@ -105,27 +87,7 @@ impl Shown {
 
 /// A request token that was just made.
 #[derive(Clone, Debug, Serialize, ToSchema)]
-#[schema(as = IssuedRequestToken, examples(json!({
-    "id": 17,
-    "scope": "report",
-    "login_mode": "none",
-    "user": null,
-    "issued_at": "2026-11-21T09:30:00Z",
-    "not_before_time": null,
-    "expiration_time": "2026-11-22T09:30:00Z",
-    "max_uses": 10,
-    "used_to_date": 0,
-    "data": { "order": 4711 },
-    "created_by": "shop",
-    "is_valid": true,
-    "denial": null,
-    "claims": {
-        "max": 10, "sub": "report", "mod": "n", "jti": "17",
-        "exp": 1_795_339_800, "iat": 1_795_253_400,
-    },
-    "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJqdGkiOiIxNyIsInN1YiI6InJlcG9ydCIsIm1vZCI6Im4ifQ.c2lnbmF0dXJl",
-    "url": "https://app.example.com/report?rt=eyJhbGciOiJIUzI1NiJ9.eyJqdGkiOiIxNyIsInN1YiI6InJlcG9ydCIsIm1vZCI6Im4ifQ.c2lnbmF0dXJl",
-})))]
+#[schema(as = IssuedRequestToken, examples(issued_example))]
 pub struct Issued {
     #[serde(flatten)]
     token: Shown,
@@ -190,4 +152,35 @@ impl ShownUse {
             timestamp: used.timestamp,
         }
     }
+}
+
+fn example() -> Value {
+    json!({
+        "id": 17,
+        "scope": "report",
+        "login_mode": "none",
+        "user": null,
+        "issued_at": "2026-11-21T09:30:00Z",
+        "not_before_time": null,
+        "expiration_time": "2026-11-22T09:30:00Z",
+        "max_uses": 10,
+        "used_to_date": 0,
+        "data": { "order": 4711 },
+        "created_by": "shop",
+        "is_valid": true,
+        "denial": null,
+        "claims": {
+            "max": 10, "sub": "report", "mod": "n", "jti": "17",
+            "exp": 1_795_339_800, "iat": 1_795_253_400,
+        },
+    })
+}
+
+fn issued_example() -> Value {
+    let mut issued = example();
+    let jwt =
+        "eyJhbGciOiJIUzI1NiJ9.eyJqdGkiOiIxNyIsInN1YiI6InJlcG9ydCIsIm1vZCI6Im4ifQ.c2lnbmF0dXJl";
+    issued["jwt"] = json!(jwt);
+    issued["url"] = json!(format!("https://app.example.com/report?rt={jwt}"));
+    issued
 }

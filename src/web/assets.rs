@@ -2,12 +2,15 @@
 
 use axum::{
     extract::Path,
-    http::{HeaderMap, StatusCode, header},
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use sha2::{Digest, Sha256};
 
-use super::Problem;
+use super::{
+    Problem,
+    conditional::{is_known, not_modified},
+};
 use crate::{error::Error, ids::hex};
 
 /// `GET /static/{name}`.
@@ -30,15 +33,12 @@ pub(super) fn asset(
     headers: &HeaderMap,
 ) -> Response {
     let tag = format!("\"{}\"", &hex(&Sha256::digest(text.as_bytes()))[..16]);
-    let known = headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let known = known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag));
-    let common = [(header::ETAG, tag), (header::CACHE_CONTROL, "no-cache".to_owned())];
-    match known {
-        // Of HEAD the framework would say zero, which must not be (RFC 9110, section 8.6).
-        true => {
-            let length = [(header::CONTENT_LENGTH, text.len())];
-            (StatusCode::NOT_MODIFIED, common, length).into_response()
-        }
-        false => (common, [(header::CONTENT_TYPE, content_type)], text).into_response(),
-    }
+    let known = is_known(headers, &tag);
+    let about = [
+        (header::ETAG, tag.as_str()),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::CONTENT_TYPE, content_type),
+    ];
+    let response = (about, text).into_response();
+    if known { not_modified(response) } else { response }
 }

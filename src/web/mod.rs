@@ -13,6 +13,7 @@
 
 mod api;
 mod assets;
+mod conditional;
 mod download;
 mod idempotency;
 mod identity;
@@ -50,7 +51,7 @@ pub mod parsers {
             paging::before,
             requests::{cursor, read_cursor},
         },
-        download::range::{Answer, Representation, answer},
+        conditional::{Answer, Representation, answer},
         problem::wants_html,
         view::language,
     };

@@ -45,9 +45,34 @@ impl Routes {
         T: 'static,
     {
         let (method, path) = (operation.method.clone(), operation.path);
-        let filter = MethodFilter::try_from(method.clone()).unwrap_or(MethodFilter::GET);
+        let filter = filter(&method);
         self.operations.push(operation);
         self.on(method, path, routing::on(filter, handler))
+    }
+
+    /// The same, also under a second path, of which the document says nothing.
+    pub(super) fn route_also<H, T>(self, operation: Operation, second: &str, handler: H) -> Self
+    where
+        H: Handler<T, State>,
+        T: 'static,
+    {
+        let filter = filter(&operation.method);
+        self.alias(second, routing::on(filter, handler.clone())).route(operation, handler)
+    }
+
+    /// As Django REST framework has them: also with a slash at the end, and with its refusals.
+    pub(super) fn slashed<H, T>(self, operation: Operation, handler: H) -> Self
+    where
+        H: Handler<T, State>,
+        T: 'static,
+    {
+        let second = format!("{}/", operation.path);
+        self.route_also(operation.django(), &second, handler)
+    }
+
+    /// Another path of a route that is described already.
+    pub(super) fn alias(self, path: &str, route: MethodRouter<State>) -> Self {
+        self.map(|router| router.route(path, route))
     }
 
     fn on(mut self, method: Method, path: &str, route: MethodRouter<State>) -> Self {
@@ -60,11 +85,6 @@ impl Routes {
     pub(super) fn map(mut self, change: impl FnOnce(Router<State>) -> Router<State>) -> Self {
         self.router = change(self.router);
         self
-    }
-
-    /// The same under another address, which is not listed.
-    pub(super) fn alias(self, path: &str, route: MethodRouter<State>) -> Self {
-        self.map(|router| router.route(path, route))
     }
 
     /// Another's routes beside these.
@@ -83,5 +103,15 @@ impl Routes {
     /// What the document says of each route of the API.
     pub(super) fn operations(&self) -> Vec<Operation> {
         self.operations.clone()
+    }
+}
+
+/// The methods of operations are those of [`Operation`]'s constructors, which axum knows.
+fn filter(method: &Method) -> MethodFilter {
+    match *method {
+        Method::POST => MethodFilter::POST,
+        Method::PATCH => MethodFilter::PATCH,
+        Method::DELETE => MethodFilter::DELETE,
+        _ => MethodFilter::GET,
     }
 }

@@ -25,6 +25,11 @@ fn secret_name(base: &BaseUrl, name: &str, whole_host: bool) -> String {
     }
 }
 
+/// The name of a session's cookie.
+pub(super) fn name(base: &BaseUrl) -> String {
+    secret_name(base, SESSION, true)
+}
+
 /// The session that a request brings.
 pub(super) fn of(base: &BaseUrl, headers: &HeaderMap) -> Option<SessionSecret> {
     SessionSecret::parse(secret(base, headers, SESSION)?)

@@ -188,7 +188,7 @@ async fn scanners_use_nothing_up_and_the_person_gets_the_file(app: TestApp) {
     .await;
     let row = app.row(row.id).await;
     assert_eq!(
-        row.to_json(None)["downloads"],
+        json!(bgfiles::file_request::Shown::of(&row, None))["downloads"],
         json!({"count": 1, "limit": 1, "last_at": "2026-03-01T12:00:00Z"})
     );
 }

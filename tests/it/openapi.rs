@@ -3,11 +3,58 @@
 use std::process::Stdio;
 
 use bgfiles::{Clock, Registry, auth_token::Role};
+use serde_json::Value;
 
 use crate::{
     pages::Report,
     support::{TestApp, app::Parts, both},
 };
+
+/// Every reference of a document.
+fn references<'a>(json: &'a Value, found: &mut Vec<&'a str>) {
+    match json {
+        Value::Object(members) => {
+            if let Some(Value::String(to)) = members.get("$ref") {
+                found.push(to);
+            }
+            members.values().for_each(|value| references(value, found));
+        }
+        Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+        _ => {}
+    }
+}
+
+both!(the_description_is_whole);
+async fn the_description_is_whole(app: TestApp) {
+    let address = app.serve().await;
+    let tokens =
+        [None, Some(app.user("amy", Role::User).await), Some(app.user("root", Role::Staff).await)];
+    for token in tokens {
+        let client = reqwest::Client::new().get(format!("http://{address}/openapi.json"));
+        let client = token
+            .iter()
+            .fold(client, |client, token| client.header("authorization", format!("Token {token}")));
+        let document: Value = client.send().await.unwrap().json().await.unwrap();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(found.len() > 300, "{}", found.len());
+        for to in found {
+            assert!(document.pointer(to.trim_start_matches('#')).is_some(), "{to} leads nowhere");
+        }
+        // A schema that the library could not read again would be an empty object.
+        let schemas = document["components"]["schemas"].as_object().unwrap();
+        assert!(schemas.len() >= 50, "{}", schemas.len());
+        for (name, schema) in schemas {
+            let says =
+                ["properties", "additionalProperties", "enum", "oneOf", "anyOf", "allOf", "items"];
+            let is_text = schema["type"] == "string";
+            assert!(
+                is_text || says.iter().any(|key| schema.get(key).is_some()),
+                "{name}: {schema}"
+            );
+        }
+    }
+}
 
 both!(the_service_keeps_to_its_description);
 async fn the_service_keeps_to_its_description(app: TestApp) {

@@ -14,17 +14,18 @@ mod grant;
 mod hit;
 pub mod line;
 mod policy;
+mod shown;
 pub mod store;
 
 use chrono::{DateTime, Utc};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 use uuid::Uuid;
 
 pub use grant::{Grant, GrantSecret};
 pub use hit::{Event, Hit, HitRow, cover};
 pub use policy::{LinkPolicy, RequesterOnly, Wish};
+pub use shown::{Made, Shown};
 
-use super::model::rfc3339;
 use crate::{error::Error, ids::RequestId};
 
 /// A link as stored.
@@ -83,29 +84,5 @@ impl Link {
     /// Whether opening it (GET, HEAD) shows what it is, and a POST downloads.
     pub fn waits_for_confirmation(&self) -> bool {
         self.scanner_safe || self.max_uses.is_some()
-    }
-
-    /// The JSON of the HTTP API. `bound`: whether it is for the requester alone, as it counts. The
-    /// URL stands only in the answer that makes the link.
-    pub fn to_json(&self, bound: bool, url: Option<&str>) -> Value {
-        let mut json = json!({
-            "jti": self.jti,
-            "request_id": self.request_id,
-            "requester_only": bound,
-            "data": self.data,
-            "created_by": self.created_by,
-            "created_at": rfc3339(Some(self.created_at)),
-            "expires_at": rfc3339(Some(self.expires_at)),
-            "revoked_at": rfc3339(self.revoked_at),
-            "not_before": rfc3339(self.not_before),
-            "max_uses": self.max_uses,
-            "uses": self.uses,
-            "last_used_at": rfc3339(self.last_used_at),
-            "scanner_safe": self.waits_for_confirmation(),
-        });
-        if let Some(url) = url {
-            json["url"] = Value::from(url);
-        }
-        json
     }
 }

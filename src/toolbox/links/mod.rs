@@ -166,11 +166,6 @@ impl Toolbox {
         self.base_url().join(&format!("/d/{token}"))
     }
 
-    /// The JSON of a link with a row. The URL stands only in the answer that makes it.
-    pub fn link_json(&self, row: &FileRequest, link: &Link, url: Option<&str>) -> Value {
-        link.to_json(self.is_bound(row, Some(link)), url)
-    }
-
     /// Edits a link; URLs that are about follow as soon as the transaction is committed, in every
     /// process. It ends with the file at the latest. What is wider than the file type's policy is
     /// written to the audit log.

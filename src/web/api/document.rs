@@ -10,7 +10,7 @@ use axum::{
     Extension,
     body::Bytes,
     extract::State,
-    http::{StatusCode, header, request::Parts},
+    http::{header, request::Parts},
     response::{IntoResponse, Response},
 };
 use http::Method;
@@ -19,8 +19,8 @@ use sha2::{Digest, Sha256};
 use utoipa::{
     PartialSchema, ToSchema,
     openapi::{
-        ComponentsBuilder, HttpMethod, InfoBuilder, OpenApi, OpenApiBuilder, PathItem,
-        PathsBuilder, RefOr, Schema, Server,
+        ComponentsBuilder, HttpMethod, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder,
+        PathItem, PathsBuilder, RefOr, Schema, Server,
         security::{ApiKey, ApiKeyValue, SecurityScheme},
         tag::{Tag, TagBuilder},
     },
@@ -32,14 +32,16 @@ use crate::{
     ids::hex,
     toolbox::Toolbox,
     web::{
+        conditional::{is_known, not_modified},
         download,
         identity::caller,
         openapi::{
             Detail, Facts, Family, HtmlPage, Operation, REFUSALS, Refusal, SESSION, Schemas, TOKEN,
-            parse,
+            parse, text,
         },
         problem::Refused,
         routes::Routes,
+        session,
     },
 };
 
@@ -140,7 +142,11 @@ impl Documents {
 
 pub(in crate::web) fn routes() -> Routes {
     let operation = Operation::get("/openapi.json", "openapi", DOCUMENT, "Shows this document.")
-        .answers::<Described>(200, "The document.");
+        .header("If-None-Match", "Entity tags: 304 when the document has one of them.", text())
+        .answers::<Described>(200, "The document.")
+        .carrying("ETag", "Changes with the document.")
+        .plainly(304, "The document is the one that the caller has.")
+        .carrying("ETag", "Changes with the document.");
     Routes::default().route(operation, show)
 }
 
@@ -152,24 +158,13 @@ async fn show(
 ) -> Response {
     let caller = caller::identify(&toolbox, &parts).await.ok().flatten();
     let Document { text, tag, .. } = documents.of(&toolbox, caller.as_ref());
-    let known = parts.headers.get(header::IF_NONE_MATCH).and_then(|value| value.to_str().ok());
-    let is = |known: &str| {
-        let known = known.trim();
-        known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag
-    };
-    let known = known.is_some_and(|known| known.split(',').any(is));
-    let common = [(header::ETAG, tag.as_str()), (header::CACHE_CONTROL, "private, no-cache")];
-    match known {
-        // Of HEAD the framework would say zero, which must not be (RFC 9110, section 8.6).
-        true => {
-            let length = [(header::CONTENT_LENGTH, text.len())];
-            (StatusCode::NOT_MODIFIED, common, length).into_response()
-        }
-        false => {
-            let json = [(header::CONTENT_TYPE, "application/json")];
-            (common, json, text.clone()).into_response()
-        }
-    }
+    let about = [
+        (header::ETAG, tag.as_str()),
+        (header::CACHE_CONTROL, "private, no-cache"),
+        (header::CONTENT_TYPE, "application/json"),
+    ];
+    let response = (about, text.clone()).into_response();
+    if is_known(&parts.headers, tag) { not_modified(response) } else { response }
 }
 
 /// The document, as this service is configured.
@@ -203,9 +198,12 @@ fn document(operations: &[Operation], toolbox: &Toolbox, caller: Option<&Caller>
     for (name, scheme) in security(toolbox) {
         components = components.security_scheme(name, scheme);
     }
+    let license = env!("CARGO_PKG_LICENSE");
+    let license = LicenseBuilder::new().name(license).identifier(Some(license)).build();
     let info = InfoBuilder::new()
         .title("bgfiles")
         .version(env!("CARGO_PKG_VERSION"))
+        .license(Some(license))
         .description(Some(
             "Background file requests: recorded, made later, stored, mailed as a signed link, \
              expired. Every GET answers HEAD, too. Every answer has `X-Request-Id`. Errors are \
@@ -257,8 +255,9 @@ fn security(toolbox: &Toolbox) -> [(&'static str, SecurityScheme); 2] {
     let token = format!(
         "`{prefix} SECRET` or `Bearer SECRET`: a secret that `POST /api/auth/login` answers with."
     );
-    let session = "Set when a request token logs somebody in. Requests that change something must \
-        then come from our own pages.";
+    let name = session::name(toolbox.base_url());
+    let session = "Set by logging in on a page, and by a request token that logs its user in. \
+        Requests that change something must then come from our own pages.";
     [
         (
             TOKEN,
@@ -270,7 +269,7 @@ fn security(toolbox: &Toolbox) -> [(&'static str, SecurityScheme); 2] {
         (
             SESSION,
             SecurityScheme::ApiKey(ApiKey::Cookie(ApiKeyValue::with_description(
-                "bgfiles_session",
+                name.as_str(),
                 session,
             ))),
         ),

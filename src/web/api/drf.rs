@@ -1,19 +1,27 @@
 //! Answers and bodies as Django REST framework has them, for the endpoints that are compatible with
 //! programs written against it.
 
+use std::sync::Arc;
+
 use axum::{
     Json,
     body::Bytes,
     extract::{FromRequest, FromRequestParts, Request},
-    http::{Method, StatusCode, header, request::Parts},
+    http::{Method, StatusCode, request::Parts},
     response::{IntoResponse, Response},
 };
 use futures::stream;
 use serde_json::{Map, Value, json};
-use std::sync::Arc;
 
-use crate::web::{Problem, WebState, identity::caller};
-use crate::{auth_token::Caller, error::Error};
+use crate::{
+    auth_token::Caller,
+    error::Error,
+    web::{
+        Problem, WebState,
+        identity::caller,
+        media_type::{content_type, essence},
+    },
+};
 
 /// A refusal in that shape: `{"detail": …}`, `{field: […]}` or a list.
 pub(crate) struct Refusal {
@@ -86,13 +94,11 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
     type Rejection = Refusal;
 
     async fn from_request(request: Request, state: &S) -> Answer<Self> {
-        let content_type = request.headers().get(header::CONTENT_TYPE);
-        let content_type = content_type.and_then(|v| v.to_str().ok()).unwrap_or("").to_owned();
+        let content_type = content_type(request.headers()).to_owned();
         let unreadable = json!({ "detail": "The body cannot be read, or is too large." });
         let bytes = Bytes::from_request(request, state).await;
         let bytes = bytes.map_err(|rejection| Refusal::of(rejection.status(), unreadable))?;
-        let essence = content_type.split(';').next().unwrap_or("").trim().to_ascii_lowercase();
-        let fields = match essence.as_str() {
+        let fields = match essence(&content_type).as_str() {
             _ if bytes.is_empty() => Map::new(),
             "application/json" => json_fields(&bytes)?,
             "application/x-www-form-urlencoded" => form_fields(&bytes),
@@ -108,9 +114,6 @@ impl<S: Send + Sync> FromRequest<S> for Fields {
 }
 
 fn json_fields(bytes: &[u8]) -> Answer<Map<String, Value>> {
-    if bytes.is_empty() {
-        return Ok(Map::new());
-    }
     let kind = match serde_json::from_slice(bytes) {
         Ok(Value::Object(fields)) => return Ok(fields),
         Ok(Value::Array(_)) => "list",

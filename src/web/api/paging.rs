@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     error::{Error, Result},
     toolbox::Toolbox,
-    web::openapi,
+    web::openapi::{self, ITEMS, MOST_ITEMS},
 };
 
 /// The query of a list.
@@ -61,9 +61,9 @@ pub(crate) fn read_cursor<T: FromStr>(text: &str) -> Result<(DateTime<Utc>, T)> 
 
 pub(crate) fn limit(text: Option<&str>) -> Result<i64> {
     match text.map(str::parse) {
-        None => Ok(50),
-        Some(Ok(limit @ 1..=200)) => Ok(limit),
-        Some(_) => Err(Error::invalid("limit", "must be 1 to 200")),
+        None => Ok(ITEMS),
+        Some(Ok(limit)) if (1..=MOST_ITEMS).contains(&limit) => Ok(limit),
+        Some(_) => Err(Error::invalid("limit", format!("must be 1 to {MOST_ITEMS}"))),
     }
 }
 
@@ -103,11 +103,11 @@ pub(super) fn page<Row, T: Serialize>(
     uri: &Uri,
     mut rows: Vec<Row>,
     limit: i64,
-    id: impl Fn(&Row) -> i64,
+    cursor: impl Fn(&Row) -> String,
     item: impl Fn(&Row) -> T,
 ) -> Response {
     let more = rows.len() as i64 > limit;
-    rows.truncate(usize::try_from(limit).unwrap_or(200));
-    let next = rows.last().filter(|_| more).map(|row| id(row).to_string());
+    rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    let next = rows.last().filter(|_| more).map(cursor);
     listed(toolbox, uri, rows.iter().map(item).collect(), next)
 }

@@ -1,6 +1,5 @@
 //! `GET /d/{token}`: the file.
 
-pub(super) mod range;
 mod redeem;
 mod routes;
 mod send;

@@ -19,7 +19,6 @@ use hyper::body::{Frame, SizeHint};
 use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
-use super::range::{Answer, Representation, answer};
 use crate::{
     config::Serve,
     error::{Error, Result},
@@ -30,7 +29,11 @@ use crate::{
     ids::RequestId,
     toolbox::{Download, Ready, Toolbox},
     visitor::Visitor,
-    web::{Problem, WebState, problem::common_headers},
+    web::{
+        Problem, WebState,
+        conditional::{Answer, Representation, answer},
+        problem::common_headers,
+    },
 };
 
 /// The digest of all of a file, whatever part of it is sent.

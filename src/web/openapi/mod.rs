@@ -8,6 +8,6 @@ mod schema;
 pub(super) use operation::{DIGEST, HTML, NEXT, Operation, PLAIN, SESSION, TOKEN, text};
 pub(super) use refusals::{Family, REFUSALS};
 pub(super) use schema::{
-    Detail, Events, Facts, HtmlPage, Items, NO_NUL, Page, Refusal, Schemas, Text, Time, VISIBLE,
-    component, one_of, or_null, parse,
+    Detail, Events, Facts, HtmlPage, ITEMS, Items, MOST_ITEMS, NO_NUL, Page, Refusal, Schemas,
+    Text, VISIBLE, component, one_of, or_null, parse,
 };

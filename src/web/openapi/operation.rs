@@ -25,7 +25,7 @@ use utoipa::{
 
 use super::{
     refusals::Family,
-    schema::{self, Facts, Schemas, text_header},
+    schema::{self, Facts, ITEMS, MOST_ITEMS, Schemas, text_header},
 };
 use crate::toolbox::IdempotencyKey;
 
@@ -389,8 +389,8 @@ impl Operation {
     }
 
     pub(in crate::web) fn limit(self) -> Self {
-        let mut schema = json!({ "type": "integer", "minimum": 1, "maximum": 200 });
-        schema["default"] = json!(50);
+        let mut schema = json!({ "type": "integer", "minimum": 1, "maximum": MOST_ITEMS });
+        schema["default"] = json!(ITEMS);
         self.query("limit", "Most items of an answer.", schema).refuses(&[422])
     }
 

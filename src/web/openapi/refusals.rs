@@ -118,7 +118,7 @@ pub(in crate::web) const REFUSALS: &[Refusal] = &[
     },
     Refusal {
         status: 423,
-        about: "Somebody else, or a worker, is at it.",
+        about: "Locked by someone else, or by the worker that makes the file.",
         title: "Locked",
         code: "locked",
         detail: "bgfiles/file_request/9b2f3a52-7d0c-4e0e-9d1c-5a8f0f6f2c11 is locked by bob since \

@@ -5,8 +5,7 @@
 
 use std::{borrow::Cow, collections::BTreeMap};
 
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 use serde_json::{Value, json};
 use utoipa::{
     PartialSchema, ToSchema,
@@ -17,6 +16,10 @@ use utoipa::{
 pub(in crate::web) const NO_NUL: &str = "^[^\\x00]*$";
 /// Text without control characters.
 pub(in crate::web) const VISIBLE: &str = "^[^\\x00-\\x1F\\x7F-\\x9F]*$";
+
+/// Items of a page, unless the caller says how many; and at most.
+pub(in crate::web) const ITEMS: i64 = 50;
+pub(in crate::web) const MOST_ITEMS: i64 = 200;
 
 /// What the document says of this very service.
 #[derive(Clone, Debug, Default)]
@@ -102,7 +105,10 @@ pub(super) fn text_header(about: &str) -> Header {
 /// A schema as the library has it. It keeps a subset: no `const`, no `not`, nothing beside `oneOf`
 /// and `anyOf`.
 pub(in crate::web) fn parse(schema: Value) -> RefOr<Schema> {
-    serde_json::from_value(schema).unwrap_or_default()
+    serde_json::from_value(schema).unwrap_or_else(|error| {
+        tracing::error!(%error, "a schema of the API's description cannot be read");
+        RefOr::default()
+    })
 }
 
 /// A text out of a list.
@@ -201,31 +207,6 @@ pub(in crate::web) struct Detail {
     /// For people.
     pub(in crate::web) detail: String,
 }
-
-/// A moment, as answers have it: RFC 3339, in UTC.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::web) struct Time(pub(in crate::web) DateTime<Utc>);
-
-impl Time {
-    /// The same, where there may be none.
-    pub(in crate::web) fn of(at: Option<DateTime<Utc>>) -> Option<Self> {
-        at.map(Time)
-    }
-}
-
-impl Serialize for Time {
-    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
-        to.serialize_str(&self.0.to_rfc3339_opts(SecondsFormat::AutoSi, true))
-    }
-}
-
-impl PartialSchema for Time {
-    fn schema() -> RefOr<Schema> {
-        parse(json!({ "type": "string", "format": "date-time" }))
-    }
-}
-
-impl ToSchema for Time {}
 
 /// One page of a list, the newest first.
 #[derive(Serialize)]

@@ -142,7 +142,7 @@ fn http_opens_no_transaction_and_names_no_store() {
             continue;
         }
         let dense: String = code.split_whitespace().collect();
-        for opening in ["db.begin(", "db.read(", "db.acquire("] {
+        for opening in [".begin(", ".acquire(", "db().", ".db."] {
             if dense.contains(opening) {
                 wrong.push(format!("{name} calls {opening}…)"));
             }

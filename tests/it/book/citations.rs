@@ -9,7 +9,7 @@ use bgfiles::config::SETTINGS;
 
 use super::{
     page::{Page, book, documents},
-    repository::{FOLDERS, Repository, is_word, said, value, words},
+    repository::{FOLDERS, Repository, is_word, said, said_before, value, words},
 };
 
 /// Names of other programs that no code of ours has.
@@ -29,11 +29,50 @@ const FOREIGN: [&str; 11] = [
 /// Variables that are no settings.
 const VARIABLES: [&str; 2] = ["BGFILES_CONFIG", "BGFILES_WRITE_BOOK"];
 
-/// A span's name: `max_age`, `max_age = 0`, `json_each(…)`.
+/// Methods of other crates.
+const FOREIGN_METHODS: [&str; 2] = ["catch_panic", "timeout"];
+
+/// A span's name: `max_age`, `max_age = 0`, `json_each(…)`, `.json(…)`.
 fn name(span: &str) -> Option<&str> {
+    let span = span.strip_prefix('.').unwrap_or(span);
     let name = span.split(|c| !is_word(c)).next().filter(|name| !name.is_empty())?;
     let rest = &span[name.len()..];
     (rest.is_empty() || rest.starts_with('(') || rest.starts_with(" =")).then_some(name)
+}
+
+/// The name of `.json(…)`.
+fn method(span: &str) -> Option<&str> {
+    let name = name(span.strip_prefix('.')?)?;
+    span[1 + name.len()..].starts_with('(').then_some(name)
+}
+
+fn is_constant(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase())
+        && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_')
+}
+
+/// Constants that stand in brackets after what they are, "10,000 entries (`NAME`)" and "20 seconds
+/// (`NAME` in …)": each with its line and the number.
+fn numbered(prose: &str) -> Vec<(usize, &str, [f64; 2])> {
+    let opened = prose.match_indices("(`").filter_map(|(at, open)| {
+        let (name, after) = prose[at + open.len()..].split_once('`')?;
+        let ends = after.starts_with(')') || after.trim_start().starts_with("in ");
+        let said = said_before(&prose[..at]).filter(|_| ends && is_constant(name))?;
+        Some((1 + prose[..at].matches('\n').count(), name, said))
+    });
+    opened.collect()
+}
+
+/// What is wrong with a number that a page says of a constant or a setting.
+fn wrong_number(here: &Repository, name: &str, said: [f64; 2]) -> Option<String> {
+    let values = here.constants(name);
+    let is_said = |value: f64| said.iter().any(|said| (value - said).abs() < 1e-6);
+    if values.is_empty() {
+        // `POST` (202) is no constant.
+        return name.contains('_').then(|| format!("there is no constant or setting {name}"));
+    }
+    let fits = values.iter().flatten().any(|value| is_said(*value));
+    (!fits).then(|| format!("{name} is not {}, but {values:?}", said[0]))
 }
 
 /// A file that a word of a span names, without the line in it.
@@ -71,19 +110,15 @@ fn wrong_span(
     wrong.extend(missing.map(|path| format!("there is no file {path}")));
     wrong.extend(cited_names(span).filter_map(|path| here.wrong_name(path)));
     let Some(name) = name(span) else { return wrong };
-    let is_constant = name.starts_with(|c: char| c.is_ascii_uppercase())
-        && name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_');
-    if is_constant && let Some(said) = said(after) {
-        let values = here.constants(name);
-        let is_said = |value: f64| said.iter().any(|said| (value - said).abs() < 1e-6);
-        let fits = |value: &Option<f64>| value.is_none_or(is_said);
-        // `POST` (202) is no constant.
-        if values.is_empty() && name.contains('_') {
-            wrong.push(format!("there is no constant or setting {name}"));
-        } else if !values.is_empty() && !values.iter().any(fits) {
-            wrong.push(format!("{name} is not {}", after.trim()));
-        }
+    if is_constant(name) {
+        wrong.extend(said(after).and_then(|said| wrong_number(here, name, said)));
     }
+    let method = method(span).filter(|name| !FOREIGN_METHODS.contains(name));
+    wrong.extend(
+        method
+            .filter(|name| !here.has_function(name))
+            .map(|name| format!("there is no method {name}")),
+    );
     // Pages on the Django packages name what is theirs; variables are looked at as words.
     let is_theirs = page.path.starts_with("docs/src/django") || name.starts_with("BGFILES_");
     let is_known = here.words.contains(name) || code.contains(name) || FOREIGN.contains(&name);
@@ -146,6 +181,9 @@ fn what_pages_cite_is_there() {
         for (line, span, after) in page.spans() {
             let wrong = wrong_span(&here, page, &code, &span, &after);
             faults.extend(wrong.into_iter().map(|why| page.fault(line, why)));
+        }
+        for (line, name, said) in numbered(&page.prose()) {
+            faults.extend(wrong_number(&here, name, said).map(|why| page.fault(line, why)));
         }
         for (at, line) in page.text.lines().enumerate() {
             let wrong = words(line).filter_map(|word| wrong_word(&here, word));
@@ -245,7 +283,33 @@ fn citations_are_told_from_other_words() {
         [said(" (64 KiB)"), said(" (10 s), then"), said(" (see below)")],
         [Some([64.0, 65536.0]), Some([10.0, 1e4]), None]
     );
+    let giga = 1024.0 * 1024.0 * 1024.0;
+    assert_eq!(
+        [
+            said_before("More. Above 10,000\nentries "),
+            said_before("2 rows (`A`) and 3.75 GiB of XML "),
+            said_before("for a day "),
+            said_before("7 days. A row "),
+        ],
+        [Some([10_000.0; 2]), Some([3.75, 3.75 * giga]), Some([1.0, 8.64e7]), None]
+    );
+    assert_eq!(
+        numbered("At\nmost 100 (`SECRETS`), 16 places (`A` and `B`), 2 (`lower`).\n"),
+        [(2, "SECRETS", [100.0; 2])]
+    );
+    assert_eq!(
+        [method(".json(…)"), method(".env.example"), method(".eml"), method("json(x)")],
+        [Some("json"), None, None, None]
+    );
     let here = Repository::read();
+    assert!(here.has_function("when_configured") && !here.has_function("as_configured"));
+    // What MOST_CONNECTIONS is made of.
+    assert!(here.constants("CONNECTIONS").contains(&Some(8.0)));
+    assert_eq!(wrong_number(&here, "MOST_LINES", [10_000.0; 2]), None);
+    assert_eq!(wrong_number(&here, "GET", [200.0; 2]), None);
+    for wrong in ["MOST_LINES", "PASSING_STATES", "NO_SUCH_NUMBER"] {
+        assert!(wrong_number(&here, wrong, [10_001.0; 2]).is_some(), "{wrong}");
+    }
     for right in
         ["Toolbox::add_request", "bgfiles::web::router", "Error::Query", "x::int", "tokio::spawn"]
     {

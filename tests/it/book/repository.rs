@@ -23,6 +23,11 @@ pub const FOLDERS: [&str; 10] = [
 const CRATES: [&str; 3] = ["std", "core", "alloc"];
 /// Types of the standard library and of dependencies that are cited as they stand in code.
 const TYPES: [&str; 4] = ["Arc", "Duration", "Router", "Vec"];
+/// Constants that [`value`] cannot read: how they are declared, and what that comes to.
+const COMPUTED: [(&str, &str, f64); 2] = [
+    ("MOST_CONNECTIONS", "CONNECTIONS + 1", 9.0),
+    ("MOST_XML", "(4 << 30) - (256 << 20)", 3.75 * 1024.0 * 1024.0 * 1024.0),
+];
 pub fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
@@ -164,8 +169,18 @@ impl Repository {
         Some(format!("`{cited}`: {} has no {}", missing[0], missing[1]))
     }
 
+    /// Whether there is a function or a method of a name.
+    pub fn has_function(&self, name: &str) -> bool {
+        let named = format!("fn {name}");
+        let is_one =
+            |(at, _): (usize, &str), text: &str| !text[at + named.len()..].starts_with(is_word);
+        self.sources
+            .iter()
+            .any(|Source { text, .. }| text.match_indices(&named).any(|found| is_one(found, text)))
+    }
+
     /// The values of constants of a name, or of a setting's default: a number, in milliseconds where
-    /// it is a time.
+    /// it is a time; `None` for what cannot be read.
     pub fn constants(&self, name: &str) -> Vec<Option<f64>> {
         if let Some(setting) = SETTINGS.iter().find(|setting| setting.env == name) {
             let units = [("d", " days"), ("h", " h"), ("m", " min"), ("s", " s"), ("", "")];
@@ -176,7 +191,13 @@ impl Repository {
         }
         let named = format!("const {name}: ");
         let declared = self.sources.iter().flat_map(|source| source.text.split(&named).skip(1));
-        declared.map(|rest| value(rest.split_once(" = ")?.1.split(';').next()?)).collect()
+        let read = |rest: &str| {
+            let expression = rest.split_once('=')?.1.split(';').next()?.trim();
+            let is_it =
+                |(of, as_written, _): &&(&str, &str, f64)| (*of, *as_written) == (name, expression);
+            value(expression).or_else(|| COMPUTED.iter().find(is_it).map(|(.., value)| *value))
+        };
+        declared.map(read).collect()
     }
 }
 
@@ -203,12 +224,9 @@ pub fn value(expression: &str) -> Option<f64> {
     Some(product * unit.map_or(1.0, |(_, unit)| unit))
 }
 
-/// The number that ` (10 s)` says of the constant before it: as it stands, and as [`value`] counts.
-pub fn said(after: &str) -> Option<[f64; 2]> {
-    let inside = after.strip_prefix(" (")?.split([')', ';', ':']).next()?;
-    let (number, unit) = inside.trim().split_once([' ', '\u{a0}']).unwrap_or((inside.trim(), ""));
-    let number: f64 = number.replace([',', '_'], "").parse().ok()?;
-    let factor = match unit.split_whitespace().next().unwrap_or_default() {
+/// What a unit counts, in milliseconds or bytes.
+fn unit(name: &str) -> Option<f64> {
+    Some(match name.trim_end_matches([',', '.', ':']) {
         "ms" => 1.0,
         "s" | "second" | "seconds" => 1e3,
         "min" | "minute" | "minutes" => 6e4,
@@ -216,7 +234,38 @@ pub fn said(after: &str) -> Option<[f64; 2]> {
         "day" | "days" => 8.64e7,
         "KiB" => 1024.0,
         "MiB" => 1024.0 * 1024.0,
-        _ => 1.0,
+        "GiB" => 1024.0 * 1024.0 * 1024.0,
+        _ => return None,
+    })
+}
+
+/// A number with what may be its unit: as it stands, and as [`value`] counts.
+fn measured(number: &str, of: &str) -> Option<[f64; 2]> {
+    let unit = unit(of);
+    let spelled = [("a", 1.0), ("an", 1.0), ("one", 1.0), ("two", 2.0), ("ten", 10.0)];
+    // `a day` says how long, `a row` says nothing.
+    let spelled = spelled.iter().find(|(word, _)| *word == number && unit.is_some());
+    let written = || {
+        let is_number = number.starts_with(|c: char| c.is_ascii_digit());
+        number.replace([',', '_'], "").parse().ok().filter(|_| is_number)
     };
-    Some([number, number * factor])
+    let number: f64 = spelled.map(|(_, number)| *number).or_else(written)?;
+    Some([number, number * unit.unwrap_or(1.0)])
+}
+
+/// What ` (10 s)` says of the constant before it.
+pub fn said(after: &str) -> Option<[f64; 2]> {
+    let inside = after.strip_prefix(" (")?.split([')', ';', ':']).next()?;
+    let mut words = inside.split_whitespace();
+    measured(words.next()?, words.next().unwrap_or_default())
+}
+
+/// What `at most 10,000 entries ` says of the constant in brackets that follows: the last number in
+/// the same clause.
+pub fn said_before(before: &str) -> Option<[f64; 2]> {
+    let item = before.rsplit("\n\n").next()?.rsplit("\n- ").next()?.replace('\n', " ");
+    let clause = item.rsplit([';', '|', '(', ')']).next()?.rsplit(". ").next()?;
+    let words: Vec<&str> = clause.split_whitespace().collect();
+    let measured = |at: usize| measured(words[at], words.get(at + 1).copied().unwrap_or_default());
+    (0..words.len()).rev().find_map(measured)
 }

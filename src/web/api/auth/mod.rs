@@ -3,15 +3,12 @@
 
 mod types;
 
-use std::sync::Arc;
-
 use axum::{
     Json,
     extract::{Path, State},
-    handler::Handler,
     http::{HeaderMap, HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
-    routing::{self, MethodFilter},
+    routing,
 };
 use serde_json::{Map, Value, json};
 
@@ -19,7 +16,6 @@ use crate::{
     auth_token::{Caller, Proof, Token},
     toolbox::{self, Toolbox},
     web::{
-        WebState,
         api::drf::{self, Answer, Fields, Known, Refusal},
         openapi::Operation,
         rate,
@@ -39,7 +35,7 @@ type Box_ = State<Toolbox>;
 /// Each with and without a slash at the end; sessions also with the two slashes of durin's own URL.
 pub(in crate::web) fn routes() -> Routes {
     Routes::default()
-        .both(
+        .slashed(
             Operation::post("/api/auth/login", "logIn", AUTH, "Logs a user in.")
                 .about("Wrong guesses make the next ones wait.")
                 .fields::<Login, Login>(true)
@@ -47,7 +43,7 @@ pub(in crate::web) fn routes() -> Routes {
                 .refuses(&[429, 500, 503]),
             login,
         )
-        .both(
+        .slashed(
             Operation::post(
                 "/api/auth/refresh",
                 "refresh",
@@ -58,7 +54,7 @@ pub(in crate::web) fn routes() -> Routes {
             .guarded(),
             refresh,
         )
-        .both(
+        .slashed(
             Operation::post(
                 "/api/auth/logout",
                 "logOut",
@@ -70,7 +66,7 @@ pub(in crate::web) fn routes() -> Routes {
             .guarded(),
             logout,
         )
-        .both(
+        .slashed(
             Operation::post(
                 "/api/auth/logoutall",
                 "logOutEverywhere",
@@ -81,7 +77,7 @@ pub(in crate::web) fn routes() -> Routes {
             .guarded(),
             logoutall,
         )
-        .both(
+        .slashed(
             Operation::get(
                 "/api/auth/sessions",
                 "listSessions",
@@ -92,7 +88,7 @@ pub(in crate::web) fn routes() -> Routes {
             .guarded(),
             sessions,
         )
-        .both(
+        .slashed(
             Operation::delete(
                 "/api/auth/sessions/{id}",
                 "endSession",
@@ -110,8 +106,7 @@ pub(in crate::web) fn routes() -> Routes {
             .guarded(),
             end_session,
         )
-        .alias("/api/auth/sessions//{id}", routing::delete(end_session))
-        .both(
+        .slashed(
             Operation::get(
                 "/api/auth/apiaccess",
                 "showApiAccess",
@@ -123,7 +118,7 @@ pub(in crate::web) fn routes() -> Routes {
             .refuses(&[404]),
             api_access,
         )
-        .both(
+        .slashed(
             Operation::post(
                 "/api/auth/apiaccess",
                 "issueApiAccess",
@@ -135,7 +130,7 @@ pub(in crate::web) fn routes() -> Routes {
             .refuses(&[400, 404]),
             issue_api_access,
         )
-        .both(
+        .slashed(
             Operation::delete(
                 "/api/auth/apiaccess",
                 "endApiAccess",
@@ -147,32 +142,12 @@ pub(in crate::web) fn routes() -> Routes {
             .refuses(&[404]),
             revoke_api_access,
         )
+        .alias("/api/auth/sessions//{id}", routing::delete(end_session))
         .map(|router| {
             router
                 .method_not_allowed_fallback(drf::no_method)
                 .layer(axum::middleware::map_response(private))
         })
-}
-
-trait Slashed {
-    /// A route with and without a slash at the end, with refusals as Django REST framework has them.
-    fn both<H, T>(self, operation: Operation, handler: H) -> Self
-    where
-        H: Handler<T, Arc<WebState>>,
-        T: 'static;
-}
-
-impl Slashed for Routes {
-    fn both<H, T>(self, operation: Operation, handler: H) -> Self
-    where
-        H: Handler<T, Arc<WebState>>,
-        T: 'static,
-    {
-        let filter = MethodFilter::try_from(operation.method.clone()).unwrap_or(MethodFilter::GET);
-        let slashed = format!("{}/", operation.path);
-        self.alias(&slashed, routing::on(filter, handler.clone()))
-            .route(operation.django(), handler)
-    }
 }
 
 /// Secrets are in no cache.

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use crate::{
     auth_token::{AuthSecret, Token},
-    web::openapi::{Time, component, parse},
+    web::openapi::{component, parse},
 };
 
 /// Who logs in, with which client.
@@ -62,26 +62,15 @@ pub(super) struct Refreshed {
 
 /// The caller's own API token.
 #[derive(Serialize, ToSchema)]
-#[schema(examples(json!({
-    "client": "web",
-    "created": "2026-11-21T09:30:00Z",
-    "expiry": "2026-11-22T09:30:00Z",
-    "has_expired": false,
-    "expires_in_str": "a day",
-    "prefix": "bgf_3kQ9xZ",
-    "last_used": "2026-11-21T09:31:10Z",
-    "last_ip": "203.0.113.7",
-    "last_user_agent": "Mozilla/5.0",
-})))]
+#[schema(examples(example))]
 pub(super) struct ApiAccess {
     /// The client it is of.
     client: String,
     /// When it was made.
-    #[schema(value_type = DateTime<Utc>)]
-    created: Time,
+    created: DateTime<Utc>,
     /// Until when it is good; null for ever.
-    #[schema(value_type = Option<DateTime<Utc>>, required)]
-    expiry: Option<Time>,
+    #[schema(required)]
+    expiry: Option<DateTime<Utc>>,
     /// Whether its time is over.
     has_expired: bool,
     /// Its whole lifetime in words: `a day`, `10 hours`, `never`.
@@ -90,8 +79,8 @@ pub(super) struct ApiAccess {
     #[schema(required)]
     prefix: Option<String>,
     /// When it was last used; null when never.
-    #[schema(value_type = Option<DateTime<Utc>>, required)]
-    last_used: Option<Time>,
+    #[schema(required)]
+    last_used: Option<DateTime<Utc>>,
     /// From where; null when not known.
     #[schema(required)]
     last_ip: Option<String>,
@@ -106,12 +95,12 @@ impl ApiAccess {
     pub(super) fn of(token: &Token, now: DateTime<Utc>) -> Self {
         ApiAccess {
             client: token.client.clone(),
-            created: Time(token.created_at),
-            expiry: Time::of(token.expires_at),
+            created: token.created_at,
+            expiry: token.expires_at,
             has_expired: token.has_expired(now),
             expires_in_str: token.expires_in(),
             prefix: token.prefix.clone(),
-            last_used: Time::of(token.last_used_at),
+            last_used: token.last_used_at,
             last_ip: token.last_ip.clone(),
             last_user_agent: token.last_user_agent.clone(),
             made_by: token.made_by.clone(),
@@ -121,18 +110,7 @@ impl ApiAccess {
 
 /// The caller's own API token, just made.
 #[derive(Serialize, ToSchema)]
-#[schema(examples(json!({
-    "client": "web",
-    "created": "2026-11-21T09:30:00Z",
-    "expiry": "2026-11-22T09:30:00Z",
-    "has_expired": false,
-    "expires_in_str": "a day",
-    "prefix": "bgf_3kQ9xZ",
-    "last_used": "2026-11-21T09:31:10Z",
-    "last_ip": "203.0.113.7",
-    "last_user_agent": "Mozilla/5.0",
-    "token": "bgf_3kQ9xZb7Tn5YwR2mVc8LpD4sHf6JgK1aXe0uIoNqBtMzWy1CvErS",
-})))]
+#[schema(examples(issued_example))]
 pub(super) struct IssuedApiAccess {
     #[serde(flatten)]
     access: ApiAccess,
@@ -198,4 +176,24 @@ impl ToSchema for SessionList {
         found.push((Session::name().into_owned(), Session::schema()));
         Session::schemas(found);
     }
+}
+
+fn example() -> Value {
+    json!({
+        "client": "web",
+        "created": "2026-11-21T09:30:00Z",
+        "expiry": "2026-11-22T09:30:00Z",
+        "has_expired": false,
+        "expires_in_str": "a day",
+        "prefix": "bgf_3kQ9xZ",
+        "last_used": "2026-11-21T09:31:10Z",
+        "last_ip": "203.0.113.7",
+        "last_user_agent": "Mozilla/5.0",
+    })
+}
+
+fn issued_example() -> Value {
+    let mut issued = example();
+    issued["token"] = json!("bgf_3kQ9xZb7Tn5YwR2mVc8LpD4sHf6JgK1aXe0uIoNqBtMzWy1CvErS");
+    issued
 }

@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     auth_token::Caller,
     error::{Error, Result},
-    file_request::links,
+    file_request::links::{self, Made, Shown},
     toolbox::{LinksOf, Toolbox},
     web::{
         Problem,
@@ -23,11 +23,11 @@ use crate::{
             paging::{self, Page, page},
             requests::{editor, request_id},
         },
-        openapi::{self, NEXT, Operation},
+        openapi::{self, NEXT, Operation, text},
         routes::Routes,
     },
 };
-use types::{Hit, Link, LinkEdit, MadeLink, NewLink, SentLink};
+use types::{Hit, LinkEdit, NewLink, SentLink};
 
 /// The tag of these routes.
 pub(in crate::web) const LINKS: &str = "links";
@@ -49,7 +49,7 @@ pub(in crate::web) fn routes() -> Routes {
             )
             .request()
             .json::<NewLink>(false)
-            .answers::<MadeLink>(201, "The link.")
+            .answers::<Made>(201, "The link.")
             .guarded()
             .refuses(&[409, 410]),
             create,
@@ -62,8 +62,9 @@ pub(in crate::web) fn routes() -> Routes {
                 "Lists the links of a request, the newest first.",
             )
             .request()
-            .paged()
-            .answers::<openapi::Page<Link>>(200, "A page of links.")
+            .limit()
+            .query("cursor", "What `next` of the page before said.", text())
+            .answers::<openapi::Page<Shown>>(200, "A page of links.")
             .carrying("Link", NEXT)
             .guarded(),
             list,
@@ -77,7 +78,7 @@ pub(in crate::web) fn routes() -> Routes {
                 .link()
                 .editing()
                 .json::<LinkEdit>(false)
-                .answers::<Link>(200, "The link as it is now.")
+                .answers::<Shown>(200, "The link as it is now.")
                 .guarded()
                 .refuses(&[409]),
             extend,
@@ -153,8 +154,8 @@ async fn links_of<'a>(toolbox: &'a Toolbox, caller: &'a Caller, id: &str) -> Res
 }
 
 /// A link as it counts.
-fn shown(toolbox: &Toolbox, links: &LinksOf<'_>, link: &links::Link) -> Link {
-    Link::of(link, toolbox.is_bound(links.request(), Some(link)))
+fn shown(toolbox: &Toolbox, links: &LinksOf<'_>, link: &links::Link) -> Shown {
+    Shown::of(link, toolbox.is_bound(links.request(), Some(link)))
 }
 
 fn jti(text: &str) -> Result<Uuid> {
@@ -166,10 +167,10 @@ async fn create(
     caller: Caller,
     Path(id): Path<String>,
     body: JsonBody<NewLink>,
-) -> Result<(StatusCode, Json<MadeLink>), Problem> {
+) -> Result<(StatusCode, Json<Made>), Problem> {
     let links = links_of(&toolbox, &caller, &id).await?;
     let (link, url) = links.create(body.value.into_options()?).await?;
-    let made = MadeLink { link: shown(&toolbox, &links, &link), url };
+    let made = Made { link: shown(&toolbox, &links, &link), url };
     Ok((StatusCode::CREATED, Json(made)))
 }
 
@@ -180,15 +181,11 @@ async fn list(
     Query(query): Query<Page>,
     uri: Uri,
 ) -> Result<Response, Problem> {
-    let links = links_of(&toolbox, &caller, &id).await?;
+    let of = links_of(&toolbox, &caller, &id).await?;
     let (limit, before) = (query.limit()?, query.place()?);
-    // One more than asked for tells whether there is a next page.
-    let mut rows = links.list(before, limit + 1).await?;
-    let more = rows.len() as i64 > limit;
-    rows.truncate(usize::try_from(limit).unwrap_or(200));
-    let next = rows.last().filter(|_| more).map(|link| paging::cursor(link.created_at, link.jti));
-    let items = rows.iter().map(|link| shown(&toolbox, &links, link)).collect();
-    Ok(paging::listed(&toolbox, &uri, items, next))
+    let rows = of.list(before, limit + 1).await?;
+    let cursor = |link: &links::Link| paging::cursor(link.created_at, link.jti);
+    Ok(page(&toolbox, &uri, rows, limit, cursor, |link| shown(&toolbox, &of, link)))
 }
 
 async fn extend(
@@ -197,7 +194,7 @@ async fn extend(
     Path((id, link)): Path<(String, String)>,
     headers: HeaderMap,
     body: JsonBody<LinkEdit>,
-) -> Result<Json<Link>, Problem> {
+) -> Result<Json<Shown>, Problem> {
     let links = links_of(&toolbox, &caller, &id).await?;
     let edit = body.value.into_edit()?;
     let editor = editor(&toolbox, &caller, &headers)?;
@@ -255,5 +252,5 @@ async fn log(
     let links = links_of(toolbox, caller, id).await?;
     let (limit, before) = (query.limit()?, query.before()?);
     let hits = links.log(link, before, limit + 1).await?;
-    Ok(page(toolbox, uri, hits, limit, |hit| hit.id, Hit::of))
+    Ok(page(toolbox, uri, hits, limit, |hit| hit.id.to_string(), Hit::of))
 }

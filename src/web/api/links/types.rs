@@ -10,116 +10,10 @@ use uuid::Uuid;
 
 use crate::{
     error::{Error, Result},
-    file_request::links::{self, Event, HitRow},
-    ids::RequestId,
+    file_request::links::{Event, HitRow},
     toolbox::{self, LinkOptions},
-    web::{
-        api::json::{Whole, given},
-        openapi::Time,
-    },
+    web::api::json::{Whole, given},
 };
-
-/// A link with a row of its own.
-#[derive(Serialize, ToSchema)]
-#[schema(examples(json!({
-    "jti": "4f0c1f6e-0a53-4b1d-8f5e-6f7f8c0d9a20",
-    "request_id": "9b2f3a52-7d0c-4e0e-9d1c-5a8f0f6f2c11",
-    "requester_only": false,
-    "data": {},
-    "created_by": "amy",
-    "created_at": "2026-11-21T09:30:00Z",
-    "expires_at": "2026-11-22T09:30:00Z",
-    "revoked_at": null,
-    "not_before": null,
-    "max_uses": 3,
-    "uses": 1,
-    "last_used_at": "2026-11-21T10:02:11Z",
-    "scanner_safe": true,
-})))]
-pub(super) struct Link {
-    /// Its number; stands in the token.
-    jti: Uuid,
-    /// To which file.
-    #[schema(value_type = Uuid)]
-    request_id: RequestId,
-    /// Whether only the requester may use it.
-    requester_only: bool,
-    /// Signed along in the token.
-    #[schema(additional_properties = true)]
-    data: Map<String, Value>,
-    /// Who made it.
-    created_by: String,
-    /// When.
-    #[schema(value_type = DateTime<Utc>)]
-    created_at: Time,
-    /// Until when it works.
-    #[schema(value_type = DateTime<Utc>)]
-    expires_at: Time,
-    /// Since when it no longer works; null while it does.
-    #[schema(value_type = Option<DateTime<Utc>>, required)]
-    revoked_at: Option<Time>,
-    /// From when it works; null for at once.
-    #[schema(value_type = Option<DateTime<Utc>>, required)]
-    not_before: Option<Time>,
-    /// How often it can be redeemed; null without a limit.
-    #[schema(required, minimum = 0)]
-    max_uses: Option<i64>,
-    /// How often it was.
-    #[schema(minimum = 0)]
-    uses: i64,
-    /// When it was last redeemed; null when never.
-    #[schema(value_type = Option<DateTime<Utc>>, required)]
-    last_used_at: Option<Time>,
-    /// Whether opening it shows a page, and only its button downloads.
-    scanner_safe: bool,
-}
-
-impl Link {
-    /// `bound`: whether it is for the requester alone, as it counts.
-    pub(super) fn of(row: &links::Link, bound: bool) -> Self {
-        Link {
-            jti: row.jti,
-            request_id: row.request_id,
-            requester_only: bound,
-            data: row.data.clone(),
-            created_by: row.created_by.clone(),
-            created_at: Time(row.created_at),
-            expires_at: Time(row.expires_at),
-            revoked_at: Time::of(row.revoked_at),
-            not_before: Time::of(row.not_before),
-            max_uses: row.max_uses.map(i64::from),
-            uses: row.uses.into(),
-            last_used_at: Time::of(row.last_used_at),
-            scanner_safe: row.waits_for_confirmation(),
-        }
-    }
-}
-
-/// A link that was just made.
-#[derive(Serialize, ToSchema)]
-#[schema(examples(json!({
-    "jti": "4f0c1f6e-0a53-4b1d-8f5e-6f7f8c0d9a20",
-    "request_id": "9b2f3a52-7d0c-4e0e-9d1c-5a8f0f6f2c11",
-    "requester_only": false,
-    "data": {},
-    "created_by": "amy",
-    "created_at": "2026-11-21T09:30:00Z",
-    "expires_at": "2026-11-22T09:30:00Z",
-    "revoked_at": null,
-    "not_before": null,
-    "max_uses": 3,
-    "uses": 0,
-    "last_used_at": null,
-    "scanner_safe": true,
-    "url": "https://files.example.com/d/eyJpZCI6IjliMmYzYTUyIn0:1vMOX2:3q2-7wB1nPzT",
-})))]
-pub(super) struct MadeLink {
-    #[serde(flatten)]
-    pub(super) link: Link,
-    /// The link itself. It is shown this once.
-    #[schema(format = Uri)]
-    pub(super) url: String,
-}
 
 /// The notice that will carry the link.
 #[derive(Serialize, ToSchema)]
@@ -171,8 +65,7 @@ pub(super) struct Hit {
     #[schema(required)]
     user: Option<String>,
     /// When the first of them was; the others are of the same minute.
-    #[schema(value_type = DateTime<Utc>)]
-    timestamp: Time,
+    timestamp: DateTime<Utc>,
     /// How many there were that are alike.
     #[schema(minimum = 0)]
     count: i64,
@@ -190,7 +83,7 @@ impl Hit {
             client_ip: row.client_ip.clone(),
             user_agent: row.user_agent.clone(),
             user: row.user_id.clone(),
-            timestamp: Time(row.timestamp),
+            timestamp: row.timestamp,
             count: row.times,
         }
     }

@@ -1,6 +1,5 @@
 //! The routes of locks, and what the document says of each.
 
-use axum::routing;
 use serde_json::{Value, json};
 
 use super::{
@@ -86,7 +85,7 @@ pub(in crate::web) fn token_routes() -> Routes {
             ),
             script_types,
         )
-        .route(
+        .route_also(
             Operation::post(ONE, "acquireLock", LOCK_TOKENS, "Takes a lock.")
                 .resource()
                 .lock_session()
@@ -95,9 +94,10 @@ pub(in crate::web) fn token_routes() -> Routes {
                 .carrying("ETag", tag)
                 .django()
                 .when_configured(|operation, facts| conflicting(operation, facts).admitting(facts)),
+            ONE.trim_end_matches('/'),
             acquire,
         )
-        .route(
+        .route_also(
             Operation::get(HELD, "checkLock", LOCK_TOKENS, "Shows the lock that a token holds.")
                 .about("An expired token holds its lock until somebody else takes it.")
                 .held()
@@ -106,9 +106,10 @@ pub(in crate::web) fn token_routes() -> Routes {
                 .carrying("ETag", tag)
                 .django()
                 .when_configured(Operation::admitting),
+            HELD.trim_end_matches('/'),
             show,
         )
-        .route(
+        .route_also(
             Operation::patch(HELD, "renewLock", LOCK_TOKENS, "Makes a token last again.")
                 .held()
                 .fenced()
@@ -117,9 +118,10 @@ pub(in crate::web) fn token_routes() -> Routes {
                 .carrying("ETag", tag)
                 .django()
                 .when_configured(Operation::admitting),
+            HELD.trim_end_matches('/'),
             renew,
         )
-        .route(
+        .route_also(
             Operation::delete(HELD, "releaseLock", LOCK_TOKENS, "Lets go of a token.")
                 .about("The lock is free when its last token is gone.")
                 .held()
@@ -127,10 +129,9 @@ pub(in crate::web) fn token_routes() -> Routes {
                 .plainly(204, "It holds nothing any more.")
                 .django()
                 .when_configured(Operation::admitting),
+            HELD.trim_end_matches('/'),
             release,
         )
-        .alias(ONE.trim_end_matches('/'), routing::post(acquire))
-        .alias(HELD.trim_end_matches('/'), routing::get(show).patch(renew).delete(release))
         .map(|router| router.method_not_allowed_fallback(drf::no_method))
 }
 

@@ -1,6 +1,8 @@
 //! What is given to take or keep a lock, and what is answered of locks.
 
+use chrono::{DateTime, Utc};
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::{
     ToSchema,
     openapi::{RefOr, Schema},
@@ -9,20 +11,12 @@ use utoipa::{
 use crate::{
     lock_token::{self, Held},
     toolbox::Toolbox,
-    web::openapi::{Detail, Time, one_of, parse},
+    web::openapi::{Detail, one_of, parse},
 };
 
 /// Who holds something.
 #[derive(Serialize, ToSchema)]
-#[schema(examples(json!({
-    "resource": "cms/page",
-    "id": "home",
-    "owner": "amy",
-    "reason": "new headline",
-    "since": "2026-11-21T09:30:00Z",
-    "until": "2026-11-21T10:30:00Z",
-    "fence": 12,
-})))]
+#[schema(examples(example))]
 pub(super) struct Lock {
     /// What kind of thing: `app/model`.
     resource: String,
@@ -34,11 +28,9 @@ pub(super) struct Lock {
     /// Why, in their words.
     reason: String,
     /// When they took it.
-    #[schema(value_type = chrono::DateTime<chrono::Utc>)]
-    since: Time,
+    since: DateTime<Utc>,
     /// When others may take it.
-    #[schema(value_type = chrono::DateTime<chrono::Utc>)]
-    until: Time,
+    until: DateTime<Utc>,
     /// Number of this acquisition; those before have lower ones.
     #[schema(minimum = 0)]
     fence: i64,
@@ -51,8 +43,8 @@ impl Lock {
             id: lock.object_id.clone(),
             owner: lock.owner.clone(),
             reason: lock.reason.clone(),
-            since: Time(lock.locked_at),
-            until: Time(lock.expires_at),
+            since: lock.locked_at,
+            until: lock.expires_at,
             fence: lock.fence,
         }
     }
@@ -60,17 +52,7 @@ impl Lock {
 
 /// Whether somebody holds something.
 #[derive(Serialize, ToSchema)]
-#[schema(examples(json!({
-    "lock": {
-        "resource": "cms/page",
-        "id": "home",
-        "owner": "amy",
-        "reason": "new headline",
-        "since": "2026-11-21T09:30:00Z",
-        "until": "2026-11-21T10:30:00Z",
-        "fence": 12,
-    },
-})))]
+#[schema(examples(state_example))]
 pub(super) struct LockState {
     /// Who holds it; null when nobody does.
     #[schema(required)]
@@ -79,19 +61,7 @@ pub(super) struct LockState {
 
 /// A token and the lock that it holds.
 #[derive(Serialize, ToSchema)]
-#[schema(examples(json!({
-    "token": "0f8fad5bd9cb469fa16570867728950e",
-    "expires": "2026-11-21 10:30:00 UTC",
-    "expires_in": 3600.0,
-    "ttl": 3600,
-    "resource": "cms/page",
-    "id": "home",
-    "owner": "amy",
-    "reason": "new headline",
-    "since": "2026-11-21T09:30:00Z",
-    "until": "2026-11-21T10:30:00Z",
-    "fence": 12,
-})))]
+#[schema(examples(held_example))]
 pub(super) struct HeldLock {
     /// Renews and releases the lock: 32 hex digits.
     token: String,
@@ -123,15 +93,7 @@ impl HeldLock {
 /// Who has the lock, or why the caller may not.
 #[derive(ToSchema)]
 #[serde(untagged)]
-#[schema(examples(json!({
-    "resource": "cms/page",
-    "id": "home",
-    "owner": "amy",
-    "reason": "new headline",
-    "since": "2026-11-21T09:30:00Z",
-    "until": "2026-11-21T10:30:00Z",
-    "fence": 12,
-})))]
+#[schema(examples(example))]
 #[allow(dead_code, reason = "the type stands for its schema")]
 pub(super) enum LockConflict {
     Lock(Lock),
@@ -211,4 +173,29 @@ pub(super) struct LockRenewalForm {
     /// Seconds that it lasts; the configured time when null.
     #[schema(minimum = 5, nullable = false)]
     ttl: Option<u32>,
+}
+
+fn example() -> Value {
+    json!({
+        "resource": "cms/page",
+        "id": "home",
+        "owner": "amy",
+        "reason": "new headline",
+        "since": "2026-11-21T09:30:00Z",
+        "until": "2026-11-21T10:30:00Z",
+        "fence": 12,
+    })
+}
+
+fn state_example() -> Value {
+    json!({ "lock": example() })
+}
+
+fn held_example() -> Value {
+    let mut held = example();
+    held["token"] = json!("0f8fad5bd9cb469fa16570867728950e");
+    held["expires"] = json!("2026-11-21 10:30:00 UTC");
+    held["expires_in"] = json!(3600.0);
+    held["ttl"] = json!(3600);
+    held
 }

@@ -205,7 +205,14 @@ async fn list(
     }
     let filter = RequestTokenFilter { scope: query.scope, user_id: query.user, before };
     let rows = tokens.list(&filter, limit + 1).await?;
-    Ok(page(&toolbox, &uri, rows, limit, |token| token.id, |token| Shown::of(token, now)))
+    Ok(page(
+        &toolbox,
+        &uri,
+        rows,
+        limit,
+        |token| token.id.to_string(),
+        |token| Shown::of(token, now),
+    ))
 }
 
 /// The number that a path names; what is none names no token.
@@ -253,7 +260,7 @@ async fn log(
     let token = tokens.find(number(&id)?).await?;
     let (limit, before) = (query.limit()?, query.before()?);
     let uses = tokens.uses(&token, before, limit + 1).await?;
-    Ok(page(&toolbox, &uri, uses, limit, |used| used.id, ShownUse::of))
+    Ok(page(&toolbox, &uri, uses, limit, |used| used.id.to_string(), ShownUse::of))
 }
 
 /// Counts one use of a token on behalf of an application: 200 with the token and who acts, or 403

@@ -6,7 +6,7 @@ mod types;
 
 use axum::{
     Json,
-    body::{Body, HttpBody},
+    body::Body,
     extract::{Path, Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, Uri, header},
     response::{AppendHeaders, Html, IntoResponse, Response},
@@ -28,11 +28,8 @@ use crate::{
             json::JsonBody,
             paging::{self, filled},
         },
-        download::{
-            REPR_DIGEST, UNCHANGED,
-            range::{expected, is_known},
-            repr_digest,
-        },
+        conditional::{expected, is_known, not_modified},
+        download::{REPR_DIGEST, UNCHANGED, repr_digest},
         idempotency::{REPLAYED, idempotency_key},
         identity::caller::lock_session,
         problem::wants_html,
@@ -158,18 +155,8 @@ async fn show(
     if !expected(&headers).meets(&tag) {
         return Err(Error::PreconditionFailed.into());
     }
-    let mut response = answer(&toolbox, &caller, &row, StatusCode::OK);
-    if is_known(&headers, &tag) {
-        *response.status_mut() = StatusCode::NOT_MODIFIED;
-        let json = std::mem::take(response.body_mut());
-        let headers = response.headers_mut();
-        headers.remove(header::CONTENT_TYPE);
-        // Of HEAD the framework would say zero, which must not be (RFC 9110, section 8.6).
-        if let Some(length) = json.size_hint().exact() {
-            headers.insert(header::CONTENT_LENGTH, length.into());
-        }
-    }
-    Ok(response)
+    let response = answer(&toolbox, &caller, &row, StatusCode::OK);
+    Ok(if is_known(&headers, &tag) { not_modified(response) } else { response })
 }
 
 /// The query of `GET /api/requests`. Text that is empty is as if left out: forms and generated
@@ -198,13 +185,8 @@ async fn list(
         search: None,
         before: before(page.cursor.as_deref())?,
     };
-    // One more than asked for tells whether there is a next page.
-    let mut rows = toolbox.requests().by(&caller).list(filter, limit + 1).await?;
-    let more = rows.len() as i64 > limit;
-    rows.truncate(usize::try_from(limit).unwrap_or(200));
-    let next = rows.last().filter(|_| more).map(cursor);
-    let items = rows.iter().map(|row| toolbox.shown(row, caller.role)).collect();
-    Ok(paging::listed(&toolbox, &uri, items, next))
+    let rows = toolbox.requests().by(&caller).list(filter, limit + 1).await?;
+    Ok(paging::page(&toolbox, &uri, rows, limit, cursor, |row| toolbox.shown(row, caller.role)))
 }
 
 /// Where a list of requests goes on after this one.

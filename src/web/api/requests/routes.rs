@@ -126,7 +126,7 @@ pub(in crate::web) fn routes() -> Routes {
             .matched()
             .answers::<Shown>(200, "It is cancelled.")
             .carrying("ETag", TAG)
-            .answers::<Shown>(202, "A worker is at it, and stops within a second or so.")
+            .answers::<Shown>(202, "A worker is making it and stops within about a second.")
             .carrying("ETag", TAG)
             .carrying("Retry-After", AGAIN)
             .guarded()

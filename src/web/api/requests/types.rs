@@ -180,11 +180,11 @@ fn email() -> RefOr<Schema> {
 
 /// What is particular to this service in the schema of [`Ask`]: its file types and their formats.
 pub(in crate::web) fn particular(schema: &mut Value, facts: &Facts) {
-    let formats = facts.formats.iter().map(|name| json!(name));
-    let formats = formats.chain([json!(""), Value::Null]).collect();
-    schema["properties"]["format"]["enum"] = formats;
     let names = &facts.file_types;
+    // A reader who may ask for nothing is told of no formats.
     let Some(first) = names.first() else { return };
+    let formats = facts.formats.iter().map(|name| json!(name));
+    schema["properties"]["format"]["enum"] = formats.chain([json!(""), Value::Null]).collect();
     if let Some(file_type) = schema["properties"]["file_type"].as_object_mut() {
         file_type.remove("pattern");
         file_type.insert("enum".into(), json!(names));

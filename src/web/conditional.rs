@@ -1,8 +1,13 @@
 //! Conditional and range requests (RFC 9110, sections 13 and 14).
 
-use crate::toolbox::Expected;
-use axum::http::{HeaderMap, HeaderName, Method, header};
+use axum::{
+    body::HttpBody,
+    http::{HeaderMap, HeaderName, Method, StatusCode, header},
+    response::Response,
+};
 use chrono::{DateTime, Datelike, Months, NaiveDateTime, Utc};
+
+use crate::toolbox::Expected;
 
 /// Which bytes to answer with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,7 +75,7 @@ pub fn answer(
 }
 
 /// What `If-Match` of a change says (section 13.1.1): tags of what it counts on, weak ones never.
-pub(crate) fn expected(headers: &HeaderMap) -> Expected {
+pub(super) fn expected(headers: &HeaderMap) -> Expected {
     if !headers.contains_key(header::IF_MATCH) || matches(headers, header::IF_MATCH, |_, _| false) {
         return Expected::Anything;
     }
@@ -79,8 +84,21 @@ pub(crate) fn expected(headers: &HeaderMap) -> Expected {
     Expected::OneOf(strong.map(|(_, tag)| String::from_utf8_lossy(tag).into_owned()).collect())
 }
 
+/// An answer of 200 as 304: without its bytes, which the caller has.
+pub(super) fn not_modified(mut response: Response) -> Response {
+    *response.status_mut() = StatusCode::NOT_MODIFIED;
+    let bytes = std::mem::take(response.body_mut());
+    let headers = response.headers_mut();
+    headers.remove(header::CONTENT_TYPE);
+    // Of HEAD the framework would say zero, which must not be (section 8.6).
+    if let Some(length) = bytes.size_hint().exact() {
+        headers.insert(header::CONTENT_LENGTH, length.into());
+    }
+    response
+}
+
 /// Whether `If-None-Match` names what there is (section 13.1.2), however weakly.
-pub(crate) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
+pub(super) fn is_known(headers: &HeaderMap, tag: &str) -> bool {
     headers.contains_key(header::IF_NONE_MATCH)
         && matches(headers, header::IF_NONE_MATCH, |_, known| known == tag.as_bytes())
 }
